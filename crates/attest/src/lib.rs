@@ -1,0 +1,1 @@
+//! Evidence, endorsements, policy, verdict

@@ -1,0 +1,1 @@
+//! A module per provider: metadata, machines, network; qemu first

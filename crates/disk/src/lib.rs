@@ -1,0 +1,1 @@
+//! LUKS2 header guard, dm devices, mounts

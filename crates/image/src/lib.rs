@@ -1,0 +1,1 @@
+//! The OS image: mkosi inputs, UKI parsing and PCR prediction, image info

@@ -1,0 +1,1 @@
+//! Admits attested nodes to the cluster and issues their tickets

@@ -1,0 +1,3 @@
+//! Admits attested nodes to the cluster and issues their tickets
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Control plane on a node: PKI, units, components, custom resources, API helpers

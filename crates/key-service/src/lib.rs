@@ -1,0 +1,1 @@
+//! Derives data keys for callers it knows

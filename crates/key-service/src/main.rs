@@ -1,0 +1,3 @@
+//! Derives data keys for callers it knows
+
+fn main() {}

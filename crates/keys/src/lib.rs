@@ -1,0 +1,1 @@
+//! Secret types, the derivation table, the KEK and store traits

@@ -1,0 +1,1 @@
+//! The node program: disk-mapper in the initrd, bootstrapper in the root

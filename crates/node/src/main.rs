@@ -1,0 +1,3 @@
+//! The node program: disk-mapper in the initrd, bootstrapper in the root
+
+fn main() {}

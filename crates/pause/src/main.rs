@@ -1,0 +1,3 @@
+//! Holds a pod's namespaces: waits for a signal, reaps children
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Wire messages: .proto files, generated code, conversions between wire and domain

@@ -1,0 +1,1 @@
+//! Process frame: arguments, logs, signals, health, metrics, drain

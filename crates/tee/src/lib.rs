@@ -1,0 +1,1 @@
+//! This machine's TPM: issues evidence

@@ -1,0 +1,1 @@
+//! Test harnesses: swtpm, etcd and kube-apiserver, a TEE with its own roots

@@ -1,0 +1,1 @@
+//! Hands out evidence of the node it runs on

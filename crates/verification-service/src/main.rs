@@ -1,0 +1,3 @@
+//! Hands out evidence of the node it runs on
+
+fn main() {}

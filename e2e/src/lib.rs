@@ -1,0 +1,1 @@
+//! Tests across programs and machines; see `tests/`.
