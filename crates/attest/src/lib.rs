@@ -1,1 +1,47 @@
-//! Evidence, endorsements, policy, verdict
+//! Evidence in, [`Verified`] or [`Refusal`] out.
+//!
+//! The crate decides whether a machine is the machine a policy asks for. It opens no file and no connection, reads no
+//! clock and no environment: evidence, binding, policy and cluster mark go in, a verdict comes out. The devices that
+//! make evidence are in `tee`; the session a binding belongs to is in `channel`.
+//!
+//! Every byte of evidence comes from a machine that may lie, so each parser here bounds a collection before it reads
+//! it and has no way to panic. Design: `docs/attestation.md`.
+#![forbid(unsafe_code)]
+#![warn(missing_docs, clippy::wildcard_enum_match_arm)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable
+    )
+)]
+
+mod appraise;
+mod binding;
+pub mod component;
+mod digest;
+pub mod event_log;
+mod evidence;
+mod image;
+mod mark;
+mod pcr;
+mod policy;
+pub mod qemu_vtpm;
+mod strict;
+pub mod tpm;
+mod variant;
+mod verdict;
+
+pub use appraise::appraise;
+pub use binding::{Binding, Role, UnknownRole};
+pub use component::{Component, ComponentDigest};
+pub use digest::{Digest, DigestError};
+pub use evidence::{Evidence, EvidenceError, Issue, IssueError, MAX_EVIDENCE};
+pub use image::{ImageEntry, ImageMeasurements, ImageMeasurementsError};
+pub use mark::{ClusterIdDigest, ClusterMark};
+pub use pcr::{PcrIndex, PcrIndexError, PcrValues};
+pub use policy::{Measurement, Measurements, Policy, PolicyError};
+pub use variant::{Variant, VariantError};
+pub use verdict::{Check, CheckName, Difference, Outcome, Refusal, RefusalCode, Step, Verified};

@@ -1,0 +1,41 @@
+//! The one entry: dispatches to the variant, which has its own appraisal and no default.
+
+use crate::verdict::{Check, CheckName, Outcome, Refusal, RefusalCode, Step};
+use crate::{Binding, ClusterMark, Evidence, Policy, Variant, Verified, qemu_vtpm};
+
+/// Decides whether `evidence` shows a machine that `policy` accepts, made over `binding`, with the cluster mark that
+/// `mark` demands.
+///
+/// # Errors
+/// With every check and what it found, when one of them failed. The result is large because it is for a person.
+#[expect(
+    clippy::result_large_err,
+    reason = "one refusal per handshake; it carries what a person needs"
+)]
+pub fn appraise(
+    evidence: &Evidence,
+    binding: &Binding,
+    policy: &Policy,
+    mark: &ClusterMark,
+) -> Result<Verified, Refusal> {
+    if evidence.variant() != policy.variant() {
+        return Err(wrong_variant(evidence.variant(), policy));
+    }
+    match evidence.variant() {
+        Variant::QemuVtpm => qemu_vtpm::appraise(evidence.document(), binding, policy, mark),
+    }
+}
+
+fn wrong_variant(actual: Variant, policy: &Policy) -> Refusal {
+    Refusal {
+        code: RefusalCode::UnsupportedVariant,
+        variant: actual,
+        image: policy.image_name().map(str::to_owned),
+        checks: vec![Check {
+            expected: Some(policy.variant().to_string()),
+            actual: Some(actual.to_string()),
+            next_step: Some("use the policy that was made for this kind of machine".into()),
+            ..Check::new(Step::Document, CheckName::Variant, Outcome::Failed)
+        }],
+    }
+}
