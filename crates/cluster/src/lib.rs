@@ -2,9 +2,19 @@
 //!
 //! Decides and describes; no IO, no clock, no environment.
 
+pub mod admission;
+pub mod boot_lock;
+pub mod init;
+pub mod join;
+pub mod node_state;
+pub mod plan;
+pub mod catalogue;
 pub mod disk_uuid;
+pub mod identity;
+pub mod kubernetes;
 pub mod metadata;
 pub mod name;
+pub mod network;
 pub mod role;
 
 pub use disk_uuid::DiskUuid;

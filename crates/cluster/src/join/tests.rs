@@ -1,0 +1,233 @@
+//! Tickets that can not work, and the rounds over the control planes.
+
+use super::*;
+
+fn ticket() -> Ticket {
+    Ticket {
+        state_disk_key: vec![1; 32],
+        measurement_salt: vec![2; 32],
+        measurement_secret: vec![3; 32],
+        api_server_endpoint: "10.45.0.1:6443".to_owned(),
+        token: "abcdef.0123456789abcdef".to_owned(),
+        cluster_name: "constellation".to_owned(),
+        kubernetes_version: "v1.20.2".to_owned(),
+        components: components(),
+        component_mirror: "http://10.0.2.2:8080/components".to_owned(),
+        ca_certificate: b"-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n".to_vec(),
+        mesh_ip: "10.45.0.2".to_owned(),
+        pod_cidr: "10.244.2.0/24".to_owned(),
+        cluster_pod_cidr: "10.244.0.0/16".to_owned(),
+        service_cidr: "10.96.0.0/12".to_owned(),
+        peers: vec![peer(1, "10.45.0.1", "10.244.1.0/24")],
+        control_plane_files: 0,
+    }
+}
+
+fn components() -> Vec<Component> {
+    let version = "v1.20.2".parse().unwrap();
+    crate::catalogue::programs(Role::ControlPlane)
+        .map(|program| {
+            Component::program(
+                program,
+                version,
+                crate::catalogue::Sha256::of(program.as_bytes()),
+            )
+        })
+        .collect()
+}
+
+fn peer(key: u8, mesh_ip: &str, pod_cidr: &str) -> TicketPeer {
+    TicketPeer {
+        public_key: vec![key; 32],
+        endpoint: "10.42.1.10:51820".to_owned(),
+        mesh_ip: mesh_ip.to_owned(),
+        pod_cidr: pod_cidr.to_owned(),
+        node_name: "control-plane-0".to_owned(),
+    }
+}
+
+#[test]
+fn a_good_ticket_passes_and_shows_no_secret() {
+    let checked = ticket().check().unwrap();
+    assert_eq!(checked.addresses.mesh_ip, Ipv4Addr::new(10, 45, 0, 2));
+    assert_eq!(
+        checked.components.len(),
+        2,
+        "a worker installs no control plane"
+    );
+    assert_eq!(checked.api_server, "10.45.0.1:6443".parse().unwrap());
+    let shown = format!("{checked:?}");
+    assert!(
+        !shown.contains("0123456789abcdef") && shown.contains("abcdef.…"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn tickets_that_can_not_work_are_named() {
+    type Spoil = fn(&mut Ticket);
+    let table: &[(&str, Spoil)] = &[
+        ("the ticket's keys are malformed", |ticket| {
+            ticket.state_disk_key.truncate(31)
+        }),
+        ("the ticket's keys are malformed", |ticket| {
+            ticket.measurement_secret.push(0)
+        }),
+        ("the ticket's keys are malformed", |ticket| {
+            ticket.measurement_salt.clear()
+        }),
+        (
+            "the ticket's bootstrap token has the wrong length",
+            |ticket| ticket.token = "abcdef.0123\n".to_owned(),
+        ),
+        (
+            "the ticket's cluster name is malformed: \"a b\"",
+            |ticket| ticket.cluster_name = "a b".to_owned(),
+        ),
+        (
+            "the ticket's kubernetes version is malformed: \"../v1\"",
+            |ticket| ticket.kubernetes_version = "../v1".to_owned(),
+        ),
+        ("the ticket's ca certificate is malformed: \"\"", |ticket| {
+            ticket.ca_certificate.clear()
+        }),
+        (
+            "the ticket's mesh address 10.42.1.1 is not inside 10.45.0.0/16",
+            |ticket| ticket.mesh_ip = "10.42.1.1".to_owned(),
+        ),
+        (
+            "the ticket's pod network 10.1.0.0/24 does not belong to the mesh address 10.45.0.2",
+            |ticket| {
+                ticket.pod_cidr = "10.1.0.0/24".to_owned();
+            },
+        ),
+        (
+            "the ticket's pod network 10.244.2.0/16 does not belong to the mesh address 10.45.0.2",
+            |ticket| {
+                ticket.pod_cidr = "10.244.2.0/16".to_owned();
+            },
+        ),
+        ("the ticket's networks can not be used", |ticket| {
+            ticket.service_cidr = "10.244.0.0/16".to_owned()
+        }),
+        ("the ticket's networks can not be used", |ticket| {
+            ticket.mesh_ip = "10.45.255.255".to_owned()
+        }),
+        ("the ticket's components can not be used", |ticket| {
+            ticket.components.clear()
+        }),
+        (
+            "the ticket's component mirror is malformed: \"mirror\"",
+            |ticket| ticket.component_mirror = "mirror".to_owned(),
+        ),
+        (
+            "the ticket's peer endpoint 10.42.1.10:22 has another port than 51820",
+            |ticket| {
+                ticket.peers[0].endpoint = "10.42.1.10:22".to_owned();
+            },
+        ),
+        (
+            "the ticket's peer's public key has the wrong length",
+            |ticket| ticket.peers[0].public_key.truncate(31),
+        ),
+        (
+            "the ticket's peer's mesh address 10.46.0.1 is not inside 10.45.0.0/16",
+            |ticket| {
+                ticket.peers.push(peer(2, "10.46.0.1", "10.244.3.0/24"));
+            },
+        ),
+        (
+            "the ticket's pod network 0.0.0.0/0 does not belong to the mesh address 10.45.0.3",
+            |ticket| {
+                ticket.peers.push(peer(2, "10.45.0.3", "0.0.0.0/0"));
+            },
+        ),
+        (
+            "the ticket names two nodes with the same mesh address",
+            |ticket| {
+                ticket.peers.push(peer(2, "10.45.0.1", "10.244.1.0/24"));
+            },
+        ),
+        (
+            "the ticket names two nodes with the same mesh address",
+            |ticket| {
+                ticket.peers.push(peer(2, "10.45.0.2", "10.244.2.0/24"));
+            },
+        ),
+        (
+            "the ticket names two nodes with the same public key",
+            |ticket| {
+                ticket.peers.push(peer(1, "10.45.0.3", "10.244.3.0/24"));
+            },
+        ),
+        (
+            "the ticket's api server 10.45.0.9:6443 is none of its peers",
+            |ticket| {
+                ticket.api_server_endpoint = "10.45.0.9:6443".to_owned();
+            },
+        ),
+        (
+            "the ticket carries 2 control plane files, but this node asked to join as a worker",
+            |ticket| {
+                ticket.control_plane_files = 2;
+            },
+        ),
+    ];
+    for (expected, spoil) in table {
+        let mut ticket = ticket();
+        spoil(&mut ticket);
+        assert_eq!(ticket.check().unwrap_err().to_string(), *expected);
+    }
+}
+
+#[test]
+fn a_round_asks_everybody_but_this_machine_and_then_waits() {
+    let address = |last| IpAddr::from([10, 42, 1, last]);
+    let mut asked = Vec::new();
+    let mut round =
+        Searching::new().found(&[address(10), address(11), address(12)], address(11), 7);
+    let searching = loop {
+        match round {
+            Round::Ask(control_plane, next) => {
+                asked.push(control_plane);
+                round = next.refused(7);
+            }
+            Round::Wait(time, searching) => {
+                assert!(time >= INTERVAL && time <= INTERVAL + INTERVAL / 2);
+                break searching;
+            }
+        }
+    };
+    asked.sort();
+    assert_eq!(asked, [address(10), address(12)]);
+    assert_eq!(searching.rounds(), 1);
+}
+
+#[test]
+fn nodes_do_not_wait_in_step_and_lists_are_bounded() {
+    let wait = |jitter| match Searching::new().found(&[], IpAddr::from([10, 42, 2, 10]), jitter) {
+        Round::Wait(time, _) => time,
+        Round::Ask(..) => panic!("nobody to ask"),
+    };
+    assert!(wait(0) < wait(u16::MAX));
+    let many: Vec<IpAddr> = (0..5000u16)
+        .map(|n| IpAddr::from([10, 42, n.to_be_bytes()[0], n.to_be_bytes()[1]]))
+        .collect();
+    let mut round = Searching::new().found(&many, IpAddr::from([10, 43, 0, 0]), 3);
+    let mut asked = 0;
+    while let Round::Ask(_, next) = round {
+        asked += 1;
+        round = next.refused(3);
+    }
+    assert_eq!(asked, MAX_CONTROL_PLANES);
+}
+
+#[test]
+fn a_join_that_comes_late_gets_no_lock() {
+    let lock = BootLock::new();
+    let waiting = |ticket: Ticket| AwaitingLock {
+        ticket: ticket.check().unwrap(),
+    };
+    waiting(ticket()).take(&lock).unwrap();
+    assert_eq!(waiting(ticket()).take(&lock).unwrap_err(), Taken);
+}

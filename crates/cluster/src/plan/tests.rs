@@ -1,0 +1,137 @@
+//! Properties of the way from the lock to a member, driven with steps that end in any order, fail, or never end.
+
+use std::collections::HashSet;
+
+use keys::{MeasurementSalt, MeasurementSecret};
+use proptest::prelude::*;
+
+use super::*;
+use crate::boot_lock::BootLock;
+
+fn cluster_id(byte: u8) -> ClusterId {
+    let secret = MeasurementSecret::from_slice(&[byte; 32]).unwrap();
+    ClusterId::derive(&secret, &MeasurementSalt::from_slice(&[byte; 32]).unwrap())
+}
+
+fn marked(flow: Flow) -> (Building, Vec<Action>) {
+    let id = cluster_id(1);
+    let (mark, actions) = AwaitingMark::new(flow, &id, BootLock::new().take().unwrap());
+    assert_eq!(
+        actions,
+        [Action::ExtendMark],
+        "nothing but the mark may come before the mark"
+    );
+    let (building, _marked, actions) = mark.read_back(&id.pcr15()).unwrap();
+    (building, actions)
+}
+
+fn steps(actions: &[Action]) -> Vec<Step> {
+    actions
+        .iter()
+        .map(|action| match action {
+            Action::Perform(step) => *step,
+            other => panic!("{other:?} while building"),
+        })
+        .collect()
+}
+
+#[test]
+fn tables_are_acyclic_and_name_only_their_own_steps() {
+    for flow in [Flow::Init, Flow::JoinAsWorker] {
+        let mut known: HashSet<Step> = HashSet::new();
+        let mut left: Vec<&Row> = flow.table().iter().collect();
+        while !left.is_empty() {
+            let before = left.len();
+            left.retain(|(step, needs)| {
+                let ready = needs.iter().all(|need| known.contains(need));
+                if ready {
+                    assert!(known.insert(*step), "{step:?} has two rows");
+                }
+                !ready
+            });
+            assert!(
+                left.len() < before,
+                "{flow:?}: cycle or unknown step in {left:?}"
+            );
+        }
+    }
+}
+
+/// A register with anything else measured into it, before or after, stops the node.
+#[test]
+fn a_foreign_mark_stops_the_node() {
+    let id = cluster_id(1);
+    for pcr15 in [
+        [0; 32],
+        cluster_id(2).pcr15(),
+        *id.as_bytes(),
+        id.mark_digest(),
+    ] {
+        let (mark, _) = AwaitingMark::new(Flow::Init, &id, BootLock::new().take().unwrap());
+        let (_failed, actions) = mark.read_back(&pcr15).unwrap_err();
+        assert_eq!(
+            actions,
+            [Action::MarkDiskForReset, Action::RebootAfter(REBOOT_AFTER)]
+        );
+    }
+}
+
+#[test]
+fn a_step_that_does_not_run_can_not_end() {
+    let (building, _) = marked(Flow::Init);
+    assert_eq!(
+        building.done(Step::ApiServer).unwrap_err(),
+        NotRunning(Step::ApiServer)
+    );
+}
+
+fn flows() -> impl Strategy<Value = Flow> {
+    prop_oneof![Just(Flow::Init), Just(Flow::JoinAsWorker)]
+}
+
+proptest! {
+    /// Whatever the order in which steps end: each starts once and after its needs, all are performed, the disk last.
+    #[test]
+    fn every_order_completes(flow in flows(), order in prop::collection::vec(any::<prop::sample::Index>(), 64)) {
+        let (mut building, actions) = marked(flow);
+        let mut started = steps(&actions);
+        let mut done: Vec<Step> = Vec::new();
+        for index in order {
+            let step = *index.get(building.running());
+            for (row, needs) in flow.table() {
+                if *row == step {
+                    prop_assert!(needs.iter().all(|need| done.contains(need)));
+                }
+            }
+            done.push(step);
+            match building.done(step).unwrap() {
+                Next::Building(next, actions) => {
+                    started.extend(steps(&actions));
+                    building = next;
+                }
+                Next::Complete(_) => {
+                    prop_assert_eq!(started.len(), flow.table().len());
+                    prop_assert_eq!(started.iter().collect::<HashSet<_>>().len(), started.len());
+                    prop_assert_eq!(done.last(), Some(&Step::DiskInitialised));
+                    return Ok(());
+                }
+            }
+        }
+        prop_assert!(false, "64 ends were not enough");
+    }
+
+    /// A failure at any point names no further step, only the reset.
+    #[test]
+    fn every_failure_resets(flow in flows(), at in 0usize..15, order in prop::collection::vec(any::<prop::sample::Index>(), 15)) {
+        let (mut building, _) = marked(flow);
+        for index in order.into_iter().take(at) {
+            let step = *index.get(building.running());
+            match building.done(step).unwrap() {
+                Next::Building(next, _) => building = next,
+                Next::Complete(_) => return Ok(()),
+            }
+        }
+        let (_failed, actions) = building.failed();
+        prop_assert_eq!(actions, vec![Action::MarkDiskForReset, Action::RebootAfter(REBOOT_AFTER)]);
+    }
+}
