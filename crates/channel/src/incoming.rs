@@ -1,0 +1,167 @@
+//! A listener's attested connections, as a stream.
+//!
+//! Handshakes run concurrently and within bounds ([`Limits`]); one that fails is logged and forgotten, so the stream has no
+//! errors. The slot of a handshake is acquired before `accept`: what is over the bound waits in the kernel's queue.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, atomic::AtomicBool},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::{JoinHandle, JoinSet},
+    time::sleep,
+};
+use tokio_stream::Stream;
+use tracing::{debug, warn};
+
+use crate::{
+    Error,
+    admission::{Source, Unfinished},
+    attested::Attested,
+    exchange::Admission,
+    server::Server,
+    verifier::Demand,
+};
+
+/// Bounds of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Unfinished handshakes at once.
+    pub handshakes: usize,
+    /// Unfinished handshakes at once of one IPv4 address or IPv6 /64.
+    pub handshakes_per_source: usize,
+    /// Connections at once, finished and unfinished.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshakes: 64,
+            handshakes_per_source: 16,
+            connections: 1024,
+        }
+    }
+}
+
+/// After an `accept` that failed for want of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The attested connections of a listener. Dropping it closes the listener and ends every unfinished handshake.
+pub struct Incoming<P> {
+    attested: mpsc::Receiver<Attested<TcpStream, P>>,
+    listener: JoinHandle<()>,
+}
+
+impl<P: Send + 'static> Incoming<P> {
+    /// Starts to accept.
+    pub(crate) fn new<D: Demand<Proof = P>>(listener: TcpListener, server: Server<D>) -> Self {
+        // One: what nobody takes keeps its handshake's slot, so a service that is behind stops accepting.
+        let (sender, attested) = mpsc::channel(1);
+        Self {
+            attested,
+            listener: tokio::spawn(accept(listener, server, sender)),
+        }
+    }
+}
+
+impl<P> Drop for Incoming<P> {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+impl<P> Stream for Incoming<P> {
+    type Item = io::Result<Attested<TcpStream, P>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.attested.poll_recv(context).map(|next| next.map(Ok))
+    }
+}
+
+async fn accept<D: Demand>(
+    listener: TcpListener,
+    server: Server<D>,
+    sender: mpsc::Sender<Attested<TcpStream, D::Proof>>,
+) {
+    let limits = server.limits();
+    let connections = Arc::new(Semaphore::new(limits.connections));
+    let handshakes = Arc::new(Semaphore::new(limits.handshakes));
+    let unfinished = Unfinished::default();
+    // Dropped with this task, and everything in it with it.
+    let mut tasks = JoinSet::new();
+    for number in 0.. {
+        let connection = acquire(&connections).await;
+        let slot = acquire(&handshakes).await;
+        let (stream, address) = loop {
+            match listener.accept().await {
+                Ok(accepted) => break accepted,
+                Err(error) => {
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot accept a connection"
+                    );
+                    sleep(PAUSE).await;
+                }
+            }
+        };
+        while tasks.try_join_next().is_some() {}
+
+        let source = Source::from(address);
+        let admission = Admission {
+            slot: Some(Arc::new(slot)),
+            spoke: Arc::new(AtomicBool::new(false)),
+        };
+        let spoke = Arc::clone(&admission.spoke);
+        let (server, sender, left) = (server.clone(), sender.clone(), unfinished.clone());
+        let task = tasks.spawn(async move {
+            let attested = handshake(&server, stream, address, admission.clone()).await;
+            left.leave(source, number);
+            if let Some(attested) = attested {
+                // An error means that nobody wants connections any more.
+                let _delivered = sender.send(attested.counted(connection)).await;
+            }
+            drop(admission);
+        });
+        unfinished.enter(source, number, spoke, task, limits.handshakes_per_source);
+    }
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    Arc::clone(semaphore)
+        .acquire_owned()
+        .await
+        .expect("nobody closes this semaphore")
+}
+
+async fn handshake<D: Demand>(
+    server: &Server<D>,
+    stream: TcpStream,
+    address: SocketAddr,
+    admission: Admission,
+) -> Option<Attested<TcpStream, D::Proof>> {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(peer = %address, error = &error as &dyn std::error::Error, "cannot set TCP_NODELAY");
+    }
+    match server.accept_from(stream, Some(address), admission).await {
+        Ok(attested) => Some(attested),
+        // Logged with its whole tree where it was found.
+        Err(Error::Refused(_)) => None,
+        Err(error) => {
+            warn!(
+                target: "attestation",
+                peer = %address,
+                error = &error as &dyn std::error::Error,
+                "no attested channel"
+            );
+            None
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What a side demands of its peer: evidence that a policy accepts, or explicitly nothing.
+//!
+//! The two are types, not values, so that what was proved stands in the type of the stream: [`Verifier`] gives
+//! [`Proved`], [`AsksNothing`] gives [`Unproved`]. The policy is read when the evidence is there, so one that is replaced while
+//! a service runs holds for the next handshake. Model: step 6 (`docs/attested-channel.md`).
+
+use std::{fmt, sync::Arc};
+
+use attest::{Binding, ClusterIdDigest, ClusterMark, Evidence, Policy, Refusal, Variant, Verified};
+
+/// Where the policy comes from at the time of a handshake. A policy that accepts everything cannot be constructed, so a source
+/// cannot give one.
+pub trait PolicySource: Send + Sync + 'static {
+    /// The policy that holds now.
+    fn policy(&self) -> Arc<Policy>;
+}
+
+impl PolicySource for Arc<Policy> {
+    fn policy(&self) -> Arc<Policy> {
+        Self::clone(self)
+    }
+}
+
+impl<F: Fn() -> Arc<Policy> + Send + Sync + 'static> PolicySource for F {
+    fn policy(&self) -> Arc<Policy> {
+        self()
+    }
+}
+
+/// Demands evidence.
+#[derive(Clone)]
+pub struct Verifier {
+    policy: Arc<dyn PolicySource>,
+    mark: ClusterMark,
+}
+
+impl Verifier {
+    /// Accepts a peer whose evidence `policy` accepts and whose cluster mark is `mark`.
+    pub fn new(policy: impl PolicySource, mark: ClusterMark) -> Self {
+        Self {
+            policy: Arc::new(policy),
+            mark,
+        }
+    }
+
+    /// How a joining node looks at a join service: booted from the same measurements as the node itself (`own`, see
+    /// `Policy::from_own_measurements`), and in a cluster.
+    #[must_use]
+    pub fn same_as_self(own: Policy) -> Self {
+        Self::new(Arc::new(own), ClusterMark::AnyCluster)
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier")
+            .field("mark", &self.mark)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Demands nothing: for the nodes an administrator's program speaks to. Who may use such a channel is decided by what the
+/// caller sends inside.
+#[derive(Clone, Copy, Debug)]
+pub struct AsksNothing;
+
+/// What a verified peer proved.
+pub type Proved = Arc<Verified>;
+
+/// The peer proved nothing about its machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unproved;
+
+/// [`Verifier`] or [`AsksNothing`].
+pub trait Demand: sealed::Judge {}
+
+impl Demand for Verifier {}
+impl Demand for AsksNothing {}
+
+pub(crate) mod sealed {
+    use tokio::io::AsyncRead;
+
+    use super::{
+        Arc, AsksNothing, Binding, ClusterIdDigest, ClusterMark, Evidence, Proved, Refusal,
+        Unproved, Variant, Verifier,
+    };
+    use crate::{Error, frame, message};
+
+    /// The two ways to judge a peer. Not for other crates: a third way would be a way round.
+    pub trait Judge: Clone + Send + Sync + 'static {
+        /// What the peer has to send.
+        type Received: Send + 'static;
+        /// What a peer that was let through has shown.
+        type Proof: Clone + Send + Sync + 'static;
+        /// Whether the peer has to send evidence, and gets a verdict on it.
+        const ASKS: bool;
+
+        /// The variants that are accepted; empty exactly if nothing is asked.
+        fn accepts(&self) -> Vec<Variant>;
+
+        /// Reads what the peer has to send.
+        fn receive<R: AsyncRead + Unpin + Send>(
+            &self,
+            reader: &mut R,
+        ) -> impl Future<Output = Result<Self::Received, Error>> + Send;
+
+        /// Judges it; blocking. `cluster_id` is what the peer says its cluster is.
+        fn judge(
+            &self,
+            received: Self::Received,
+            binding: &Binding,
+            cluster_id: Option<[u8; 32]>,
+        ) -> Result<Self::Proof, Refusal>;
+
+        /// What tells the machine apart in a log.
+        fn machine(proof: &Self::Proof) -> Option<String>;
+    }
+
+    impl Judge for Verifier {
+        type Received = Evidence;
+        type Proof = Proved;
+        const ASKS: bool = true;
+
+        fn accepts(&self) -> Vec<Variant> {
+            vec![self.policy.policy().variant()]
+        }
+
+        async fn receive<R: AsyncRead + Unpin + Send>(
+            &self,
+            reader: &mut R,
+        ) -> Result<Evidence, Error> {
+            let body = frame::receive(reader, frame::Kind::Evidence).await?;
+            Ok(message::parse_evidence(&body)?)
+        }
+
+        fn judge(
+            &self,
+            received: Evidence,
+            binding: &Binding,
+            cluster_id: Option<[u8; 32]>,
+        ) -> Result<Proved, Refusal> {
+            // A peer that says which cluster it belongs to has to be marked with that one.
+            let mark = match (self.mark, cluster_id) {
+                (ClusterMark::AnyCluster, Some(id)) => {
+                    ClusterMark::Cluster(ClusterIdDigest::of(&id))
+                }
+                (mark, _) => mark,
+            };
+            attest::appraise(&received, binding, &self.policy.policy(), &mark).map(Arc::new)
+        }
+
+        fn machine(proof: &Proved) -> Option<String> {
+            Some(proof.ak_id())
+        }
+    }
+
+    impl Judge for AsksNothing {
+        type Received = ();
+        type Proof = Unproved;
+        const ASKS: bool = false;
+
+        fn accepts(&self) -> Vec<Variant> {
+            Vec::new()
+        }
+
+        async fn receive<R: AsyncRead + Unpin + Send>(&self, _reader: &mut R) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn judge(
+            &self,
+            (): (),
+            _binding: &Binding,
+            _cluster_id: Option<[u8; 32]>,
+        ) -> Result<Unproved, Refusal> {
+            Ok(Unproved)
+        }
+
+        fn machine(_proof: &Unproved) -> Option<String> {
+            None
+        }
+    }
+}
