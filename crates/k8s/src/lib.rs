@@ -1,1 +1,8 @@
-//! Control plane on a node: PKI, units, components, custom resources, API helpers
+//! Kubernetes on a node: PKI, components, units and their configuration, custom resources, and helpers for its API.
+//!
+//! Renders and talks to the API; starts nothing itself. Spec: design/cluster.md, "Kubernetes without moving parts in between".
+
+pub mod components;
+pub mod control_plane;
+pub mod files;
+pub mod pki;

@@ -1,0 +1,172 @@
+//! The kubelet: configuration, and the credentials it starts with.
+//!
+//! It listens on the mesh address only, lets in whom the API authorizes, and rotates its certificates; a joining kubelet gets its
+//! first one with the ticket's bootstrap token.
+
+use cluster::Role;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Node, Service, TLS_CIPHER_SUITES, containerd::PAUSE_IMAGE};
+use crate::{
+    files::{File, SecretText},
+    pki::{Authorities, Credential, Kubeconfig, PkiError},
+};
+
+/// What `protectKernelDefaults` demands, and what the pod network needs: to be set before the kubelet starts.
+pub const SYSCTLS: [(&str, &str); 8] = [
+    ("vm.overcommit_memory", "1"),
+    ("vm.panic_on_oom", "0"),
+    ("kernel.panic", "10"),
+    ("kernel.panic_on_oops", "1"),
+    ("kernel.keys.root_maxkeys", "1000000"),
+    ("kernel.keys.root_maxbytes", "25000000"),
+    ("net.ipv4.ip_forward", "1"),
+    // services of pods on the same bridge go through iptables too; needs the module br_netfilter
+    ("net.bridge.bridge-nf-call-iptables", "1"),
+];
+/// Keeps workloads off control planes.
+const CONTROL_PLANE_TAINT: &str = "node-role.kubernetes.io/control-plane";
+const CONFIG: &str = "kubelet-config.yaml";
+
+impl Node {
+    pub(super) fn kubelet_args(&self) -> Vec<String> {
+        let mut args = vec![
+            Self::flag_path("config", &self.paths.kubernetes.join(CONFIG)),
+            Self::flag_path("kubeconfig", &self.paths.kubelet_kubeconfig()),
+            Self::flag_path("bootstrap-kubeconfig", &self.paths.bootstrap_kubeconfig()),
+            Self::flag_path("cert-dir", &self.paths.kubelet_pki),
+            Self::flag_path("root-dir", &self.paths.kubelet_data),
+            format!("--hostname-override={}", self.config.node_name),
+            format!("--node-ip={}", self.config.addresses.mesh_ip),
+        ];
+        if self.differences.runtime_flags {
+            args.push("--container-runtime=remote".to_owned());
+            args.push(format!(
+                "--container-runtime-endpoint={}",
+                self.runtime_endpoint()
+            ));
+        }
+        if self.differences.taints_flag && self.config.role == Role::ControlPlane {
+            args.push(format!(
+                "--register-with-taints={CONTROL_PLANE_TAINT}=:NoSchedule"
+            ));
+        }
+        if self.differences.pause_image_flag {
+            args.push(format!("--pod-infra-container-image={PAUSE_IMAGE}"));
+        }
+        args
+    }
+
+    pub(super) fn kubelet_files(&self) -> Vec<File> {
+        vec![File::public(
+            self.paths.kubernetes.join(CONFIG),
+            format!("{:#}\n", self.kubelet_config()),
+        )]
+    }
+
+    fn kubelet_config(&self) -> Value {
+        let mut config = json!({
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "address": self.config.addresses.mesh_ip,
+            "readOnlyPort": 0,
+            "healthzBindAddress": "127.0.0.1",
+            "authentication": {
+                "anonymous": { "enabled": false },
+                "webhook": { "enabled": true },
+                "x509": { "clientCAFile": self.paths.pki().join("ca.crt") },
+            },
+            "authorization": { "mode": "Webhook" },
+            "rotateCertificates": true,
+            "serverTLSBootstrap": true,
+            "tlsMinVersion": "VersionTLS12",
+            "tlsCipherSuites": TLS_CIPHER_SUITES,
+            "protectKernelDefaults": true,
+            "makeIPTablesUtilChains": true,
+            "cgroupDriver": "systemd",
+            "clusterDNS": [self.config.plan.dns_service_ip()],
+            "clusterDomain": cluster::network::CLUSTER_DOMAIN,
+            "eventRecordQPS": 50,
+            "streamingConnectionIdleTimeout": "5m",
+            "podPidsLimit": 4096,
+            "enableDebuggingHandlers": true,
+            "volumePluginDir": self.paths.volume_plugins,
+        });
+        if let Some(provider_id) = &self.config.provider_id {
+            config["providerID"] = json!(provider_id);
+        }
+        if !self.differences.runtime_flags {
+            config["containerRuntimeEndpoint"] = json!(self.runtime_endpoint());
+        }
+        if !self.differences.taints_flag && self.config.role == Role::ControlPlane {
+            config["registerWithTaints"] =
+                json!([{ "key": CONTROL_PLANE_TAINT, "effect": "NoSchedule" }]);
+        }
+        config
+    }
+
+    fn runtime_endpoint(&self) -> String {
+        format!("unix://{}", self.paths.containerd_socket.display())
+    }
+
+    /// The credentials with which a joining kubelet asks for its first certificate.
+    pub fn kubelet_bootstrap(&self, ca_certificate_pem: &str, token: &SecretText) -> File {
+        let config = Kubeconfig {
+            cluster_name: self.config.cluster_name.as_str(),
+            user: "kubelet-bootstrap",
+            server: &self.api_server(),
+            ca_certificate_pem,
+            credential: Credential::Token(token),
+        };
+        File::secret(self.paths.bootstrap_kubeconfig(), config.render())
+    }
+
+    /// The kubelet's kubeconfig. A joining kubelet writes the same by itself; the first control plane's gets it here.
+    pub fn kubelet_kubeconfig(&self, ca_certificate_pem: &str) -> File {
+        let certificate = self.paths.kubelet_client_certificate();
+        let config = Kubeconfig {
+            cluster_name: self.config.cluster_name.as_str(),
+            user: Service::Kubelet.program_name(),
+            server: &self.api_server(),
+            ca_certificate_pem,
+            credential: Credential::Files {
+                certificate: certificate.clone(),
+                key: certificate,
+            },
+        };
+        File::secret(self.paths.kubelet_kubeconfig(), config.render())
+    }
+
+    /// Gives the first control plane's kubelet its first client certificate, in the place and form in which it keeps the next
+    /// ones: a dated file, and a link to it. Does nothing when there is one.
+    pub fn write_first_kubelet_client(
+        &self,
+        authorities: &Authorities,
+        now: Timestamp,
+    ) -> Result<(), PkiError> {
+        let link = self.paths.kubelet_client_certificate();
+        if link.exists() {
+            return Ok(());
+        }
+        let issued = authorities.issue_kubelet_client(&self.config.node_name, now)?;
+        let path = self.paths.kubelet_pki.join(format!(
+            "kubelet-client-{}.pem",
+            now.strftime("%Y-%m-%d-%H-%M-%S")
+        ));
+        let pair = format!("{}{}", issued.certificate_pem, issued.key_pem.expose());
+        File::secret(&path, SecretText::new(pair)).write()?;
+        let fail = |source| {
+            PkiError::File(crate::files::FileError {
+                operation: "link",
+                path: link.clone(),
+                source,
+            })
+        };
+        match std::fs::remove_file(&link) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail(error)),
+            _ => {}
+        }
+        std::os::unix::fs::symlink(&path, &link).map_err(fail)
+    }
+}

@@ -1,0 +1,168 @@
+//! A control-plane node's own certificates: made at init and join, renewed by the node agent.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::{Authorities, Leaf, NodeNames, PkiError};
+use crate::files::{self, File};
+
+/// The certificates of one control-plane node, below one directory.
+#[derive(Debug)]
+pub struct Pki {
+    authorities: Authorities,
+    names: NodeNames,
+    directory: PathBuf,
+}
+
+/// A certificate that was renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// Which.
+    pub leaf: Leaf,
+    /// Until when the new one is valid.
+    pub not_after: Timestamp,
+}
+
+impl Pki {
+    /// The PKI of the node called `names` in `directory` (`/etc/kubernetes/pki`).
+    pub fn new(authorities: Authorities, names: NodeNames, directory: impl Into<PathBuf>) -> Self {
+        Self {
+            authorities,
+            names,
+            directory: directory.into(),
+        }
+    }
+
+    /// Opens what is on disk, or makes new authorities when there are none yet. Idempotent.
+    pub fn open_or_generate(
+        cluster_name: &str,
+        names: NodeNames,
+        directory: &Path,
+        now: Timestamp,
+    ) -> Result<Self, PkiError> {
+        // the service account key is written last: where it is, everything is
+        let authorities = if directory.join(super::SERVICE_ACCOUNT_PUBLIC).exists() {
+            Authorities::load(directory)?
+        } else {
+            Authorities::generate(cluster_name, now)?
+        };
+        Ok(Self::new(authorities, names, directory))
+    }
+
+    /// The cluster's authorities.
+    pub const fn authorities(&self) -> &Authorities {
+        &self.authorities
+    }
+
+    /// Writes the authorities and every leaf that is missing, expired, for other names, or past half its life.
+    pub fn write(&self, now: Timestamp) -> Result<Vec<Renewed>, PkiError> {
+        files::write_all(&self.authorities.files(&self.directory))?;
+        self.renew(now)
+    }
+
+    /// Issues again every leaf that is due, and says which. Cheap when nothing is due.
+    pub fn renew(&self, now: Timestamp) -> Result<Vec<Renewed>, PkiError> {
+        let mut renewed = Vec::new();
+        for leaf in Leaf::ALL {
+            if self.is_due(leaf, now)? {
+                let params = leaf.params(&self.names, now)?;
+                let not_after = now
+                    .checked_add(super::LEAF_LIFETIME)
+                    .map_err(|_| PkiError::Clock(now))?;
+                let issued = self.authorities.authority(leaf.authority()).sign(params)?;
+                // readers that catch a new certificate with the old key fail once and read again
+                File::secret(self.directory.join(leaf.key()), issued.key_pem).write()?;
+                File::public(
+                    self.directory.join(leaf.certificate()),
+                    issued.certificate_pem,
+                )
+                .write()?;
+                renewed.push(Renewed { leaf, not_after });
+            }
+        }
+        Ok(renewed)
+    }
+
+    /// Whether `leaf` has to be issued: not there, not readable, not for this node's names, not from this authority, or old.
+    fn is_due(&self, leaf: Leaf, now: Timestamp) -> Result<bool, PkiError> {
+        let Ok(certificate) = std::fs::read(self.directory.join(leaf.certificate())) else {
+            return Ok(true);
+        };
+        let Ok(key) =
+            std::fs::read_to_string(self.directory.join(leaf.key())).map(files::SecretText::new)
+        else {
+            return Ok(true);
+        };
+        let Ok(key) = rcgen::KeyPair::from_pem(key.expose()) else {
+            return Ok(true);
+        };
+        let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(&certificate) else {
+            return Ok(true);
+        };
+        let Ok(current) = pem.parse_x509() else {
+            return Ok(true);
+        };
+        if current.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
+            return Ok(true);
+        }
+        let authority = self.authorities.authority(leaf.authority());
+        let Ok((_, authority)) =
+            x509_parser::pem::parse_x509_pem(authority.certificate_pem().as_bytes())
+        else {
+            return Ok(true);
+        };
+        let from_authority = authority.parse_x509().is_ok_and(|authority| {
+            current
+                .verify_signature(Some(authority.public_key()))
+                .is_ok()
+        });
+        if !from_authority || !same_names(&current, &leaf.params(&self.names, now)?) {
+            return Ok(true);
+        }
+        let (begin, end) = (
+            current.validity().not_before.timestamp(),
+            current.validity().not_after.timestamp(),
+        );
+        let now = now.as_second();
+        // half of the life it was given, not counting the slack before it
+        let half = end - super::LEAF_LIFETIME.as_secs() / 2;
+        Ok(now < begin || now >= half)
+    }
+}
+
+/// Whether a certificate has exactly the alternative names it would get today.
+fn same_names(
+    current: &x509_parser::certificate::X509Certificate<'_>,
+    wanted: &rcgen::CertificateParams,
+) -> bool {
+    use rcgen::SanType;
+    use x509_parser::extensions::GeneralName;
+    let mut have: Vec<Vec<u8>> = match current.subject_alternative_name() {
+        Ok(Some(extension)) => extension
+            .value
+            .general_names
+            .iter()
+            .map(|name| match name {
+                GeneralName::DNSName(name) => name.as_bytes().to_vec(),
+                GeneralName::IPAddress(bytes) => bytes.to_vec(),
+                _ => Vec::new(),
+            })
+            .collect(),
+        Ok(None) => Vec::new(),
+        Err(_) => return false,
+    };
+    let mut want: Vec<Vec<u8>> = wanted
+        .subject_alt_names
+        .iter()
+        .map(|name| match name {
+            SanType::DnsName(name) => name.as_str().as_bytes().to_vec(),
+            SanType::IpAddress(std::net::IpAddr::V4(ip)) => ip.octets().to_vec(),
+            SanType::IpAddress(std::net::IpAddr::V6(ip)) => ip.octets().to_vec(),
+            _ => Vec::new(),
+        })
+        .collect();
+    have.sort();
+    want.sort();
+    have == want
+}
