@@ -8,10 +8,6 @@ use crate::{Binding, ClusterMark, Evidence, Policy, Variant, Verified, qemu_vtpm
 ///
 /// # Errors
 /// With every check and what it found, when one of them failed. The result is large because it is for a person.
-#[expect(
-    clippy::result_large_err,
-    reason = "one refusal per handshake; it carries what a person needs"
-)]
 pub fn appraise(
     evidence: &Evidence,
     binding: &Binding,

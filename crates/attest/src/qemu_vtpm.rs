@@ -32,7 +32,6 @@ use report::{Report, Stop};
 /// cluster mark is extended later, by us), not 16 to 23.
 const LOGGED_PCRS: [u32; 14] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14];
 
-#[expect(clippy::result_large_err, reason = "as `crate::appraise`")]
 pub(crate) fn appraise(
     bytes: &[u8],
     binding: &Binding,

@@ -183,7 +183,6 @@ impl Report {
     }
 
     /// Accepts, unless a check failed.
-    #[expect(clippy::result_large_err, reason = "as `crate::appraise`")]
     pub(super) fn verdict(
         self,
         ak_id: Digest,
