@@ -3,11 +3,16 @@
 //! [`machine`], [`network`] and [`metadata`] run on the host, [`client`] runs on a node. Every address and name of a
 //! machine follows from its [`Seat`], so that no part has to ask another. Design: `cluster.md`, "Local provider".
 
+pub mod accelerator;
 pub mod client;
+pub mod machine;
 pub mod metadata;
 pub mod mirror;
 pub mod network;
+pub mod process;
+pub mod qmp;
 mod seat;
+pub mod swtpm;
 
 pub use seat::{Mac, NoSuchSeat, SEATS_PER_ROLE, Seat};
 
