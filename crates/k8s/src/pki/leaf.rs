@@ -102,7 +102,8 @@ impl Leaf {
             Self::ControllerManager => "controller-manager",
             Self::Scheduler => "scheduler",
             Self::NodeAgent => "node-agent",
-            Self::KeyService => "key-service",
+            // In a directory of its own, which is all of the PKI that the key service's pod mounts.
+            Self::KeyService => "key-service/tls",
         }
     }
 

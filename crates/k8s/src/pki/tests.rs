@@ -161,7 +161,7 @@ fn written_once_renewed_after_half_a_day() {
         "apiserver.key",
         "sa.key",
         "etcd/ca.key",
-        "key-service.key",
+        "key-service/tls.key",
     ] {
         let mode = std::fs::metadata(dir.path().join(entry))
             .unwrap()
