@@ -6,6 +6,7 @@ pub mod admission;
 pub mod boot_lock;
 pub mod init;
 pub mod join;
+pub mod join_config;
 pub mod node_state;
 pub mod plan;
 pub mod catalogue;
