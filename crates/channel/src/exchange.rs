@@ -343,3 +343,6 @@ async fn nothing_pending<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(), Err
     )
     .await
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,53 @@ impl Default for Limits {
     }
 }
 
+/// What becomes of a handshake.
+#[derive(Clone, Copy, Debug)]
+pub enum Handshake<'a> {
+    /// It began.
+    Begun,
+    /// It ended with an attested connection.
+    Attested,
+    /// It ended without one.
+    Failed(&'a Error),
+    /// It was given up, because others wait or nobody wants connections any more.
+    GivenUp,
+}
+
+/// Is told about every handshake of a listener, for metrics and events. It decides nothing, and must not block.
+pub type Observer = Arc<dyn Fn(SocketAddr, Handshake<'_>) + Send + Sync>;
+
+/// One handshake under observation: every `Begun` has its end, also when the task is aborted.
+struct Observed {
+    observer: Observer,
+    address: SocketAddr,
+    ended: bool,
+}
+
+impl Observed {
+    fn begin(observer: Observer, address: SocketAddr) -> Self {
+        observer(address, Handshake::Begun);
+        Self {
+            observer,
+            address,
+            ended: false,
+        }
+    }
+
+    fn end(mut self, how: Handshake<'_>) {
+        self.ended = true;
+        (self.observer)(self.address, how);
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        if !self.ended {
+            (self.observer)(self.address, Handshake::GivenUp);
+        }
+    }
+}
+
 /// After an `accept` that failed for want of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -62,12 +109,16 @@ pub struct Incoming<P> {
 
 impl<P: Send + 'static> Incoming<P> {
     /// Starts to accept.
-    pub(crate) fn new<D: Demand<Proof = P>>(listener: TcpListener, server: Server<D>) -> Self {
+    pub(crate) fn new<D: Demand<Proof = P>>(
+        listener: TcpListener,
+        server: Server<D>,
+        observer: Observer,
+    ) -> Self {
         // One: what nobody takes keeps its handshake's slot, so a service that is behind stops accepting.
         let (sender, attested) = mpsc::channel(1);
         Self {
             attested,
-            listener: tokio::spawn(accept(listener, server, sender)),
+            listener: tokio::spawn(accept(listener, server, sender, observer)),
         }
     }
 }
@@ -90,6 +141,7 @@ async fn accept<D: Demand>(
     listener: TcpListener,
     server: Server<D>,
     sender: mpsc::Sender<Attested<TcpStream, D::Proof>>,
+    observer: Observer,
 ) {
     let limits = server.limits();
     let connections = Arc::new(Semaphore::new(limits.connections));
@@ -121,8 +173,9 @@ async fn accept<D: Demand>(
         };
         let spoke = Arc::clone(&admission.spoke);
         let (server, sender, left) = (server.clone(), sender.clone(), unfinished.clone());
+        let observed = Observed::begin(observer.clone(), address);
         let task = tasks.spawn(async move {
-            let attested = handshake(&server, stream, address, admission.clone()).await;
+            let attested = handshake(&server, stream, address, admission.clone(), observed).await;
             left.leave(source, number);
             if let Some(attested) = attested {
                 // An error means that nobody wants connections any more.
@@ -146,15 +199,22 @@ async fn handshake<D: Demand>(
     stream: TcpStream,
     address: SocketAddr,
     admission: Admission,
+    observed: Observed,
 ) -> Option<Attested<TcpStream, D::Proof>> {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(peer = %address, error = &error as &dyn std::error::Error, "cannot set TCP_NODELAY");
     }
     match server.accept_from(stream, Some(address), admission).await {
-        Ok(attested) => Some(attested),
-        // Logged with its whole tree where it was found.
-        Err(Error::Refused(_)) => None,
+        Ok(attested) => {
+            observed.end(Handshake::Attested);
+            Some(attested)
+        }
         Err(error) => {
+            observed.end(Handshake::Failed(&error));
+            // A refusal is logged with its whole tree where it was found.
+            if matches!(error, Error::Refused(_)) {
+                return None;
+            }
             warn!(
                 target: "attestation",
                 peer = %address,

@@ -72,13 +72,22 @@ impl<D: Demand> Server<D> {
         issuer: Arc<dyn Issue>,
         demand: D,
     ) -> Result<Self, SetupError> {
-        let identity = Identity::fresh()?;
+        Self::with_identity(role, client, issuer, demand, &Identity::fresh()?)
+    }
+
+    pub(crate) fn with_identity(
+        role: Role,
+        client: Role,
+        issuer: Arc<dyn Issue>,
+        demand: D,
+        identity: &Identity,
+    ) -> Result<Self, SetupError> {
         let certificate = if D::ASKS {
             ClientCertificate::Demanded
         } else {
             ClientCertificate::NotAsked
         };
-        let config = tls::server_config(&identity, certificate)?;
+        let config = tls::server_config(identity, certificate)?;
         Ok(Self {
             role,
             client,

@@ -3,7 +3,12 @@
 //! A tonic channel made here is one attested connection. It does not connect again by itself: the next connection may end at
 //! another machine, so whoever wants one calls [`connect`] again and looks at its proof.
 
-use std::{fmt, io, net::SocketAddr, sync::Mutex, time::Duration};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -18,7 +23,7 @@ use crate::{
     verifier::{Demand, Proved},
 };
 
-pub use crate::incoming::Incoming;
+pub use crate::incoming::{Handshake, Incoming, Observer};
 
 /// Finds a peer that is gone; the original's interval.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -64,7 +69,17 @@ pub async fn channel(
 /// The attested connections of a listener, for `serve_with_incoming`.
 #[must_use]
 pub fn incoming<D: Demand>(listener: TcpListener, server: Server<D>) -> Incoming<D::Proof> {
-    Incoming::new(listener, server)
+    Incoming::new(listener, server, Arc::new(|_, _| {}))
+}
+
+/// As [`incoming`], and tells `observer` about every handshake.
+#[must_use]
+pub fn incoming_observed<D: Demand>(
+    listener: TcpListener,
+    server: Server<D>,
+    observer: Observer,
+) -> Incoming<D::Proof> {
+    Incoming::new(listener, server, observer)
 }
 
 /// What a gRPC handler finds in the extensions of its request: [`Peer`].
