@@ -117,6 +117,17 @@ impl<'a> EventLog<'a> {
         values
     }
 
+    /// The PCRs a log of firmware and kernel accounts for whose value in `pcrs` these events do not lead to. Not 10
+    /// (the kernel's IMA keeps its own list), not 15 (the cluster mark comes later, from us), not 16 to 23.
+    #[must_use]
+    pub fn unexplained(&self, pcrs: &PcrValues) -> Vec<PcrIndex> {
+        let replayed = self.replay();
+        PcrIndex::all()
+            .filter(|index| !index.is_resettable() && !matches!(index.number(), 10 | 15))
+            .filter(|index| replayed.get(*index) != pcrs.get(*index))
+            .collect()
+    }
+
     /// `TCG_PCR_EVENT2`.
     fn record(
         &mut self,

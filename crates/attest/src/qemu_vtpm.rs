@@ -28,10 +28,6 @@ use crate::{Binding, ClusterMark, Digest, PcrIndex, PcrValues, Policy, Variant, 
 
 use report::{Report, Stop};
 
-/// PCRs an event log of firmware and kernel accounts for. Not 10 (the kernel's IMA keeps its own list), not 15 (the
-/// cluster mark is extended later, by us), not 16 to 23.
-const LOGGED_PCRS: [u32; 14] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14];
-
 pub(crate) fn appraise(
     bytes: &[u8],
     binding: &Binding,
@@ -221,11 +217,7 @@ fn event_log<'a>(
         )
         .ok()?;
     let replayed = log.replay();
-    let differing: Vec<PcrIndex> = LOGGED_PCRS
-        .into_iter()
-        .filter_map(|index| PcrIndex::new(index).ok())
-        .filter(|index| replayed.get(*index) != pcrs.get(*index))
-        .collect();
+    let differing = log.unexplained(pcrs);
     let pairs = |values: &PcrValues| {
         let pairs: Vec<String> = differing
             .iter()

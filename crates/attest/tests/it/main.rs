@@ -1,0 +1,48 @@
+//! Appraisal from outside: evidence of a test TPM, one named lie at a time; logs and quotes of real machines.
+
+mod components;
+mod event_log;
+mod mutations;
+mod policy;
+mod robustness;
+mod vectors;
+
+use attest::qemu_vtpm::Document;
+use attest::{
+    Binding, Check, ClusterMark, Evidence, Outcome, Policy, Refusal, Role, Variant, Verified,
+    appraise,
+};
+
+const CLUSTER_ID: [u8; 32] = [0x42; 32];
+
+fn binding() -> Binding {
+    Binding::for_channel(
+        Role::Node,
+        &[1; 64],
+        &[2; 32],
+        b"server spki",
+        Some(b"client spki"),
+    )
+}
+
+fn evidence(document: &Document) -> Evidence {
+    Evidence::new(Variant::QemuVtpm, document.to_json()).unwrap()
+}
+
+fn verdict(document: &Document, policy: &Policy) -> Result<Verified, Refusal> {
+    appraise(
+        &evidence(document),
+        &binding(),
+        policy,
+        &ClusterMark::NotJoined,
+    )
+}
+
+/// The names of the checks with this outcome.
+fn named(checks: &[Check], outcome: Outcome) -> Vec<String> {
+    checks
+        .iter()
+        .filter(|check| check.outcome == outcome)
+        .map(|check| check.name.to_string())
+        .collect()
+}
