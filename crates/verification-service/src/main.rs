@@ -1,3 +1,7 @@
-//! Hands out evidence of the node it runs on
+//! The verification service: hands out evidence of the node it runs on.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runtime::main("verification-service", verification_service::run)
+}
