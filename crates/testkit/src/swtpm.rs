@@ -90,6 +90,8 @@ impl Swtpm {
             ))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            // it reports every client that goes away; shown only if it does not start
+            .stderr(std::fs::File::create(directory.path().join("stderr"))?)
             .spawn()
             .context("cannot run swtpm (package swtpm)")?;
         let mut tpm = Self { process, directory };
@@ -197,7 +199,8 @@ impl Swtpm {
         let started = Instant::now();
         while !socket.exists() {
             if let Some(status) = self.process.try_wait()? {
-                bail!("swtpm ended at once with {status}");
+                let said = std::fs::read_to_string(self.directory.path().join("stderr"))?;
+                bail!("swtpm ended at once with {status}: {said}");
             }
             ensure!(
                 started.elapsed() < START,

@@ -1,1 +1,271 @@
+//! A policy that says nothing, or two things, cannot be made.
 
+use attest::{Digest, ImageMeasurements, Measurement, PcrIndex, Policy, PolicyError, Variant};
+use testkit::boot::Image;
+
+fn pcr(number: u32) -> PcrIndex {
+    PcrIndex::new(number).unwrap()
+}
+
+fn json(change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+    let mut json = serde_json::from_str(&Image::default().policy().to_json()).unwrap();
+    change(&mut json);
+    serde_json::to_vec(&json).unwrap()
+}
+
+#[test]
+fn documents_round_trip() {
+    let policy = Image::default().policy();
+    assert_eq!(
+        Policy::from_json(policy.to_json().as_bytes()).unwrap(),
+        policy
+    );
+    // JSON is YAML
+    assert_eq!(Policy::from_yaml(&policy.to_json()).unwrap(), policy);
+}
+
+#[test]
+fn yaml_as_a_person_writes_it() {
+    let pcrs = Image::default().pcrs();
+    let mut yaml =
+        String::from("# the test image\nversion: 1\nvariant: qemu-vtpm\nmeasurements:\n");
+    for number in Policy::REQUIRED_PCRS {
+        let value = pcrs.get(pcr(number));
+        yaml.push_str(&format!(
+            "  {number}:\n    expected: {value}\n    warnOnly: false\n"
+        ));
+    }
+    let policy = Policy::from_yaml(&yaml).unwrap();
+    assert_eq!(
+        policy.measurements(),
+        Image::default().policy().measurements()
+    );
+    assert_eq!(policy.image_name(), None);
+    let twice = format!(
+        "{yaml}  4:\n    expected: {}\n    warnOnly: true\n",
+        Digest::ZERO
+    );
+    assert!(matches!(
+        Policy::from_yaml(&twice),
+        Err(PolicyError::Yaml(_))
+    ));
+}
+
+#[test]
+fn empty_and_ambiguous_documents_are_errors() {
+    let zero = Digest::ZERO.to_string();
+    type Row = (&'static str, Vec<u8>, &'static str);
+    let rows: Vec<Row> = vec![
+        (
+            "no measurements",
+            json(|j| j["measurements"] = serde_json::json!({})),
+            "would accept every machine",
+        ),
+        (
+            "no measurements field",
+            json(|j| {
+                j.as_object_mut().unwrap().remove("measurements");
+            }),
+            "cannot read",
+        ),
+        (
+            "no version",
+            json(|j| {
+                j.as_object_mut().unwrap().remove("version");
+            }),
+            "cannot read",
+        ),
+        (
+            "another version",
+            json(|j| j["version"] = 2.into()),
+            "version 2 is not known",
+        ),
+        (
+            "no variant",
+            json(|j| {
+                j.as_object_mut().unwrap().remove("variant");
+            }),
+            "cannot read",
+        ),
+        (
+            "a variant of another release",
+            json(|j| j["variant"] = "sev-snp".into()),
+            "cannot read",
+        ),
+        (
+            "an unknown field",
+            json(|j| j["measurments"] = 1.into()),
+            "cannot read",
+        ),
+        (
+            "an unknown field in a measurement",
+            json(|j| j["measurements"]["4"]["warn"] = true.into()),
+            "cannot read",
+        ),
+        (
+            "no warnOnly",
+            json(|j| {
+                j["measurements"]["4"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("warnOnly");
+            }),
+            "cannot read",
+        ),
+        (
+            "a PCR left open",
+            json(|j| {
+                j["measurements"].as_object_mut().unwrap().remove("12");
+            }),
+            "says nothing about PCR 12",
+        ),
+        (
+            "only warnings",
+            json(|j| {
+                for n in ["4", "9", "11"] {
+                    j["measurements"][n]["warnOnly"] = true.into();
+                }
+            }),
+            "any code would be accepted",
+        ),
+        (
+            "the cluster mark",
+            json(|j| {
+                j["measurements"]["15"] = serde_json::json!({"expected": zero, "warnOnly": false})
+            }),
+            "PCR 15 is the cluster mark",
+        ),
+        (
+            "a resettable PCR",
+            json(|j| {
+                j["measurements"]["16"] = serde_json::json!({"expected": zero, "warnOnly": false})
+            }),
+            "PCR 16 can be reset",
+        ),
+        (
+            "the last resettable PCR",
+            json(|j| {
+                j["measurements"]["23"] = serde_json::json!({"expected": zero, "warnOnly": false})
+            }),
+            "PCR 23 can be reset",
+        ),
+        (
+            "no such PCR",
+            json(|j| {
+                j["measurements"]["24"] = serde_json::json!({"expected": zero, "warnOnly": false})
+            }),
+            "cannot read",
+        ),
+        (
+            "a short value",
+            json(|j| j["measurements"]["4"]["expected"] = "00".into()),
+            "cannot read",
+        ),
+        (
+            "a SHA-384 value",
+            json(|j| j["measurements"]["4"]["expected"] = "00".repeat(48).into()),
+            "cannot read",
+        ),
+        (
+            "a placeholder",
+            json(|j| j["measurements"]["4"]["expected"] = "1234".repeat(16).into()),
+            "is a placeholder",
+        ),
+        (
+            "an unknown component",
+            json(|j| j["components"][0]["name"] = "bios".into()),
+            "cannot read",
+        ),
+        (
+            "a component elsewhere",
+            json(|j| j["components"][0]["pcr"] = 3.into()),
+            "for which the policy has no value",
+        ),
+        (
+            "an image without a name",
+            json(|j| j["image"] = "".into()),
+            "image name",
+        ),
+        (
+            "an image with control characters",
+            json(|j| j["image"] = "v1\u{1b}[2J".into()),
+            "image name",
+        ),
+        (
+            "too many components",
+            json(|j| {
+                let c = j["components"][0].clone();
+                j["components"] = vec![c; 129].into();
+            }),
+            "lists 129 components",
+        ),
+        (
+            "too long",
+            [b" ".repeat(64 * 1024), b"{}".to_vec()].concat(),
+            "more than",
+        ),
+        ("nothing", Vec::new(), "cannot read"),
+    ];
+    for (what, document, message) in rows {
+        let error = Policy::from_json(&document).expect_err(what);
+        assert!(error.to_string().contains(message), "{what}: {error}");
+    }
+}
+
+#[test]
+fn a_key_given_twice_is_an_error() {
+    let text = String::from_utf8(json(|_| ())).unwrap();
+    let twice = text.replacen("\"12\":", "\"13\":", 1);
+    assert_ne!(text, twice);
+    let error = Policy::from_json(twice.as_bytes()).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("key 13 is given twice"), "{source}");
+}
+
+#[test]
+fn an_image_gives_a_policy_for_what_it_was_built_for() {
+    let image = Image::default();
+    let mut measurements = image.measurements();
+    let json = serde_json::to_vec(&measurements).unwrap();
+    assert_eq!(ImageMeasurements::from_json(&json).unwrap(), measurements);
+    let none = Policy::from_image_measurements(&measurements, "openstack", Variant::QemuVtpm);
+    assert!(matches!(none, Err(PolicyError::NoSuchEntry { .. })));
+
+    // the original's files list PCR 15 as zero: the channel decides about it, not the file
+    measurements.list[0]
+        .measurements
+        .insert(PcrIndex::CLUSTER_MARK, Measurement::enforced(Digest::ZERO));
+    let policy = Policy::from_image_measurements(&measurements, "qemu", Variant::QemuVtpm).unwrap();
+    assert_eq!(policy, image.policy());
+
+    // two answers to one question
+    let entry = measurements.list[0].clone();
+    measurements.list.push(entry);
+    assert!(Policy::from_image_measurements(&measurements, "qemu", Variant::QemuVtpm).is_err());
+}
+
+#[test]
+fn image_names_are_short_paths() {
+    let mut image = Image::default().measurements();
+    assert_eq!(image.name(), "v0.1.0");
+    image.stream = "debug".into();
+    assert_eq!(image.name(), "stream/debug/v0.1.0");
+    image.reference = "main".into();
+    assert_eq!(image.name(), "ref/main/stream/debug/v0.1.0");
+}
+
+/// The original's file, without our components.
+#[test]
+fn measurements_of_the_original_can_be_read() {
+    let json = r#"{"version":"v2.25.0-pre","ref":"main","stream":"nightly","list":[{"csp":"qemu","attestationVariant":"qemu-vtpm","measurements":{
+        "4":{"expected":"5198fd549fc9f44a49168b788f58e366af624866647dbe7e917388a0b1673c1d","warnOnly":false},
+        "8":{"expected":"0000000000000000000000000000000000000000000000000000000000000000","warnOnly":false},
+        "9":{"expected":"2dee5d9c597a9098821e73214b9347b8e5e448c09ebd3375143855be72e33058","warnOnly":false},
+        "11":{"expected":"db794e9bc200e22550514674ca3494119b00b2db74ffe2f7c970bf6bf5bc1cae","warnOnly":false},
+        "12":{"expected":"0000000000000000000000000000000000000000000000000000000000000000","warnOnly":false},
+        "13":{"expected":"0000000000000000000000000000000000000000000000000000000000000000","warnOnly":false},
+        "15":{"expected":"0000000000000000000000000000000000000000000000000000000000000000","warnOnly":false}}}]}"#;
+    let image = ImageMeasurements::from_json(json.as_bytes()).unwrap();
+    let policy = Policy::from_image_measurements(&image, "qemu", Variant::QemuVtpm).unwrap();
+    assert_eq!(policy.measurements().len(), 6);
+}
