@@ -2,7 +2,12 @@
 //!
 //! Renders and talks to the API; starts nothing itself. Spec: design/cluster.md, "Kubernetes without moving parts in between".
 
+pub mod addons;
+pub mod api;
+pub mod cni;
 pub mod components;
 pub mod control_plane;
+pub mod crd;
 pub mod files;
 pub mod pki;
+pub mod wireguard;

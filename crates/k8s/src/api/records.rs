@@ -1,0 +1,154 @@
+//! Objects in which the cluster keeps what it is made of: component list, join configuration, node identities, labels.
+
+use cluster::{
+    NodeName, Role,
+    catalogue::{COMPONENTS_KEY, Components, VERSION_KEY},
+    identity,
+    kubernetes::Version,
+};
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{ConfigMap, Node},
+};
+use kube::{
+    Api, Client,
+    api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+use super::{ApiError, FIELD_MANAGER, NAMESPACE, request};
+use crate::crd::NodeIdentity;
+
+/// The ConfigMap with the attestation policy and the measurement salt (the original's name and keys).
+pub const JOIN_CONFIG: &str = "join-config";
+/// Its key of the policy.
+pub const ATTESTATION_CONFIG_KEY: &str = "attestationConfig";
+/// Its key of the salt.
+pub const MEASUREMENT_SALT_KEY: &str = "measurementSalt";
+
+/// Writes the ConfigMap that joining nodes are judged by.
+pub async fn put_join_config(
+    client: &Client,
+    policy_json: &str,
+    measurement_salt: &[u8],
+) -> Result<(), ApiError> {
+    let map = ConfigMap {
+        metadata: meta(JOIN_CONFIG),
+        data: Some([(ATTESTATION_CONFIG_KEY.to_owned(), policy_json.to_owned())].into()),
+        binary_data: Some(
+            [(
+                MEASUREMENT_SALT_KEY.to_owned(),
+                ByteString(measurement_salt.to_vec()),
+            )]
+            .into(),
+        ),
+        ..ConfigMap::default()
+    };
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    config_maps(client)
+        .patch(JOIN_CONFIG, &params, &Patch::Apply(&map))
+        .await
+        .map_err(request("write the join configuration"))?;
+    Ok(())
+}
+
+/// Writes the component list, immutable and named by its digest. Returns the ConfigMap's name.
+pub async fn put_components(
+    client: &Client,
+    components: &Components,
+    version: Version,
+) -> Result<String, ApiError> {
+    let name = components.config_map_name();
+    let list = serde_json::to_string(components).map_err(|source| ApiError::Encode {
+        what: "the component list",
+        source,
+    })?;
+    let map = ConfigMap {
+        metadata: meta(&name),
+        immutable: Some(true),
+        data: Some(
+            [
+                (COMPONENTS_KEY.to_owned(), list),
+                (VERSION_KEY.to_owned(), version.to_string()),
+            ]
+            .into(),
+        ),
+        ..ConfigMap::default()
+    };
+    match config_maps(client)
+        .create(&PostParams::default(), &map)
+        .await
+    {
+        Ok(_) => Ok(name),
+        // named by content: what is there is the same
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(name),
+        Err(source) => Err(request("write the component list")(source)),
+    }
+}
+
+/// Records a node. Replaces what was recorded under this name.
+pub async fn put_node_identity(
+    client: &Client,
+    identity: &identity::NodeIdentity,
+) -> Result<(), ApiError> {
+    let record = NodeIdentity::from_identity(identity);
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let api: Api<NodeIdentity> = Api::all(client.clone());
+    api.patch(identity.name.as_str(), &params, &Patch::Apply(&record))
+        .await
+        .map_err(request(format!("record node {}", identity.name)))?;
+    Ok(())
+}
+
+/// The record of one node.
+pub async fn node_identity(
+    client: &Client,
+    name: &NodeName,
+) -> Result<Option<identity::NodeIdentity>, ApiError> {
+    let api: Api<NodeIdentity> = Api::all(client.clone());
+    let record = api
+        .get_opt(name.as_str())
+        .await
+        .map_err(request(format!("read the record of node {name}")))?;
+    Ok(record.map(|record| record.to_identity()).transpose()?)
+}
+
+/// The records of all nodes. One that cannot be used is left out and logged: it must not take the others down.
+pub async fn node_identities(client: &Client) -> Result<Vec<identity::NodeIdentity>, ApiError> {
+    let api: Api<NodeIdentity> = Api::all(client.clone());
+    let records = api
+        .list(&ListParams::default())
+        .await
+        .map_err(request("list node identities"))?;
+    let usable = |record: NodeIdentity| match record.to_identity() {
+        Ok(identity) => Some(identity),
+        Err(error) => {
+            tracing::error!(%error, "node identity left out");
+            None
+        }
+    };
+    Ok(records.into_iter().filter_map(usable).collect())
+}
+
+/// Labels a node with its role; a kubelet may not do so for itself.
+pub async fn label_node(client: &Client, name: &NodeName, role: Role) -> Result<(), ApiError> {
+    let label = format!("node-role.kubernetes.io/{role}");
+    let api: Api<Node> = Api::all(client.clone());
+    let patch = json!({ "metadata": { "labels": { label: "" } } });
+    api.patch(name.as_str(), &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .map_err(request(format!("label node {name}")))?;
+    Ok(())
+}
+
+fn config_maps(client: &Client) -> Api<ConfigMap> {
+    Api::namespaced(client.clone(), NAMESPACE)
+}
+
+fn meta(name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(NAMESPACE.to_owned()),
+        ..ObjectMeta::default()
+    }
+}
