@@ -12,6 +12,7 @@
 //! Does no IO. Design: `cluster.md` (Join); facts 7.3.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -254,7 +255,7 @@ pub enum TicketError {
 #[derive(Debug)]
 pub struct CheckedTicket {
     /// Key of this node's state disk.
-    pub disk_key: DiskKey,
+    pub disk_key: Arc<DiskKey>,
     /// Salt of the cluster ID, for the node's record.
     pub measurement_salt: MeasurementSalt,
     /// The cluster, derived from the ticket's secret and salt.
@@ -323,7 +324,7 @@ impl Ticket {
         if self.control_plane_files > 0 {
             return Err(TicketError::ControlPlaneFiles(self.control_plane_files));
         }
-        let disk_key = DiskKey::from_vec(self.state_disk_key).map_err(TicketError::Secret)?;
+        let disk_key = Arc::new(DiskKey::from_vec(self.state_disk_key).map_err(TicketError::Secret)?);
         let measurement_secret =
             MeasurementSecret::from_vec(self.measurement_secret).map_err(TicketError::Secret)?;
         let measurement_salt =

@@ -8,7 +8,7 @@
 //! Each state consumes itself. [`AwaitingMark`] demands the lock, [`Building`] demands that PCR 15 holds the cluster's mark
 //! and nothing else, and only `Building` names steps that depend on a secret. What may run at the same time is one table per flow.
 //!
-//! Guarantees: a step starts once, and after everything it needs; the disk is called initialised after every other step;
+//! Guarantees: a step starts once, and after everything it needs; the disk gets its key after every other step;
 //! after a failure nothing starts any more and the disk is reset. Does no IO: its driver performs the actions.
 //! Design: `cluster.md` (Init, Join), `boot-and-disk.md` (PCR 15, crash windows).
 
@@ -32,8 +32,6 @@ pub enum Flow {
 pub enum Step {
     /// Node state file on the state disk.
     NodeState,
-    /// Keyslot of the state disk: from the first boot's passphrase to the node's own key.
-    DiskKey,
     /// WireGuard interface, routes, peers.
     Mesh,
     /// Certificate authorities, leaf certificates, kubeconfigs.
@@ -60,8 +58,9 @@ pub enum Step {
     KubeProxy,
     /// Key service, join service, verification service.
     OwnServices,
-    /// The disk is marked initialised: from here on a reboot keeps it.
-    DiskInitialised,
+    /// Keyslot of the state disk: from the first boot's passphrase to the node's own key. From here on a reboot keeps the disk;
+    /// before, it makes a new one. Last, so that a machine that stops half-way leaves no half of a node behind.
+    DiskKey,
 }
 
 impl Step {
@@ -69,7 +68,6 @@ impl Step {
     pub fn title(self) -> &'static str {
         match self {
             Self::NodeState => "record this node's state",
-            Self::DiskKey => "set the state disk's key",
             Self::Mesh => "start the WireGuard mesh",
             Self::Pki => "make certificates",
             Self::Etcd => "start etcd",
@@ -83,7 +81,7 @@ impl Step {
             Self::Kubelet => "start kubelet",
             Self::KubeProxy => "start kube-proxy",
             Self::OwnServices => "apply the cluster's services",
-            Self::DiskInitialised => "keep the state disk",
+            Self::DiskKey => "set the state disk's key",
         }
     }
 }
@@ -95,7 +93,6 @@ type Row = (Step, &'static [Step]);
 /// take processor time from them.
 const INIT: &[Row] = &[
     (Step::NodeState, &[]),
-    (Step::DiskKey, &[Step::NodeState]),
     (Step::Pki, &[]),
     (Step::Mesh, &[]),
     (Step::Etcd, &[Step::Pki, Step::Mesh]),
@@ -124,14 +121,12 @@ const INIT: &[Row] = &[
         &[Step::ClusterRecords, Step::Controllers],
     ),
     (
-        Step::DiskInitialised,
+        Step::DiskKey,
         &[
-            Step::DiskKey,
+            Step::NodeState,
             Step::Kubelet,
             Step::KubeProxy,
             Step::OwnServices,
-            Step::Controllers,
-            Step::Images,
         ],
     ),
 ];
@@ -139,7 +134,6 @@ const INIT: &[Row] = &[
 /// Join of a worker.
 const JOIN_AS_WORKER: &[Row] = &[
     (Step::NodeState, &[]),
-    (Step::DiskKey, &[Step::NodeState]),
     (Step::Mesh, &[]),
     (Step::Components, &[]),
     (Step::Images, &[Step::Components]),
@@ -150,13 +144,13 @@ const JOIN_AS_WORKER: &[Row] = &[
             Step::Components,
             Step::Images,
             Step::PodNetwork,
-            Step::DiskKey,
+            Step::NodeState,
         ],
     ),
     (Step::KubeProxy, &[Step::Components, Step::Mesh]),
     (
-        Step::DiskInitialised,
-        &[Step::DiskKey, Step::Kubelet, Step::KubeProxy],
+        Step::DiskKey,
+        &[Step::NodeState, Step::Kubelet, Step::KubeProxy],
     ),
 ];
 

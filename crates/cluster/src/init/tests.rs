@@ -268,8 +268,8 @@ impl Machine {
             Step::NodeState => {
                 self.record = Some(NodeState::becoming(Flow::Init, "control-plane-0", [4; 32]))
             }
-            Step::DiskKey => self.disk_key = Some([9; 32]),
-            Step::DiskInitialised => {
+            Step::DiskKey => {
+                self.disk_key = Some([9; 32]);
                 self.record = self.record.take().map(NodeState::into_member);
                 self.initialised = true;
             }

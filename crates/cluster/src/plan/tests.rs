@@ -112,7 +112,7 @@ proptest! {
                 Next::Complete(_) => {
                     prop_assert_eq!(started.len(), flow.table().len());
                     prop_assert_eq!(started.iter().collect::<HashSet<_>>().len(), started.len());
-                    prop_assert_eq!(done.last(), Some(&Step::DiskInitialised));
+                    prop_assert_eq!(done.last(), Some(&Step::DiskKey));
                     return Ok(());
                 }
             }
