@@ -97,7 +97,7 @@ impl Server {
             return status(StatusCode::METHOD_NOT_ALLOWED);
         }
         match request.uri().path() {
-            "/self" => match self.asker(request.uri().query()) {
+            "/self" => match asker(request.uri().query()) {
                 Some(instance) => json(&instance),
                 None => status(StatusCode::NOT_FOUND),
             },
@@ -122,18 +122,15 @@ impl Server {
             },
         }
     }
+}
 
-    fn asker(&self, query: Option<&str>) -> Option<InstanceMetadata> {
-        let mac = query?
-            .split('&')
-            .find_map(|pair| pair.strip_prefix("mac="))?;
-        let mac = Mac::parse(&mac.replace("%3A", ":").replace("%3a", ":"))?;
-        self.facts
-            .seats
-            .iter()
-            .find(|seat| seat.cluster_mac() == mac)
-            .map(|seat| seat.instance())
-    }
+/// Who a machine is follows from its MAC address, so that a machine added later needs no server with other facts.
+fn asker(query: Option<&str>) -> Option<InstanceMetadata> {
+    let mac = query?
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("mac="))?;
+    let mac = Mac::parse(&mac.replace("%3A", ":").replace("%3a", ":"))?;
+    Seat::of_cluster_mac(mac).map(Seat::instance)
 }
 
 pub(crate) fn status(code: StatusCode) -> Response<Body> {

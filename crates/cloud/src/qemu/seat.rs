@@ -90,6 +90,19 @@ impl Seat {
         self.mac(OUTSIDE_MAC_PREFIX)
     }
 
+    /// The seat whose NIC between the machines has this address.
+    pub fn of_cluster_mac(mac: Mac) -> Option<Self> {
+        let Mac([a, b, c, d, network, host]) = mac;
+        let role = match network {
+            1 => Role::ControlPlane,
+            2 => Role::Worker,
+            _ => return None,
+        };
+        let index = host.checked_sub(FIRST)?;
+        let seat = Self::new(role, index.into()).ok()?;
+        ([a, b, c, d] == CLUSTER_MAC_PREFIX).then_some(seat)
+    }
+
     fn mac(self, [a, b, c, d]: [u8; 4]) -> Mac {
         Mac([a, b, c, d, self.network(), self.host()])
     }
@@ -142,6 +155,25 @@ impl fmt::Display for Mac {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mac_address_names_its_seat_and_no_other() {
+        for seat in Seat::plan(3, 200).unwrap() {
+            assert_eq!(Seat::of_cluster_mac(seat.cluster_mac()), Some(seat));
+            assert_eq!(Seat::of_cluster_mac(seat.outside_mac()), None);
+        }
+        for text in [
+            "52:54:00:42:01:09",
+            "52:54:00:42:03:0a",
+            "52:54:00:42:02:d2",
+        ] {
+            assert_eq!(
+                Seat::of_cluster_mac(Mac::parse(text).unwrap()),
+                None,
+                "{text}"
+            );
+        }
+    }
 
     #[test]
     fn names_and_addresses_follow_from_the_seat() {
