@@ -1,0 +1,692 @@
+//! The state disk of a node: everything a node keeps, encrypted and authenticated.
+//!
+//! # First boot
+//!
+//! | step | after it there is | if the machine stops |
+//! |---|---|---|
+//! | [`Step::Erase`] | no header on the disk | new disk |
+//! | [`Step::Key`] | a random key in memory (`first-boot.key`) | new disk |
+//! | [`Step::Format`] | a header *in memory*, integrity metadata on the disk | new disk |
+//! | [`Step::Wipe`] | valid tags everywhere | new disk |
+//! | [`Step::Open`] | `/dev/mapper/state` | new disk |
+//! | [`Step::FileSystem`] | an empty ext4 on it | new disk |
+//! | [`StateDisk::set_key`] | the header on the disk, under the node's key, marked initialised | see [`luks2::commit`](crate::luks2) |
+//!
+//! The header is written to the disk once, when the node has its key from init or join. Until then a header would be of no use to
+//! anyone: the only key that opens it is in the memory of this boot. So there is no half-initialised disk: without a header
+//! a disk is new, with one it has the node's key. (The original writes an uninitialised header first; such a disk is taken as
+//! new as well.)
+//!
+//! # Why "no header" may mean "new disk"
+//!
+//! The host can zero a header, and then this program formats the disk. That destroys data, which the host can do anyhow; it
+//! does not lead an existing node to trust an empty disk, because a formatted disk has a new UUID, a new volume key and no key from the cluster:
+//! the machine is a new node that has to join, and the cluster's record of the old one still names the old UUID. A header that is there and
+//! not accepted, or of which only the second copy is there, is never formatted over: the program stops and says why.
+//!
+//! # What it does not cover
+//!
+//! Integrity shows that a sector was changed, not that the whole disk was put back to an older state.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use keys::{DiskKey, FirstBootKey};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::luks2::{DATA_OFFSET, HEADERS_SIZE, HeaderError, Kind, VerifiedHeader, commit};
+use crate::program::{self, ProgramError};
+use crate::wipe::{self, WipeError};
+
+/// The device mapper's name of the opened state disk.
+const NAME: &str = "state";
+/// Its name while it is wiped. Another one, so that nobody who waits for the state disk takes it for that.
+const WIPE_NAME: &str = "state-wipe";
+/// Room for the header, the integrity metadata and a file system that is of any use.
+const MINIMUM_SIZE: u64 = 256 * 1024 * 1024;
+/// The keys are uniformly random 256-bit keys: stretching them adds nothing. This is the least that cryptsetup takes; the original's
+/// Argon2 with 64 MiB costs seconds, and a multiple of that on an emulated processor.
+const CHEAPEST_KDF: [&str; 2] = ["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000"];
+
+/// What the header says a disk is.
+#[derive(Debug)]
+pub enum Found {
+    /// No node has set its key on it.
+    New(NewDisk),
+    /// It belongs to a node that has joined a cluster.
+    Initialized(Box<InitializedDisk>),
+}
+
+/// Why a disk is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewDisk {
+    /// It has no header.
+    NoHeader,
+    /// Its header says that no node has set its key.
+    NotInitialized,
+}
+
+/// An initialised disk's header and encrypted volume key, as read once and verified.
+#[derive(Debug)]
+pub struct InitializedDisk {
+    header: VerifiedHeader,
+    keyslot: Vec<u8>,
+}
+
+impl InitializedDisk {
+    /// The UUID, which names the key that opens the disk.
+    pub fn uuid(&self) -> Uuid {
+        self.header.uuid()
+    }
+}
+
+/// A disk could not be looked at, or its header is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// Reading failed.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The device.
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// It is too small to be a state disk.
+    #[error("{} has {actual} bytes, a state disk needs {MINIMUM_SIZE}", path.display())]
+    TooSmall {
+        /// The device.
+        path: PathBuf,
+        /// Its size.
+        actual: u64,
+    },
+    /// There is a header, and it is not accepted.
+    #[error("{} has a header that is refused", path.display())]
+    Header {
+        /// The device.
+        path: PathBuf,
+        #[source]
+        source: HeaderError,
+    },
+}
+
+/// Reads the header of a device, once, and says what the device is. Changes nothing.
+pub fn probe(path: &Path) -> Result<Found, ProbeError> {
+    let read = |source| ProbeError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut device = File::open(path).map_err(read)?;
+    let size = io::Seek::seek(&mut device, io::SeekFrom::End(0)).map_err(read)?;
+    if size < MINIMUM_SIZE {
+        return Err(ProbeError::TooSmall {
+            path: path.to_owned(),
+            actual: size,
+        });
+    }
+    let mut headers = vec![0; HEADERS_SIZE];
+    device.read_exact_at(&mut headers, 0).map_err(read)?;
+    if !VerifiedHeader::is_present(&headers) {
+        return Ok(Found::New(NewDisk::NoHeader));
+    }
+    let header =
+        VerifiedHeader::parse(Kind::StateDisk, &headers).map_err(|source| ProbeError::Header {
+            path: path.to_owned(),
+            source,
+        })?;
+    if !header.is_initialized() {
+        return Ok(Found::New(NewDisk::NotInitialized));
+    }
+    let keyslot = read_keyslot(&device, &header).map_err(read)?;
+    Ok(Found::Initialized(Box::new(InitializedDisk {
+        header,
+        keyslot,
+    })))
+}
+
+fn read_keyslot(file: &File, header: &VerifiedHeader) -> io::Result<Vec<u8>> {
+    let area = header.keyslot_area();
+    let length = usize::try_from(area.end - area.start).map_err(io::Error::other)?;
+    let mut keyslot = vec![0; length];
+    file.read_exact_at(&mut keyslot, area.start)?;
+    Ok(keyslot)
+}
+
+/// A step of the first boot. Also the table of points at which a test stops the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Takes away the header that may be there.
+    Erase,
+    /// Makes the random key.
+    Key,
+    /// Formats.
+    Format,
+    /// Gives every sector a valid tag.
+    Wipe,
+    /// Opens it for use.
+    Open,
+    /// Makes the file system.
+    FileSystem,
+}
+
+impl Step {
+    /// All of them, in order.
+    pub const ALL: [Self; 6] = [
+        Self::Erase,
+        Self::Key,
+        Self::Format,
+        Self::Wipe,
+        Self::Open,
+        Self::FileSystem,
+    ];
+}
+
+/// What [`StateDisk::format`] is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// A step begins.
+    Begin(Step),
+    /// So many of so many bytes are wiped.
+    Wiped {
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+}
+
+/// The files in memory that go from the initrd to the root file system.
+#[derive(Debug, Clone)]
+pub struct RunFiles {
+    directory: PathBuf,
+}
+
+impl RunFiles {
+    /// Where they are on a node.
+    pub const DIRECTORY: &str = "/run/constellation";
+
+    /// The files in a directory, which has to be on a file system in memory.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+        }
+    }
+
+    fn first_boot_key(&self) -> PathBuf {
+        self.directory.join("first-boot.key")
+    }
+
+    fn header(&self) -> PathBuf {
+        self.directory.join("state.luks2-header")
+    }
+
+    fn new_header(&self) -> PathBuf {
+        self.directory.join("state.luks2-header.new")
+    }
+
+    fn description(&self) -> PathBuf {
+        self.directory.join("state-disk.json")
+    }
+}
+
+/// `state-disk.json`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Description {
+    uuid: Uuid,
+    device: PathBuf,
+    first_boot: bool,
+}
+
+/// An operation on the state disk failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StateDiskError {
+    /// A file in memory could not be used.
+    #[error("cannot {what} {}", path.display())]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The description of the disk that the initrd left is not readable.
+    #[error("{} is not what the initrd writes", path.display())]
+    Description {
+        /// The file.
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The system gave no random bytes.
+    #[error("cannot make a random key")]
+    Random(#[source] keys::RandomError),
+    /// The first-boot key in memory has a wrong length.
+    #[error("the first-boot key is damaged")]
+    FirstBootKey(#[source] keys::LengthError),
+    /// The device could not be written.
+    #[error("cannot write the header of {} (step \"{step}\")", device.display())]
+    Header {
+        /// The device.
+        device: PathBuf,
+        /// The step that failed.
+        step: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    /// A header that cryptsetup made here is not of the accepted shape.
+    #[error("cryptsetup made a header that is not accepted")]
+    OwnHeader(#[source] HeaderError),
+    /// A program failed while doing this.
+    #[error("cannot {what}")]
+    Program {
+        /// What it was run for.
+        what: &'static str,
+        #[source]
+        source: ProgramError,
+    },
+    /// Wiping failed.
+    #[error("cannot make the integrity tags")]
+    Wipe(#[source] WipeError),
+    /// The disk has its key already.
+    #[error("the state disk {0} has its key already")]
+    HasKey(Uuid),
+}
+
+/// An opened state disk.
+#[derive(Debug)]
+pub struct StateDisk {
+    device: PathBuf,
+    files: RunFiles,
+    uuid: Uuid,
+    first_boot: bool,
+}
+
+impl StateDisk {
+    /// Makes a new state disk out of a device: everything on it is lost.
+    ///
+    /// Takes what [`probe`] said about it, so that no disk is formatted that was not looked at.
+    pub fn format(
+        device: &Path,
+        files: RunFiles,
+        _found: NewDisk,
+        report: &mut dyn FnMut(Progress),
+    ) -> Result<Self, StateDiskError> {
+        report(Progress::Begin(Step::Erase));
+        apply(device, &commit::erase())?;
+
+        report(Progress::Begin(Step::Key));
+        let key = FirstBootKey::generate().map_err(StateDiskError::Random)?;
+        make_run_directory(&files)?;
+        for left_over in [files.first_boot_key(), files.header(), files.new_header()] {
+            remove(&left_over)?;
+        }
+        write_new(&files.first_boot_key(), 0o400, key.expose_bytes())?;
+
+        report(Progress::Begin(Step::Format));
+        let uuid = Uuid::new_v4();
+        luks_format(device, &files.header(), uuid, &key)?;
+        let header = rewrite(&files.header(), |header| header.with_token(false))?;
+
+        report(Progress::Begin(Step::Wipe));
+        // Without the journal while wiping: it would write everything twice, and a crash leaves a new disk anyhow.
+        let input = [key.expose_bytes().as_slice()];
+        open(
+            device,
+            &files.header(),
+            WIPE_NAME,
+            &["--integrity-no-journal"],
+            &input,
+        )?;
+        let wiped = wipe::wipe(&mapped(WIPE_NAME), &mut |done, total| {
+            report(Progress::Wiped { done, total });
+        });
+        close(WIPE_NAME)?;
+        wiped.map_err(StateDiskError::Wipe)?;
+
+        report(Progress::Begin(Step::Open));
+        open(device, &files.header(), NAME, &[], &input)?;
+
+        report(Progress::Begin(Step::FileSystem));
+        make_file_system(&mapped(NAME))?;
+
+        let disk = Self {
+            device: device.to_owned(),
+            files,
+            uuid: header.uuid(),
+            first_boot: true,
+        };
+        disk.describe()?;
+        Ok(disk)
+    }
+
+    /// Opens an initialised disk with its key. A key that does not open it changes nothing and may be followed by another.
+    pub fn open(
+        device: &Path,
+        files: RunFiles,
+        disk: &InitializedDisk,
+        key: &DiskKey,
+    ) -> Result<Self, StateDiskError> {
+        make_run_directory(&files)?;
+        remove(&files.header())?;
+        write_detached(&files.header(), &disk.header, &disk.keyslot)?;
+        open(device, &files.header(), NAME, &[], &[key.expose_bytes()])?;
+        if disk.header.secondary_is_blank() {
+            apply(device, &[commit::complete(&disk.header)])?;
+        }
+        let opened = Self {
+            device: device.to_owned(),
+            files,
+            uuid: disk.uuid(),
+            first_boot: false,
+        };
+        opened.describe()?;
+        Ok(opened)
+    }
+
+    /// The disk that the initrd has opened.
+    pub fn load(files: RunFiles) -> Result<Self, StateDiskError> {
+        let path = files.description();
+        let text = fs::read(&path).map_err(file("read", &path))?;
+        let Description {
+            uuid,
+            device,
+            first_boot,
+        } = serde_json::from_slice(&text)
+            .map_err(|source| StateDiskError::Description { path, source })?;
+        Ok(Self {
+            device,
+            files,
+            uuid,
+            first_boot,
+        })
+    }
+
+    /// Gives a new disk its key: the node is now a node of a cluster, and this key opens the disk at the next boot.
+    ///
+    /// The key is changed in a copy in memory, which is then put on the disk in an order in which a crash leaves either a new disk or
+    /// an initialised one. If it fails it can be called again, also with another key.
+    pub fn set_key(&mut self, key: &DiskKey) -> Result<(), StateDiskError> {
+        if !self.first_boot {
+            return Err(StateDiskError::HasKey(self.uuid));
+        }
+        let first_boot_key = self.first_boot_key()?;
+        let copy = self.files.new_header();
+        remove(&copy)?;
+        fs::copy(self.files.header(), &copy).map_err(file("write", &copy))?;
+        change_key(&copy, &first_boot_key, key)?;
+        let header = rewrite(&copy, |header| header.with_token(true))?;
+        let keyslot = File::open(&copy)
+            .and_then(|copy| read_keyslot(&copy, &header))
+            .map_err(file("read", &copy))?;
+        // What goes on the disk is opened once before, as the next boot will.
+        test_key(&copy, key)?;
+
+        apply(&self.device, &commit::create(&header, &keyslot))?;
+
+        fs::rename(&copy, self.files.header()).map_err(file("replace", &copy))?;
+        self.first_boot = false;
+        self.describe()?;
+        remove(&self.files.first_boot_key())
+    }
+
+    /// The UUID, which names the disk's key.
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    /// Whether it still has the random key of its first boot.
+    pub fn is_first_boot(&self) -> bool {
+        self.first_boot
+    }
+
+    /// The device with the file system.
+    pub fn mapped(&self) -> PathBuf {
+        mapped(NAME)
+    }
+
+    /// Closes it again. The file system has to be unmounted.
+    pub fn close(self) -> Result<(), StateDiskError> {
+        close(NAME)
+    }
+
+    fn first_boot_key(&self) -> Result<FirstBootKey, StateDiskError> {
+        let path = self.files.first_boot_key();
+        let bytes = fs::read(&path).map_err(file("read", &path))?;
+        FirstBootKey::from_vec(bytes).map_err(StateDiskError::FirstBootKey)
+    }
+
+    fn describe(&self) -> Result<(), StateDiskError> {
+        let description = Description {
+            uuid: self.uuid,
+            device: self.device.clone(),
+            first_boot: self.first_boot,
+        };
+        let path = self.files.description();
+        let temporary = path.with_extension("new");
+        remove(&temporary)?;
+        let text =
+            serde_json::to_vec(&description).map_err(|source| StateDiskError::Description {
+                path: path.clone(),
+                source,
+            })?;
+        write_new(&temporary, 0o644, &text)?;
+        fs::rename(&temporary, &path).map_err(file("replace", &path))
+    }
+}
+
+fn mapped(name: &str) -> PathBuf {
+    Path::new("/dev/mapper").join(name)
+}
+
+fn luks_format(
+    device: &Path,
+    header: &Path,
+    uuid: Uuid,
+    key: &FirstBootKey,
+) -> Result<(), StateDiskError> {
+    let [header, uuid] = [header.display().to_string(), uuid.to_string()];
+    let offset = format!("--offset={}", DATA_OFFSET / 512);
+    let device = device.display().to_string();
+    let mut arguments = vec![
+        "luksFormat",
+        "--batch-mode",
+        "--type=luks2",
+        "--cipher=aes-xts-plain64",
+        "--key-size=512",
+        "--integrity=hmac-sha256",
+        "--integrity-no-wipe",
+        "--sector-size=4096",
+        "--key-slot=0",
+        "--key-file=-",
+        "--uuid",
+        &uuid,
+        "--header",
+        &header,
+        &offset,
+    ];
+    arguments.extend(CHEAPEST_KDF);
+    arguments.push(&device);
+    program::cryptsetup(&arguments, &[key.expose_bytes()]).map_err(|source| {
+        StateDiskError::Program {
+            what: "format the state disk",
+            source,
+        }
+    })
+}
+
+fn open(
+    device: &Path,
+    header: &Path,
+    name: &str,
+    options: &[&str],
+    key: &[&[u8]],
+) -> Result<(), StateDiskError> {
+    let [device, header] = [device, header].map(|path| path.display().to_string());
+    let mut arguments = vec![
+        "open",
+        "--type=luks2",
+        "--key-file=-",
+        "--key-slot=0",
+        "--header",
+        &header,
+    ];
+    arguments.extend(options);
+    arguments.extend([device.as_str(), name]);
+    program::cryptsetup(&arguments, key).map_err(|source| StateDiskError::Program {
+        what: "open the state disk",
+        source,
+    })
+}
+
+fn close(name: &str) -> Result<(), StateDiskError> {
+    program::cryptsetup(&["close", name], &[]).map_err(|source| StateDiskError::Program {
+        what: "close the state disk",
+        source,
+    })
+}
+
+/// Both keys go over one pipe: cryptsetup reads as many bytes of it as each has.
+fn change_key(header: &Path, old: &FirstBootKey, new: &DiskKey) -> Result<(), StateDiskError> {
+    let header = header.display().to_string();
+    let mut arguments = vec![
+        "luksChangeKey",
+        "--batch-mode",
+        "--key-slot=0",
+        "--key-file=-",
+        "--keyfile-size=32",
+        "--new-keyfile-size=32",
+    ];
+    arguments.extend(CHEAPEST_KDF);
+    arguments.extend([header.as_str(), "-"]);
+    program::cryptsetup(&arguments, &[old.expose_bytes(), new.expose_bytes()]).map_err(|source| {
+        StateDiskError::Program {
+            what: "change the state disk's key",
+            source,
+        }
+    })
+}
+
+fn test_key(header: &Path, key: &DiskKey) -> Result<(), StateDiskError> {
+    let header = header.display().to_string();
+    let arguments = [
+        "open",
+        "--type=luks2",
+        "--test-passphrase",
+        "--key-file=-",
+        &header,
+    ];
+    program::cryptsetup(&arguments, &[key.expose_bytes()]).map_err(|source| {
+        StateDiskError::Program {
+            what: "open the state disk's new header",
+            source,
+        }
+    })
+}
+
+/// The device was wiped with zeros just now, so neither the inode tables nor the journal need to be zeroed again.
+fn make_file_system(device: &Path) -> Result<(), StateDiskError> {
+    let device = device.display().to_string();
+    let arguments = [
+        "-q",
+        "-F",
+        "-b",
+        "4096",
+        "-E",
+        "assume_storage_prezeroed=1,nodiscard",
+        device.as_str(),
+    ];
+    program::mkfs_ext4(&arguments).map_err(|source| StateDiskError::Program {
+        what: "make the file system",
+        source,
+    })
+}
+
+/// Reads a detached header that cryptsetup has written, checks it like any other, and writes it anew with a change.
+fn rewrite(
+    path: &Path,
+    change: impl FnOnce(VerifiedHeader) -> VerifiedHeader,
+) -> Result<VerifiedHeader, StateDiskError> {
+    let copy = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(file("open", path))?;
+    let mut bytes = vec![0; HEADERS_SIZE];
+    copy.read_exact_at(&mut bytes, 0)
+        .map_err(file("read", path))?;
+    let header =
+        VerifiedHeader::parse(Kind::StateDisk, &bytes).map_err(StateDiskError::OwnHeader)?;
+    let header = change(header);
+    copy.write_all_at(&header.encode(), 0)
+        .map_err(file("write", path))?;
+    Ok(header)
+}
+
+fn write_detached(
+    path: &Path,
+    header: &VerifiedHeader,
+    keyslot: &[u8],
+) -> Result<(), StateDiskError> {
+    write_new(path, 0o600, &header.encode())?;
+    let write = |copy: File| {
+        copy.write_all_at(keyslot, header.keyslot_area().start)?;
+        copy.set_len(DATA_OFFSET)
+    };
+    OpenOptions::new()
+        .write(true)
+        .open(path)
+        .and_then(write)
+        .map_err(file("write", path))
+}
+
+fn apply(device: &Path, steps: &[commit::Step]) -> Result<(), StateDiskError> {
+    let error = |step: &'static str| {
+        move |source| StateDiskError::Header {
+            device: device.to_owned(),
+            step,
+            source,
+        }
+    };
+    let opened = OpenOptions::new()
+        .write(true)
+        .open(device)
+        .map_err(error("open"))?;
+    steps
+        .iter()
+        .try_for_each(|step| commit::apply(&opened, step).map_err(error(step.name)))
+}
+
+fn make_run_directory(files: &RunFiles) -> Result<(), StateDiskError> {
+    fs::create_dir_all(&files.directory).map_err(file("make", &files.directory))
+}
+
+fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), StateDiskError> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .and_then(|mut created| created.write_all(bytes))
+        .map_err(file("write", path))
+}
+
+fn remove(path: &Path) -> Result<(), StateDiskError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(file("remove", path)(source))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateDiskError {
+    move |source| StateDiskError::File {
+        what,
+        path: path.to_owned(),
+        source,
+    }
+}
