@@ -1,0 +1,175 @@
+//! `cargo xtask packages`: the host's packages that building, running and testing need.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace;
+
+/// What is needed, and what for.
+const PACKAGES: &[&str] = &[
+    // C of the crypto library, static programs
+    "gcc", "make", "cmake", "musl-tools",
+    // image
+    "mkosi", "debian-archive-keyring", "python3",
+    // machines
+    "qemu-system-x86", "ovmf", "swtpm", "swtpm-tools",
+    // tests with real programs
+    "etcd-server", "cryptsetup-bin", "e2fsprogs", "iproute2", "curl", "xz-utils",
+];
+/// Too old in Debian 12 itself: mkosi 14 knows no UKI, QEMU 7.2 can not emulate what a 6.12 kernel needs.
+const BACKPORTED: [&str; 2] = ["mkosi", "qemu-system-x86"];
+const BACKPORTS: &str = "/etc/apt/sources.list.d/constellation-backports.sources";
+const BACKPORTS_SOURCE: &str = "Types: deb\nURIs: http://deb.debian.org/debian\nSuites: bookworm-backports\n\
+    Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
+const RUST_TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// Installs what is missing, or says how.
+pub(crate) fn run() -> Result<()> {
+    let release = Release::read()?;
+    let missing = missing(&release)?;
+    if !missing.is_empty() {
+        let script = script(&release, &missing);
+        if !is_root()? {
+            bail!("packages are missing; run this as root, then start again:\n\n    {script}\n");
+        }
+        eprintln!("installing {}", missing.join(" "));
+        install(&release, &missing)?;
+    }
+    rust_target()
+}
+
+#[derive(PartialEq, Eq)]
+enum Release {
+    /// Debian 12, whose backports are needed.
+    Bookworm,
+    /// Debian 13, Ubuntu 24.04, or something newer or derived that has the same names.
+    Newer,
+}
+
+impl Release {
+    fn read() -> Result<Self> {
+        let text = std::fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
+        let value = |key: &str| {
+            text.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim_matches('"').to_owned())
+        };
+        match (value("ID=").unwrap_or_default().as_str(), value("VERSION_ID=").unwrap_or_default().as_str()) {
+            ("debian", "12") => Ok(Self::Bookworm),
+            ("debian" | "ubuntu", _) => Ok(Self::Newer),
+            (id, version) => bail!("packages are known for Debian 12, 13 and Ubuntu 24.04, not for {id} {version}"),
+        }
+    }
+}
+
+/// Packages that are not there, or too old.
+fn missing(release: &Release) -> Result<Vec<&'static str>> {
+    let output = Command::new("dpkg-query")
+        .args(["-W", "-f", "${db:Status-Status} ${Package} ${Version}\n"])
+        .args(PACKAGES)
+        .output()
+        .context("cannot start dpkg-query")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let installed: BTreeSet<&str> = text
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.strip_prefix("installed ")?.split(' ');
+            let (name, version) = (words.next()?, words.next()?);
+            let old = *release == Release::Bookworm && BACKPORTED.contains(&name) && !version.contains("bpo");
+            (!old).then_some(name)
+        })
+        .collect();
+    Ok(PACKAGES.iter().copied().filter(|name| !installed.contains(name)).collect())
+}
+
+/// What apt is asked for, in up to two goes: backports have to be asked for.
+fn goes<'a>(release: &Release, missing: &[&'a str]) -> Vec<(Vec<&'static str>, Vec<&'a str>)> {
+    let (backported, plain): (Vec<&str>, Vec<&str>) =
+        missing.iter().copied().partition(|name| *release == Release::Bookworm && BACKPORTED.contains(name));
+    [(vec![], plain), (vec!["-t", "bookworm-backports"], backported)]
+        .into_iter()
+        .filter(|(_, names)| !names.is_empty())
+        .collect()
+}
+
+/// The same as [`install`], for a person.
+fn script(release: &Release, missing: &[&str]) -> String {
+    let goes = goes(release, missing);
+    let mut parts = Vec::new();
+    if goes.iter().any(|(options, _)| !options.is_empty()) && !Path::new(BACKPORTS).exists() {
+        parts.push(format!("printf '{}' > {BACKPORTS}", BACKPORTS_SOURCE.replace('\n', "\\n")));
+    }
+    parts.push("apt-get update".to_owned());
+    for (options, names) in goes {
+        parts.push([&["apt-get", "install", "-y", "--no-install-recommends"], &options[..], &names[..]].concat().join(" "));
+    }
+    // Debian starts what it installs; nothing here needs a system-wide etcd.
+    if missing.contains(&"etcd-server") {
+        parts.push("systemctl disable --now etcd".to_owned());
+    }
+    parts.join(" && ")
+}
+
+fn install(release: &Release, missing: &[&str]) -> Result<()> {
+    let goes = goes(release, missing);
+    if goes.iter().any(|(options, _)| !options.is_empty()) && !Path::new(BACKPORTS).exists() {
+        std::fs::write(BACKPORTS, BACKPORTS_SOURCE).with_context(|| format!("cannot write {BACKPORTS}"))?;
+    }
+    // Without this file's say Debian starts every daemon it installs. An existing one is somebody else's choice.
+    let policy = Policy::new()?;
+    let apt = || {
+        let mut command = Command::new("apt-get");
+        command.args(["-q", "-y", "-o", "DPkg::Lock::Timeout=600"]).env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    workspace::run(apt().arg("update"))?;
+    for (options, names) in goes {
+        workspace::run(apt().args(["install", "--no-install-recommends"]).args(options).args(names))?;
+    }
+    drop(policy);
+    Ok(())
+}
+
+/// While it lives no installed package starts a daemon.
+struct Policy {
+    created: bool,
+}
+
+impl Policy {
+    const PATH: &str = "/usr/sbin/policy-rc.d";
+
+    fn new() -> Result<Self> {
+        use std::os::unix::fs::PermissionsExt;
+        let created = !Path::new(Self::PATH).exists();
+        if created {
+            std::fs::write(Self::PATH, "#!/bin/sh\nexit 101\n")?;
+            std::fs::set_permissions(Self::PATH, PermissionsExt::from_mode(0o755))?;
+        }
+        Ok(Self { created })
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        if self.created && let Err(error) = std::fs::remove_file(Self::PATH) {
+            eprintln!("cannot remove {}: {error}", Self::PATH);
+        }
+    }
+}
+
+fn is_root() -> Result<bool> {
+    let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    Ok(status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0")))
+}
+
+/// The Rust target of the static programs, where rustup is what manages them.
+fn rust_target() -> Result<()> {
+    let output = Command::new("rustc").args(["--print", "target-libdir", "--target", RUST_TARGET]).output();
+    let directory = output.ok().filter(|output| output.status.success()).map(|output| output.stdout);
+    if directory.is_some_and(|path| Path::new(String::from_utf8_lossy(&path).trim()).exists()) {
+        return Ok(());
+    }
+    workspace::run(Command::new("rustup").args(["target", "add", RUST_TARGET]))
+        .with_context(|| format!("the Rust target {RUST_TARGET} is missing"))
+}
