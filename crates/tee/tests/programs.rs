@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use attest::{
-    Binding, ClusterIdDigest, ClusterMark, Digest, Evidence, Issue as _, Outcome, PcrIndex, Policy,
+    Binding, ClusterIdDigest, ClusterMark, Digest, Evidence, Issue as _, PcrIndex, Policy,
     RefusalCode, Role, Variant, Verified, appraise,
 };
 use tee::report::PcrTable;
@@ -19,13 +19,13 @@ fn binding(session: u8) -> Binding {
 }
 
 fn pcr(number: u32) -> PcrIndex {
-    PcrIndex::new(number).unwrap()
+    PcrIndex::new(number).expect("a PCR")
 }
 
 fn issuer(tpm: &Swtpm, log_of: &Image) -> TpmIssuer {
     TpmIssuer::new(
         TpmAddress::Unix(tpm.socket()),
-        tpm.write_event_log(log_of).unwrap(),
+        tpm.write_event_log(log_of).expect("the log is written"),
     )
 }
 

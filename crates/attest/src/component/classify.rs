@@ -9,7 +9,7 @@ const INITRD_TAG: u32 = 0x8f3b_22ec;
 const LOAD_OPTIONS_TAG: u32 = 0x8f3b_22ed;
 
 /// The sections systemd-stub measures into PCR 11, each as its name and then its content.
-const SECTIONS: [(&str, Component); 12] = [
+const SECTIONS: [(&str, Component); 13] = [
     (".linux", Component::Kernel),
     (".osrel", Component::OsRelease),
     (".cmdline", Component::CommandLine),
@@ -21,6 +21,7 @@ const SECTIONS: [(&str, Component); 12] = [
     (".uname", Component::Uname),
     (".sbat", Component::Sbat),
     (".pcrpkey", Component::PcrSignatureKey),
+    (".pcrkey", Component::PcrSignatureKey),
     (".profile", Component::UkiSection),
 ];
 

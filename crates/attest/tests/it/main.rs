@@ -1,10 +1,16 @@
 //! Appraisal from outside: evidence of a test TPM, one named lie at a time; logs and quotes of real machines.
 
+#[cfg(test)]
 mod components;
+#[cfg(test)]
 mod event_log;
+#[cfg(test)]
 mod mutations;
+#[cfg(test)]
 mod policy;
+#[cfg(test)]
 mod robustness;
+#[cfg(test)]
 mod vectors;
 
 use attest::qemu_vtpm::Document;
@@ -26,7 +32,8 @@ fn binding() -> Binding {
 }
 
 fn evidence(document: &Document) -> Evidence {
-    Evidence::new(Variant::QemuVtpm, document.to_json()).unwrap()
+    Evidence::new(Variant::QemuVtpm, document.to_json())
+        .expect("a test document has the size of evidence")
 }
 
 fn verdict(document: &Document, policy: &Policy) -> Result<Verified, Refusal> {

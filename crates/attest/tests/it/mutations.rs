@@ -396,13 +396,13 @@ fn each_lie_fails_its_own_check_and_no_other() {
         ),
         (
             "log: last record missing",
-            changed(t, |d| without_last_record(d)),
+            changed(t, without_last_record),
             "log replay",
             RefusalCode::Measurements,
         ),
         (
             "log: a digest changed",
-            changed(t, |d| change_digest(d)),
+            changed(t, change_digest),
             "log replay",
             RefusalCode::Measurements,
         ),
