@@ -10,6 +10,7 @@ pub mod join_config;
 pub mod node_state;
 pub mod plan;
 pub mod catalogue;
+pub mod config;
 pub mod disk_uuid;
 pub mod identity;
 pub mod kubernetes;
@@ -17,6 +18,8 @@ pub mod metadata;
 pub mod name;
 pub mod network;
 pub mod role;
+pub mod state;
+mod yaml;
 
 pub use disk_uuid::DiskUuid;
 pub use metadata::{InstanceMetadata, Metadata};

@@ -1,0 +1,477 @@
+use attest::{Digest, Measurement, PcrIndex};
+
+use super::*;
+
+fn policy() -> attest::Policy {
+    let measurements = attest::Policy::REQUIRED_PCRS
+        .into_iter()
+        .map(|pcr| {
+            let expected = if matches!(pcr, 4 | 9 | 11) {
+                Digest::of(&[u8::try_from(pcr).unwrap()])
+            } else {
+                Digest::ZERO
+            };
+            (PcrIndex::new(pcr).unwrap(), Measurement::enforced(expected))
+        })
+        .collect();
+    let components = vec![attest::ComponentDigest {
+        pcr: PcrIndex::new(9).unwrap(),
+        name: attest::Component::CommandLine,
+        digest: Digest::of(b"command line"),
+    }];
+    let image = format!("ref/main/stream/debug/{RELEASE}");
+    attest::Policy::new(
+        attest::Variant::QemuVtpm,
+        Some(image),
+        measurements,
+        components,
+    )
+    .unwrap()
+}
+
+fn good() -> String {
+    generate(&Choices {
+        name: &ClusterName::new("mini").unwrap(),
+        kubernetes_version: kubernetes::Version::new(20, 2),
+        policy: &policy(),
+        workers: 1,
+        state_disk_size_gb: 8,
+    })
+}
+
+/// The problems of a good file in which `from` was replaced by `to`.
+fn problems(from: &str, to: &str) -> Vec<String> {
+    let text = good();
+    assert!(text.contains(from), "{from:?} is in the file");
+    let error = Config::parse("c.yaml", &text.replacen(from, to, 1)).expect_err(to);
+    error.to_string().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_generated_file_is_read_back() {
+    let config = Config::parse("c.yaml", &good()).unwrap();
+    assert_eq!(config.name.as_str(), "mini");
+    assert_eq!(config.kubernetes_version, kubernetes::Version::new(20, 2));
+    assert_eq!(config.attestation.policy, policy());
+    assert_eq!(config.service_cidr, DEFAULT_SERVICE_CIDR);
+    assert_eq!(config.custom_endpoint, None);
+    assert_eq!(config.provider, Provider::Qemu(QemuProvider::default()));
+    assert_eq!(
+        config.node_groups.initial_count(crate::Role::ControlPlane),
+        1
+    );
+    assert_eq!(config.node_groups.initial_count(crate::Role::Worker), 1);
+    assert_eq!(
+        config.node_groups.state_disk_size_gb(crate::Role::Worker),
+        8
+    );
+}
+
+#[test]
+fn every_field_that_is_wrong_is_named_with_what_is_allowed() {
+    let table = [
+        (
+            "version: v4",
+            "version: v3",
+            "c.yaml:2:10: version: \"v3\" is not known; allowed: v4",
+        ),
+        (
+            "image: ref/main",
+            "image: rev/main",
+            "is not the name of an image; allowed: the image's name",
+        ),
+        (
+            "image: ref/main/stream/debug/v0.",
+            "image: ref/main/stream/debug/v9.",
+            "does not go with this release",
+        ),
+        (
+            "name: mini",
+            "name: Mini",
+            "c.yaml:8:7: name: character 'M' at position 1 is not allowed",
+        ),
+        (
+            "name: mini",
+            "name: a-name-that-is-longer-than-thirty-seven",
+            "at most 37 are allowed; allowed: 1 to 37",
+        ),
+        (
+            "name: mini",
+            "name: 7",
+            "c.yaml:8:7: name: the number 7 must be in quotes to be a text",
+        ),
+        (
+            "kubernetesVersion: v1.20.2",
+            "kubernetesVersion: 1.20",
+            "must be in quotes to be a text; allowed: an exact version",
+        ),
+        (
+            "kubernetesVersion: v1.20.2",
+            "kubernetesVersion: v1.20",
+            "kubernetesVersion: \"v1.20\" is not an exact Kubernetes version",
+        ),
+        (
+            "kubernetesVersion: v1.20.2",
+            "kubernetesVersion: v1.25.0",
+            "kubernetesVersion: Kubernetes v1.25.0 is not supported",
+        ),
+        (
+            "microserviceVersion: v0",
+            "microserviceVersion: 0",
+            "microserviceVersion: ",
+        ),
+        (
+            "microserviceVersion: v0",
+            "microserviceVersion: v7",
+            "does not go with this release",
+        ),
+        (
+            "debugCluster: false",
+            "debugCluster: nope",
+            "debugCluster: \"nope\" is not allowed here; allowed: true, false",
+        ),
+        (
+            "debugCluster: false",
+            "debugCluster: \"false\"",
+            "debugCluster: \"false\" is not allowed here",
+        ),
+        (
+            "customEndpoint: \"\"",
+            "customEndpoint: a_b",
+            "customEndpoint: \"a_b\" is not a DNS name; allowed: a DNS name",
+        ),
+        (
+            "customEndpoint: \"\"",
+            "internalLoadBalancer: true",
+            "internalLoadBalancer: provider qemu has no load balancer",
+        ),
+        (
+            "serviceCIDR: 10.96.0.0/12",
+            "serviceCIDR: 10.96.0.0",
+            "serviceCIDR: \"10.96.0.0\" is not an IPv4 network",
+        ),
+        (
+            "serviceCIDR: 10.96.0.0/12",
+            "serviceCIDR: 10.244.0.0/16",
+            "overlap",
+        ),
+        (
+            "serviceCIDR: 10.96.0.0/12",
+            "tags: [a]",
+            "tags: a list is not allowed here; allowed: a section of fields",
+        ),
+        (
+            "serviceCIDR: 10.96.0.0/12",
+            "tags: {a: 1}",
+            "tags.a: the number 1 must be in quotes",
+        ),
+        (
+            "  qemu:\n",
+            "  aws:\n",
+            "provider.aws: provider aws is not in this release; allowed: qemu",
+        ),
+        (
+            "imageFormat: raw",
+            "imageFormat: qcow2",
+            "provider.qemu.imageFormat: \"qcow2\" is not known; allowed: raw",
+        ),
+        (
+            "vcpus: 2",
+            "vcpus: 0",
+            "provider.qemu.vcpus: the number 0 is not allowed here; allowed: a whole number from 1 to 256",
+        ),
+        (
+            "vcpus: 2",
+            "vcpus: two",
+            "provider.qemu.vcpus: \"two\" is not allowed here",
+        ),
+        (
+            "memory: 3072",
+            "memory: 64",
+            "provider.qemu.memory: the number 64 is not allowed here; allowed: a whole number from 1536",
+        ),
+        (
+            "memory: 3072",
+            "memory: -1",
+            "provider.qemu.memory: the number -1 is not allowed here",
+        ),
+        (
+            "memory: 3072",
+            "firmware: x.fd",
+            "provider.qemu.firmware: \"x.fd\" is not absolute; allowed: an absolute path",
+        ),
+        (
+            "memory: 3072",
+            "nvram: production",
+            "provider.qemu.nvram: \"production\" is not absolute",
+        ),
+        (
+            "memory: 3072",
+            "libvirtSocket: x",
+            "provider.qemu.libvirtSocket: machines are started without libvirt",
+        ),
+        (
+            "role: worker",
+            "role: control-plane",
+            "nodeGroups.worker_default.role: group worker_default can not have the role control-plane; allowed: worker",
+        ),
+        (
+            "role: worker",
+            "role: master",
+            "nodeGroups.worker_default.role: \"master\" is not a role",
+        ),
+        (
+            "stateDiskSizeGB: 8",
+            "stateDiskSizeGB: 1",
+            "nodeGroups.control_plane_default.stateDiskSizeGB: the number 1",
+        ),
+        (
+            "stateDiskSizeGB: 8",
+            "stateDiskSizeGB: 8.5",
+            "nodeGroups.control_plane_default.stateDiskSizeGB: the number 8.5",
+        ),
+        (
+            "stateDiskSizeGB: 8",
+            "zone: 3",
+            "nodeGroups.control_plane_default.zone: the number 3 must be in quotes",
+        ),
+        (
+            "stateDiskSizeGB: 8",
+            "instanceType: []",
+            "nodeGroups.control_plane_default.instanceType: a list",
+        ),
+        (
+            "stateDiskSizeGB: 8",
+            "stateDiskType: {}",
+            "nodeGroups.control_plane_default.stateDiskType: a section",
+        ),
+        (
+            "initialCount: 1",
+            "initialCount: 0",
+            "nodeGroups: there is no control plane; allowed: initialCount: 1",
+        ),
+        (
+            "initialCount: 1",
+            "initialCount: 10",
+            "nodeGroups.control_plane_default.initialCount: the number 10",
+        ),
+        (
+            "  worker_default:",
+            "  workers!:",
+            "nodeGroups.workers!: \"workers!\" can not be the name of a group",
+        ),
+        (
+            "  qemuVTPM:",
+            "  awsSEVSNP:",
+            "attestation.awsSEVSNP: variant awsSEVSNP is not in this release; allowed: qemuVTPM",
+        ),
+        (
+            "      4:\n",
+            "      24:\n",
+            "attestation.qemuVTPM.measurements.24: \"24\" is not a PCR; allowed: a PCR from 0 to 14",
+        ),
+        ("      4:\n", "      15:\n", "PCR 15 is the cluster mark"),
+        (
+            "expected: \"",
+            "expected: \"x",
+            "attestation.qemuVTPM.measurements.4.expected: expected 64 hexadecimal digits (SHA-256), got 65",
+        ),
+        (
+            "warnOnly: false",
+            "warnOnly: 0",
+            "attestation.qemuVTPM.measurements.4.warnOnly: the number 0",
+        ),
+        (
+            "- pcr: 9",
+            "- pcr: 99",
+            "attestation.qemuVTPM.components[0].pcr: the number 99",
+        ),
+        (
+            "name: \"command line\"",
+            "name: \"shell\"",
+            "attestation.qemuVTPM.components[0].name: \"shell\" is no component",
+        ),
+        (
+            "digest: \"",
+            "digest: \"0",
+            "attestation.qemuVTPM.components[0].digest: ",
+        ),
+    ];
+    for (from, to, expected) in table {
+        let problems = problems(from, to);
+        assert!(
+            problems.iter().any(|problem| problem.contains(expected)),
+            "{to}: {problems:#?}"
+        );
+        assert!(
+            problems
+                .iter()
+                .all(|problem| problem.starts_with("c.yaml:")),
+            "{problems:#?}"
+        );
+    }
+}
+
+#[test]
+fn every_field_that_is_missing_is_named() {
+    let table = [
+        ("version: v4\n", "version: missing; allowed: v4"),
+        ("image: ref", "image: missing; allowed: the image's name"),
+        ("name: mini\n", "name: missing; allowed: 1 to 37"),
+        (
+            "kubernetesVersion: ",
+            "kubernetesVersion: missing; allowed: an exact version",
+        ),
+        (
+            "microserviceVersion: ",
+            "microserviceVersion: missing; allowed: v0",
+        ),
+        (
+            "debugCluster: ",
+            "debugCluster: missing; allowed: true, false",
+        ),
+        (
+            "provider:\n",
+            "provider: missing; allowed: a section with qemu",
+        ),
+        (
+            "nodeGroups:\n",
+            "nodeGroups: missing; allowed: a section with control_plane_default and worker_default",
+        ),
+        (
+            "attestation:\n",
+            "attestation: missing; allowed: a section with qemuVTPM",
+        ),
+        (
+            "    role: control-plane\n",
+            "nodeGroups.control_plane_default.role: missing; allowed: control-plane",
+        ),
+        (
+            "    initialCount: 1\n",
+            "nodeGroups.control_plane_default.initialCount: missing; allowed: a whole number from 0 to 9",
+        ),
+        (
+            "    measurements:\n",
+            "attestation.qemuVTPM.measurements: missing; allowed: PCRs 4, 8, 9, 11, 12 and 13",
+        ),
+        (
+            "        warnOnly: false\n",
+            "attestation.qemuVTPM.measurements.4.warnOnly: missing; allowed: true, false",
+        ),
+    ];
+    for (from, expected) in table {
+        // the key stays in the file under a name nobody asks for, so that its section still reads as YAML
+        let (indent, rest) = from.split_at(from.len() - from.trim_start().len());
+        let problems = problems(from, &format!("{indent}zzz-{rest}"));
+        assert!(
+            problems.iter().any(|problem| problem.contains(expected)),
+            "{from}: {problems:#?}"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_field_is_named_with_the_nearest_known_one() {
+    let problems_of =
+        |to: &str| problems("debugCluster: false", &format!("debugCluster: false\n{to}"));
+    assert!(problems_of("kubernetsVersion: x")[0].contains("kubernetsVersion: unknown field; did you mean kubernetesVersion?; allowed: version, image, name"));
+    assert!(problems_of("sshUsers: []")[0].ends_with("sshUsers: unknown field; allowed: version, image, name, kubernetesVersion, microserviceVersion, debugCluster, customEndpoint, internalLoadBalancer, serviceCIDR, tags, provider, nodeGroups, attestation"));
+    let nested = problems("vcpus: 2", "vcpu: 2");
+    assert!(
+        nested[0].contains("provider.qemu.vcpu: unknown field; did you mean vcpus?"),
+        "{nested:?}"
+    );
+}
+
+#[test]
+fn all_problems_come_at_once_in_the_order_of_the_file() {
+    let text = good()
+        .replace("name: mini", "name: MINI")
+        .replace("vcpus: 2", "vcpus: 0")
+        .replace("debugCluster: false", "debugCluster: 1")
+        .replace("role: worker", "roll: worker");
+    let error = Config::parse("c.yaml", &text).unwrap_err();
+    let fields: Vec<_> = error
+        .list()
+        .iter()
+        .map(|problem| problem.field.as_str())
+        .collect();
+    let expected = [
+        "name",
+        "debugCluster",
+        "provider.qemu.vcpus",
+        "nodeGroups.worker_default.role",
+        "nodeGroups.worker_default.roll",
+    ];
+    assert_eq!(fields.len(), expected.len(), "{error}");
+    assert!(
+        expected.iter().all(|field| fields.contains(field)),
+        "{error}"
+    );
+    assert!(error.list().is_sorted_by_key(|problem| problem.at));
+}
+
+#[test]
+fn what_is_not_yaml_is_refused_with_its_place() {
+    for (text, line) in [
+        ("version: v4\nname: [x\n", 2),
+        ("a: 1\na: 2\n", 2),
+        ("{", 1),
+        ("a: *b\n", 1),
+        ("a: &x 1\nb: *x\n", 1),
+        ("", 1),
+    ] {
+        let error = Config::parse("c.yaml", text).unwrap_err();
+        assert!(error.list()[0].at.line >= line, "{text:?}: {error}");
+        assert!(!error.to_string().contains('\u{1b}'));
+    }
+    let long = "a".repeat(yaml::MAX_DOCUMENT + 1);
+    assert!(
+        Config::parse("c.yaml", &long)
+            .unwrap_err()
+            .to_string()
+            .contains("at most")
+    );
+    let deep = "[".repeat(1000);
+    assert!(Config::parse("c.yaml", &deep).is_err());
+}
+
+#[test]
+fn an_empty_policy_is_refused() {
+    let text = good();
+    let start = text.find("    measurements:").unwrap();
+    let text = format!("{}    measurements: {{}}\n", &text[..start]);
+    let error = Config::parse("c.yaml", &text).unwrap_err().to_string();
+    assert!(error.contains("would accept every machine"), "{error}");
+}
+
+#[test]
+fn new_measurements_replace_the_old_and_nothing_else() {
+    let mut text = good().replace("name: mini", "name: mine # kept");
+    text.push_str("tags: {a: b}\n");
+    let old = Config::parse("c.yaml", &text).unwrap();
+    let measurements = old
+        .attestation
+        .policy
+        .measurements()
+        .iter()
+        .map(|(index, _)| (*index, Measurement::enforced(Digest::of(b"new"))));
+    let policy = attest::Policy::new(
+        attest::Variant::QemuVtpm,
+        Some(RELEASE.to_owned()),
+        measurements.collect(),
+        vec![],
+    )
+    .unwrap();
+    let new_text = with_measurements(&text, &policy);
+    assert!(new_text.contains("name: mine # kept"));
+    let new = Config::parse("c.yaml", &new_text).unwrap();
+    assert_eq!(
+        new,
+        Config {
+            image: RELEASE.to_owned(),
+            attestation: Attestation { policy },
+            ..old
+        }
+    );
+}
