@@ -2,10 +2,14 @@
 //!
 //! One module per package. The generated code is checked in and made by `cargo xtask codegen`; packages, services and field
 //! numbers are those of the original where it has the field. Messages that carry a secret have a `Debug` that shows sizes only
-//! (`redacted`). Nothing here dials or listens: a client takes a connection, which for everything that hands out a secret comes
+//! (`redacted`). What both ends of a service need is converted here (`convert`): wire to domain is strict and names the field.
+//! Nothing here dials or listens: a client takes a connection, which for everything that hands out a secret comes
 //! from the crate `channel`.
 
+mod convert;
 mod redacted;
+
+pub use convert::FieldError;
 
 /// Package `components`: files that a node fetches and installs.
 pub mod components {
