@@ -1,3 +1,7 @@
-//! Admits attested nodes to the cluster and issues their tickets
+//! The join service: admits attested machines to the cluster.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runtime::main("join-service", join_service::run)
+}

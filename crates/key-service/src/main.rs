@@ -1,3 +1,7 @@
-//! Derives data keys for callers it knows
+//! The key service: derives data keys for callers it knows.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runtime::main("key-service", key_service::run)
+}

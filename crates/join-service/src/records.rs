@@ -1,0 +1,218 @@
+//! The records of the nodes (`NodeIdentity` objects) as this service reads and writes them.
+//!
+//! Beside the identity a record carries how far the node has come, in two annotations that only this service writes:
+//! [`TOKEN`] is there while the node is pending, with the id of the one-time token that belongs to it (empty until there is one);
+//! [`CERTIFICATE`] names the certificate request that the token was used for. A record without [`TOKEN`] is a joined
+//! node's: so are those that were not made here, such as the first node's.
+//!
+//! Every change names the version it is based on, so that of two services that change a record at once one fails.
+
+use std::collections::BTreeMap;
+
+use cluster::{
+    NodeName,
+    admission::{AdmittedNode, Record, Standing, Unique, Write, conflict},
+};
+use k8s::crd::{NodeIdentity, RecordError};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, ListParams, PostParams, Preconditions},
+};
+
+const TOKEN: &str = "constellation.edgeless.systems/bootstrap-token-id";
+const CERTIFICATE: &str = "constellation.edgeless.systems/certificate-request";
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecordsError {
+    #[error("list the node records")]
+    List(#[source] kube::Error),
+    // It could hide a conflict, so nobody is admitted until an administrator repaired it.
+    #[error("a node record cannot be read")]
+    Unreadable(#[source] RecordError),
+    #[error("write the record of {0}")]
+    Write(NodeName, #[source] kube::Error),
+    #[error("the record of {0} was changed by someone else at the same time")]
+    Raced(NodeName),
+    #[error(
+        "{name} was admitted elsewhere at the same time with the same {what} as {other}; its record was withdrawn"
+    )]
+    Conflict {
+        name: NodeName,
+        what: Unique,
+        other: NodeName,
+    },
+}
+
+/// A record with what this service needs to change it.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) record: Record,
+    object: NodeIdentity,
+}
+
+impl Stored {
+    fn read(object: NodeIdentity) -> Result<Self, RecordsError> {
+        let identity = object.to_identity().map_err(RecordsError::Unreadable)?;
+        let pending = object.annotations().contains_key(TOKEN);
+        let standing = if pending {
+            Standing::Pending
+        } else {
+            Standing::Joined
+        };
+        Ok(Self {
+            record: Record { identity, standing },
+            object,
+        })
+    }
+
+    pub(crate) fn name(&self) -> &NodeName {
+        &self.record.identity.name
+    }
+
+    /// The token that belongs to a pending node.
+    pub(crate) fn token_id(&self) -> Option<&str> {
+        self.object
+            .annotations()
+            .get(TOKEN)
+            .map(String::as_str)
+            .filter(|id| !id.is_empty())
+    }
+
+    /// The certificate request that the node's token was used for.
+    pub(crate) fn certificate_request(&self) -> Option<&str> {
+        self.object
+            .annotations()
+            .get(CERTIFICATE)
+            .map(String::as_str)
+    }
+
+    fn annotated(&self, edit: impl FnOnce(&mut BTreeMap<String, String>)) -> NodeIdentity {
+        let mut object = self.object.clone();
+        edit(object.annotations_mut());
+        object
+    }
+}
+
+/// All records of the cluster.
+#[derive(Clone)]
+pub(crate) struct Records(Api<NodeIdentity>);
+
+impl Records {
+    pub(crate) fn new(client: Client) -> Self {
+        Self(Api::all(client))
+    }
+
+    /// Every record, as of now.
+    pub(crate) async fn list(&self) -> Result<Vec<Stored>, RecordsError> {
+        let objects = self
+            .0
+            .list(&ListParams::default())
+            .await
+            .map_err(RecordsError::List)?;
+        objects.items.into_iter().map(Stored::read).collect()
+    }
+
+    /// Writes the record of an admitted node as pending and looks again: a conflict with a record that was written
+    /// elsewhere at the same time withdraws it.
+    pub(crate) async fn write(
+        &self,
+        admitted: &AdmittedNode,
+        known: &[Stored],
+    ) -> Result<Stored, RecordsError> {
+        let identity = admitted.identity();
+        let name = &identity.name;
+        let mut object = NodeIdentity::from_identity(identity);
+        object
+            .annotations_mut()
+            .insert(TOKEN.to_owned(), String::new());
+        let written = match admitted.write() {
+            Write::Create => self.0.create(&PostParams::default(), &object).await,
+            Write::Keep | Write::Replace => {
+                // Also where nothing changed: a token that was made for an earlier ticket is the record's no more.
+                let before = known.iter().find(|stored| stored.name() == name);
+                object.metadata.resource_version =
+                    before.and_then(|stored| stored.object.resource_version());
+                self.0
+                    .replace(name.as_str(), &PostParams::default(), &object)
+                    .await
+            }
+        };
+        let written = Stored::read(written.map_err(|error| failed(name, error))?)?;
+        let now: Vec<Record> = self
+            .list()
+            .await?
+            .into_iter()
+            .map(|stored| stored.record)
+            .collect();
+        match conflict(&written.record.identity, &now) {
+            None => Ok(written),
+            Some((what, other)) => {
+                let conflict = RecordsError::Conflict {
+                    name: name.clone(),
+                    what,
+                    other: other.clone(),
+                };
+                self.withdraw(&written).await?;
+                Err(conflict)
+            }
+        }
+    }
+
+    /// Binds the one-time token to a pending node.
+    pub(crate) async fn set_token(
+        &self,
+        stored: &Stored,
+        token_id: &str,
+    ) -> Result<(), RecordsError> {
+        let object = stored.annotated(|annotations| {
+            annotations.insert(TOKEN.to_owned(), token_id.to_owned());
+        });
+        self.replace(stored, &object).await
+    }
+
+    /// Uses up a pending node's token for one certificate request: the node counts as joined from here on.
+    pub(crate) async fn use_token(
+        &self,
+        stored: &Stored,
+        certificate_request: &str,
+    ) -> Result<(), RecordsError> {
+        let object = stored.annotated(|annotations| {
+            annotations.remove(TOKEN);
+            annotations.insert(CERTIFICATE.to_owned(), certificate_request.to_owned());
+        });
+        self.replace(stored, &object).await
+    }
+
+    async fn replace(&self, stored: &Stored, object: &NodeIdentity) -> Result<(), RecordsError> {
+        let name = stored.name();
+        self.0
+            .replace(name.as_str(), &PostParams::default(), object)
+            .await
+            .map(|_| ())
+            .map_err(|error| failed(name, error))
+    }
+
+    async fn withdraw(&self, stored: &Stored) -> Result<(), RecordsError> {
+        let precondition = Preconditions {
+            resource_version: stored.object.resource_version(),
+            uid: stored.object.uid(),
+        };
+        let params = DeleteParams::default().preconditions(precondition);
+        match self.0.delete(stored.name().as_str(), &params).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(failed(stored.name(), error)),
+        }
+    }
+}
+
+fn failed(name: &NodeName, error: kube::Error) -> RecordsError {
+    match error {
+        kube::Error::Api(status)
+            if status.is_conflict() || status.is_already_exists() || status.is_not_found() =>
+        {
+            RecordsError::Raced(name.clone())
+        }
+        error => RecordsError::Write(name.clone(), error),
+    }
+}
