@@ -118,7 +118,7 @@ const INIT: &[Row] = &[
     ),
     (
         Step::OwnServices,
-        &[Step::ClusterRecords, Step::Controllers],
+        &[Step::ClusterRecords, Step::Controllers, Step::Images],
     ),
     (
         Step::DiskKey,

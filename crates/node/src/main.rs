@@ -1,3 +1,7 @@
-//! The node program: disk-mapper in the initrd, bootstrapper in the root
+//! The node program. See [`node`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runtime::main("constellation-node", node::run)
+}

@@ -1,0 +1,252 @@
+//! What a member does for the rest of its life: keeps the mesh as the cluster's records say, and on a control plane renews the leaf
+//! certificates. An error is said and tried again: nothing here may take a node down.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cluster::Role;
+use cluster::identity::NodeIdentity;
+use cluster::network::MeshPeer;
+use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use k8s::control_plane::Node;
+use k8s::crd;
+use k8s::pki::{Pki, PkiError};
+use k8s::wireguard::{self, Key};
+use kube::Api;
+use kube::runtime::watcher::{self, Event};
+use tokio_util::sync::CancellationToken;
+
+use crate::host::Host;
+use crate::membership::{Membership, MembershipError};
+use crate::mesh::{self, MeshError};
+
+/// Pause after an error, and between two looks at the certificates.
+const PAUSE: Duration = Duration::from_secs(5);
+const RENEWAL: Duration = Duration::from_secs(10 * 60);
+
+/// A client's certificate lives a day and is renewed in between: a watch longer than this begins anew with the new one.
+const WATCH: Duration = Duration::from_secs(60 * 60);
+
+/// Something that will be tried again.
+#[derive(Debug, thiserror::Error)]
+enum AgentError {
+    #[error("the node's membership")]
+    Membership(#[source] MembershipError),
+    #[error("a client of the API")]
+    Api(#[source] k8s::api::ApiError),
+    #[error("watching the cluster's nodes")]
+    Watch(#[source] watcher::Error),
+    #[error("the mesh")]
+    Mesh(#[source] MeshError),
+    #[error("renewing certificates")]
+    Renew(#[source] PkiError),
+}
+
+/// Runs until the program is asked to stop.
+pub async fn run(host: &Host, membership: &Membership, shutdown: &CancellationToken) {
+    let renewal = async {
+        match membership.role {
+            Role::ControlPlane => again("certificates", RENEWAL, || renew(membership)).await,
+            Role::Worker => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = again("the mesh", PAUSE, || follow(host, membership)) => {}
+        () = renewal => {}
+    }
+}
+
+/// Does something over and over, with a pause between.
+async fn again<F>(what: &str, pause: Duration, work: impl Fn() -> F)
+where
+    F: Future<Output = Result<(), AgentError>>,
+{
+    loop {
+        let pause = match work().await {
+            Ok(()) => pause,
+            Err(error) => {
+                tracing::warn!(what, error = %runtime::chain(&error), "tried again in a moment");
+                PAUSE
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Makes the mesh follow the cluster's records, until the watch ends.
+async fn follow(host: &Host, membership: &Membership) -> Result<(), AgentError> {
+    let node = membership.node().map_err(AgentError::Membership)?;
+    let key = mesh::ensure_key(&host.paths).map_err(AgentError::Mesh)?;
+    let client = k8s::api::client(&kubeconfig(&node))
+        .await
+        .map_err(AgentError::Api)?;
+    let records: Api<crd::NodeIdentity> = Api::all(client);
+    let mut events = kube::runtime::watcher(records, watcher::Config::default()).boxed();
+    let mut known = Known::default();
+    let end = tokio::time::Instant::now() + WATCH;
+    while let Ok(event) = tokio::time::timeout_at(end, events.try_next()).await {
+        let Some(event) = event.map_err(AgentError::Watch)? else {
+            break;
+        };
+        if known.take(event) {
+            apply(host, &key, &mut known).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn apply(host: &Host, key: &Key, known: &mut Known) -> Result<(), AgentError> {
+    let peers = wireguard::peers(known.identities.values(), key.public());
+    if known.applied.as_ref() != Some(&peers) {
+        mesh::set_peers(&host.paths, key, &peers)
+            .await
+            .map_err(AgentError::Mesh)?;
+        let names: Vec<&str> = peers.iter().map(|peer| peer.node_name.as_str()).collect();
+        tracing::info!(peers = names.join(" "), "the mesh has new peers");
+        known.applied = Some(peers);
+    }
+    Ok(())
+}
+
+/// On a control plane the agent has a certificate of its own; on a worker it uses kubelet's.
+fn kubeconfig(node: &Node) -> std::path::PathBuf {
+    match node.config().role {
+        Role::ControlPlane => node.paths().node_agent_kubeconfig(),
+        Role::Worker => node.paths().kubelet_kubeconfig(),
+    }
+}
+
+/// The cluster's records as the watch tells them.
+#[derive(Default)]
+struct Known {
+    identities: BTreeMap<String, NodeIdentity>,
+    /// A list that is not complete yet.
+    listing: BTreeMap<String, NodeIdentity>,
+    applied: Option<Vec<MeshPeer>>,
+}
+
+impl Known {
+    /// Takes an event, and says whether the records are complete.
+    fn take(&mut self, event: Event<crd::NodeIdentity>) -> bool {
+        match event {
+            Event::Init => {
+                self.listing.clear();
+                false
+            }
+            Event::InitApply(record) => {
+                if let Some((name, identity)) = usable(&record) {
+                    self.listing.insert(name, identity);
+                }
+                false
+            }
+            // peers are taken away only by a complete list
+            Event::InitDone => {
+                self.identities = std::mem::take(&mut self.listing);
+                true
+            }
+            Event::Apply(record) => {
+                match usable(&record) {
+                    Some((name, identity)) => self.identities.insert(name, identity),
+                    None => record
+                        .metadata
+                        .name
+                        .and_then(|name| self.identities.remove(&name)),
+                };
+                true
+            }
+            Event::Delete(record) => {
+                record
+                    .metadata
+                    .name
+                    .and_then(|name| self.identities.remove(&name));
+                true
+            }
+        }
+    }
+}
+
+fn usable(record: &crd::NodeIdentity) -> Option<(String, NodeIdentity)> {
+    match record.to_identity() {
+        Ok(identity) => Some((identity.name.to_string(), identity)),
+        Err(error) => {
+            tracing::error!(error = %runtime::chain(&error), "a node's record can not be used; it is no peer");
+            None
+        }
+    }
+}
+
+/// Renews the certificates that are due.
+async fn renew(membership: &Membership) -> Result<(), AgentError> {
+    let node = membership.node().map_err(AgentError::Membership)?;
+    let names = node.names(membership.node_ip, membership.api_sans.clone());
+    let now = Timestamp::now();
+    let pki = Pki::open_or_generate(
+        membership.cluster_name.as_str(),
+        names,
+        &node.paths().pki(),
+        now,
+    )
+    .map_err(AgentError::Renew)?;
+    for renewed in pki.renew(now).map_err(AgentError::Renew)? {
+        tracing::info!(certificate = ?renewed.leaf, not_after = %renewed.not_after, "renewed");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(name: &str, index: u16) -> crd::NodeIdentity {
+        let addresses = cluster::network::AddressPlan::default()
+            .node(index)
+            .unwrap();
+        crd::NodeIdentity::from_identity(&NodeIdentity {
+            name: name.parse().unwrap(),
+            role: Role::Worker,
+            disk_uuid: "0b5c9e7e-6d2f-4f0e-9c3a-2f1d8b7a6c54".parse().unwrap(),
+            attestation_variant: "qemu-vtpm".to_owned(),
+            attestation_key_id: "ab".repeat(32),
+            measurements: BTreeMap::new(),
+            index,
+            mesh_ip: addresses.mesh_ip,
+            pod_cidr: addresses.pod_cidr,
+            node_ip: std::net::Ipv4Addr::new(10, 42, 2, 10),
+            wireguard_public_key: cluster::identity::WireGuardPublicKey::new([7; 32]),
+            admitted_at: "2026-11-22T06:00:00Z".to_owned(),
+        })
+    }
+
+    fn names(known: &Known) -> Vec<&str> {
+        known.identities.keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn peers_go_only_when_a_list_is_complete_or_a_record_is_deleted() {
+        let mut known = Known::default();
+        assert!(!known.take(Event::Init));
+        assert!(!known.take(Event::InitApply(record("a", 1))));
+        assert!(!known.take(Event::InitApply(record("b", 2))));
+        assert!(known.take(Event::InitDone));
+        assert_eq!(names(&known), ["a", "b"]);
+        // a second list that breaks off changes nothing
+        assert!(!known.take(Event::Init));
+        assert!(!known.take(Event::InitApply(record("a", 1))));
+        assert_eq!(names(&known), ["a", "b"]);
+        assert!(known.take(Event::Apply(record("c", 3))));
+        assert!(known.take(Event::Delete(record("b", 2))));
+        assert_eq!(names(&known), ["a", "c"]);
+    }
+
+    #[test]
+    fn a_record_that_was_edited_into_nonsense_is_no_peer() {
+        let mut known = Known::default();
+        known.take(Event::Apply(record("a", 1)));
+        let mut edited = record("a", 1);
+        edited.spec.pod_cidr = "0.0.0.0".to_owned();
+        known.take(Event::Apply(edited));
+        assert!(names(&known).is_empty());
+    }
+}

@@ -1,0 +1,186 @@
+//! What the first node writes into its new cluster: definitions, roles, the node's own record, the master secret, the facts for
+//! those who join, the manifests of the cluster's services. Everything that does not depend on the order is measured with this program.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cluster::identity::NodeIdentity;
+use cluster::join_config::{CONFIG_MAP, ClusterFacts, JoinConfig};
+use cluster::{NodeName, Role};
+use k8s::api::{ApiError, Applier, NAMESPACE, records};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+
+use super::order::Order;
+use super::steps::StepError;
+
+/// The cluster's own services.
+pub const SERVICES: [&str; 3] = [
+    include_str!("../../../../deploy/key-service.yaml"),
+    include_str!("../../../../deploy/join-service.yaml"),
+    include_str!("../../../../deploy/verification-service.yaml"),
+];
+
+/// The original's secret, mounted by the key service only.
+const MASTER_SECRET: &str = "constellation-mastersecret";
+
+/// What goes into a new cluster.
+pub struct ClusterRecords<'a> {
+    /// What the administrator ordered.
+    pub order: &'a Order,
+    /// The first node.
+    pub identity: NodeIdentity,
+}
+
+impl ClusterRecords<'_> {
+    /// Writes all of it. May be repeated.
+    pub async fn write(&self, client: &Client) -> Result<(), StepError> {
+        let applier = Applier::new(client.clone());
+        applier
+            .values(k8s::crd::definitions())
+            .await
+            .map_err(StepError::Api)?;
+        applier
+            .manifest(k8s::addons::ROLES)
+            .await
+            .map_err(StepError::Api)?;
+        self.write_master_secret(client).await?;
+        let list = records::put_components(client, &self.order.components, self.order.version)
+            .await
+            .map_err(StepError::Api)?;
+        self.write_join_config(client, list).await?;
+        self.write_identity(client).await
+    }
+
+    /// The record of this node. Its definition was made just now, and the API may not serve it yet.
+    async fn write_identity(&self, client: &Client) -> Result<(), StepError> {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            match records::put_node_identity(client, &self.identity).await {
+                Err(error)
+                    if error.status().is_some_and(|status| status.as_u16() == 404)
+                        && tokio::time::Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+                result => return result.map_err(StepError::Api),
+            }
+        }
+    }
+
+    async fn write_master_secret(&self, client: &Client) -> Result<(), StepError> {
+        let bytes = |bytes: &[u8]| ByteString(bytes.to_vec());
+        let secret = Secret {
+            metadata: metadata(MASTER_SECRET),
+            immutable: Some(true),
+            data: Some(BTreeMap::from([
+                (
+                    "mastersecret".to_owned(),
+                    bytes(self.order.master_secret.expose_bytes()),
+                ),
+                ("salt".to_owned(), bytes(self.order.salt.expose_bytes())),
+            ])),
+            ..Secret::default()
+        };
+        let api: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
+        match api.create(&PostParams::default(), &secret).await {
+            // immutable, and made by this same init a moment ago: the store was empty
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            created => created
+                .map(drop)
+                .map_err(|source| failed("write the master secret", source)),
+        }
+    }
+
+    async fn write_join_config(
+        &self,
+        client: &Client,
+        components: String,
+    ) -> Result<(), StepError> {
+        let mirror = self
+            .order
+            .component_mirror
+            .as_ref()
+            .map(ToString::to_string);
+        let config = JoinConfig {
+            attestation_config: self.order.policy.to_json(),
+            measurement_salt: *self.order.measurement_salt.as_bytes(),
+            cluster: ClusterFacts {
+                name: self.order.cluster_name.clone(),
+                kubernetes_version: self.order.version.to_string(),
+                components_config_map: components,
+                component_mirror: mirror.unwrap_or_default(),
+                network: self.order.networks,
+            },
+        };
+        let (data, binary_data) = config.to_maps().map_err(StepError::JoinConfig)?;
+        let map = ConfigMap {
+            metadata: metadata(CONFIG_MAP),
+            data: Some(data),
+            binary_data: Some(
+                binary_data
+                    .into_iter()
+                    .map(|(key, bytes)| (key, ByteString(bytes)))
+                    .collect(),
+            ),
+            ..ConfigMap::default()
+        };
+        let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+        let params = PatchParams::apply(k8s::api::FIELD_MANAGER).force();
+        api.patch(CONFIG_MAP, &params, &Patch::Apply(&map))
+            .await
+            .map(drop)
+            .map_err(|source| failed("write the join configuration", source))
+    }
+}
+
+/// Labels the node with its role as soon as kubelet has registered it; a kubelet may not do so for itself.
+pub async fn label_when_registered(
+    client: &Client,
+    name: &NodeName,
+    role: Role,
+    deadline: Duration,
+) -> Result<(), StepError> {
+    let deadline = tokio::time::Instant::now() + deadline;
+    loop {
+        match records::label_node(client, name, role).await {
+            Ok(()) => return Ok(()),
+            Err(error) if tokio::time::Instant::now() >= deadline => {
+                return Err(StepError::Api(error));
+            }
+            Err(error) => {
+                tracing::debug!(error = %runtime::chain(&error), "the node is not registered yet")
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn metadata(name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(NAMESPACE.to_owned()),
+        ..ObjectMeta::default()
+    }
+}
+
+fn failed(operation: &str, source: kube::Error) -> StepError {
+    StepError::Api(ApiError::Request {
+        operation: operation.to_owned(),
+        source: Box::new(source),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifests_of_the_services_parse() {
+        for manifest in SERVICES {
+            assert!(!k8s::api::documents(manifest).unwrap().is_empty());
+        }
+    }
+}

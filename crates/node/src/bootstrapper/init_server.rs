@@ -1,0 +1,230 @@
+//! `init.API`: makes this machine the first node of a cluster, for whoever has the init secret.
+//!
+//! Served over the attested channel: this node proves what it runs, the caller proves nothing but the secret, inside. What is
+//! decided is decided by [`cluster::init`]; this file does the talking. A connection that breaks stops nothing: the init runs on
+//! its own, and the same request, sent again, reads its log from the beginning.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
+use cluster::boot_lock::BootLock;
+use cluster::init::{Admission, Admitted, AwaitingLock, Refused, RequestId, SecretHash};
+use cluster::plan::AwaitingMark;
+use futures::Stream;
+use keys::ClusterId;
+use proto::init::init_response::Kind;
+use proto::init::{
+    InitFailure, InitRequest, InitResponse, InitSuccess, Log as LogChunk, Progress, api_server,
+};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::order::Order;
+use crate::console::Console;
+use crate::progress::{Event, Log};
+
+/// Size of the pieces in which a journal is sent, as the original's.
+const JOURNAL_CHUNK: usize = 1024;
+
+/// Largest request: a list of components and a policy.
+pub const MAX_REQUEST: usize = 1024 * 1024;
+
+/// Runs an init whose lock is taken. It must add the last event to the log.
+pub type Begin = Arc<dyn Fn(Begun) + Send + Sync>;
+
+/// An init that nothing can refuse any more.
+pub struct Begun {
+    /// What was ordered.
+    pub order: Order,
+    /// The machine, with its lock taken.
+    pub awaiting: AwaitingMark,
+    /// Where to say what happens.
+    pub log: Arc<Log>,
+}
+
+/// The service.
+pub struct InitServer {
+    lock: Arc<BootLock>,
+    hash: SecretHash,
+    // held over the comparison of a secret: a caller can not keep more than one processor busy
+    admission: Mutex<Admission>,
+    log: OnceLock<Arc<Log>>,
+    joining: CancellationToken,
+    begin: Begin,
+    console: Console,
+}
+
+impl InitServer {
+    /// A server that has begun nothing. `joining` is cancelled once an init has the lock.
+    pub fn new(
+        lock: Arc<BootLock>,
+        hash: SecretHash,
+        joining: CancellationToken,
+        begin: Begin,
+        console: Console,
+    ) -> Self {
+        Self {
+            lock,
+            hash,
+            admission: Mutex::new(Admission::new()),
+            log: OnceLock::new(),
+            joining,
+            begin,
+            console,
+        }
+    }
+
+    /// Decides on a request, and begins it if it is the one.
+    async fn receive(&self, request: InitRequest) -> Result<Arc<Log>, Status> {
+        let id = RequestId::from_wire(&request.request_id).map_err(refuse)?;
+        let mut admission = self.admission.lock().await;
+        // bcrypt takes its time, on a thread that nobody else needs
+        let admitted = tokio::task::block_in_place(|| {
+            admission.receive(&self.lock, id, &self.hash, &request.init_secret)
+        });
+        match admitted.map_err(refuse)? {
+            Admitted::Reattach => {
+                self.console
+                    .say("the administrator came back to a running init");
+                self.log
+                    .get()
+                    .cloned()
+                    .ok_or_else(|| refuse(Refused::Taken))
+            }
+            Admitted::New(next) => {
+                let order = Order::from_wire(request).map_err(|error| {
+                    Status::invalid_argument(runtime::chain(&error).to_string())
+                })?;
+                let waiting = next.derived(order.cluster_id.clone());
+                self.start(&mut admission, waiting, order).map_err(refuse)
+            }
+        }
+    }
+
+    fn start(
+        &self,
+        admission: &mut Admission,
+        waiting: AwaitingLock,
+        order: Order,
+    ) -> Result<Arc<Log>, Refused> {
+        let (awaiting, _extend_mark) = admission.begin(&self.lock, waiting)?;
+        // after the lock, not before: until then the node may still join
+        self.joining.cancel();
+        let log = Arc::clone(self.log.get_or_init(|| Arc::new(Log::begin())));
+        self.console.say(format_args!(
+            "init: this machine becomes the first node of {}",
+            order.cluster_name
+        ));
+        (self.begin)(Begun {
+            order,
+            awaiting,
+            log: Arc::clone(&log),
+        });
+        Ok(log)
+    }
+}
+
+fn refuse(refused: Refused) -> Status {
+    let text = refused.to_string();
+    match refused {
+        Refused::WrongSecret => Status::permission_denied(text),
+        Refused::Taken => Status::failed_precondition(text),
+        Refused::MalformedRequestId => Status::invalid_argument(text),
+        Refused::MalformedHash => Status::unavailable(text),
+    }
+}
+
+#[async_trait::async_trait]
+impl api_server::Api for InitServer {
+    type InitStream = Pin<Box<dyn Stream<Item = Result<InitResponse, Status>> + Send>>;
+
+    async fn init(
+        &self,
+        request: Request<InitRequest>,
+    ) -> Result<Response<Self::InitStream>, Status> {
+        match self.receive(request.into_inner()).await {
+            Ok(log) => Ok(Response::new(Box::pin(replay(log)))),
+            Err(status) => {
+                self.console
+                    .say(format_args!("an init was refused: {}", status.message()));
+                Err(status)
+            }
+        }
+    }
+}
+
+/// All events of a log, as they are sent.
+fn replay(log: Arc<Log>) -> impl Stream<Item = Result<InitResponse, Status>> {
+    use futures::StreamExt;
+    futures::stream::unfold((log, 0), |(log, place)| async move {
+        let event = log.at(place).await?;
+        Some((event, (log, place + 1)))
+    })
+    .flat_map(|event| futures::stream::iter(responses(event)))
+    .map(|kind| Ok(InitResponse { kind: Some(kind) }))
+}
+
+fn responses(event: Event) -> Vec<Kind> {
+    match event {
+        Event::Progress {
+            phase,
+            detail,
+            elapsed,
+        } => {
+            let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+            vec![Kind::Progress(Progress {
+                phase,
+                detail,
+                elapsed_ms,
+            })]
+        }
+        Event::Success {
+            kubeconfig,
+            cluster_id,
+        } => {
+            vec![Kind::InitSuccess(InitSuccess {
+                kubeconfig,
+                cluster_id,
+                ..InitSuccess::default()
+            })]
+        }
+        Event::Failure { error, journal } => {
+            let chunks = journal.chunks(JOURNAL_CHUNK).map(|chunk| {
+                Kind::Log(LogChunk {
+                    log: chunk.to_vec(),
+                })
+            });
+            std::iter::once(Kind::InitFailure(InitFailure { error }))
+                .chain(chunks)
+                .collect()
+        }
+    }
+}
+
+/// The wire form of a cluster's ID.
+pub fn wire_cluster_id(cluster_id: &ClusterId) -> Vec<u8> {
+    cluster_id.as_bytes().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_comes_before_its_journal() {
+        let kinds = responses(Event::Failure {
+            error: "no".to_owned(),
+            journal: vec![b'x'; 2500],
+        });
+        assert!(matches!(kinds.first(), Some(Kind::InitFailure(_))));
+        let sizes: Vec<usize> = kinds
+            .iter()
+            .filter_map(|kind| match kind {
+                Kind::Log(chunk) => Some(chunk.log.len()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(sizes, [1024, 1024, 452]);
+    }
+}
