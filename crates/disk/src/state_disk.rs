@@ -28,6 +28,7 @@
 //!
 //! Integrity shows that a sector was changed, not that the whole disk was put back to an older state.
 
+use core::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -70,10 +71,15 @@ pub enum NewDisk {
 }
 
 /// An initialised disk's header and encrypted volume key, as read once and verified.
-#[derive(Debug)]
 pub struct InitializedDisk {
     header: VerifiedHeader,
     keyslot: Vec<u8>,
+}
+
+impl fmt::Debug for InitializedDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InitializedDisk({})", self.uuid())
+    }
 }
 
 impl InitializedDisk {
@@ -431,6 +437,12 @@ impl StateDisk {
         self.first_boot = false;
         self.describe()?;
         remove(&self.files.first_boot_key())
+    }
+
+    /// Takes the header off the disk: whatever it is now, the next boot makes a new disk of it. For a machine that failed on its
+    /// way into a cluster.
+    pub fn reset(&self) -> Result<(), StateDiskError> {
+        apply(&self.device, &commit::erase())
     }
 
     /// The UUID, which names the disk's key.

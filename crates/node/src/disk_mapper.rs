@@ -1,0 +1,267 @@
+//! The initrd's program: finds the state disk, makes a new one of it or says what it waits for, and mounts it at `/run/state`.
+//!
+//! It runs before anything that needs the disk, talks to nobody, and never formats a disk that belongs to a node or whose header
+//! it does not accept. Asking the cluster for the key of an initialised disk (rejoin) is not here yet:
+//! such a disk is left as it is, and the console says so. Specification: `docs/life-of-a-key.md`.
+
+use std::fmt;
+use std::io;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use disk::mounts::{self, MountError};
+use disk::{Found, NewDisk, ProbeError, Progress, RunFiles, StateDisk, StateDiskError, Step};
+use uuid::Uuid;
+
+use crate::console::Console;
+
+/// The state disk of every machine of the QEMU provider.
+const DEVICE: &str = "/dev/vdb";
+/// Where its file system goes. `/run` is carried over to the root file system.
+const STATE: &str = "/run/state";
+/// How long the device may take to appear. An emulated machine is slow.
+const PATIENCE: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(200);
+/// How long a failure stays on the console before the unit's failure restarts the machine.
+const TIME_TO_READ: Duration = Duration::from_secs(60);
+
+/// What the root file system binds or uses of the state disk: name and mode.
+const DIRECTORIES: [(&str, u32); 6] = [
+    ("var", 0o755),
+    ("kubernetes", 0o755),
+    ("cni", 0o755),
+    ("opt", 0o755),
+    ("bin", 0o755),
+    ("etcd", 0o700),
+];
+
+/// The state disk could not be made ready. The unit fails and with it the boot.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskMapperError {
+    /// The machine has no such disk.
+    #[error("no state disk at {} after {} s: does this machine have a second disk?", device.display(), PATIENCE.as_secs())]
+    NoDevice {
+        /// Where it was waited for.
+        device: PathBuf,
+    },
+    /// Looking for the device failed.
+    #[error("cannot look for {}", device.display())]
+    Look {
+        /// The device.
+        device: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The disk can not be read, or its header is not accepted. It was not changed.
+    #[error("the state disk was not touched, because it can not be accepted")]
+    Probe(#[source] ProbeError),
+    /// The disk belongs to a node.
+    #[error(
+        "the state disk {0} belongs to a node that has joined a cluster; a reboot of such a node needs its key from the \
+         cluster (rejoin), which this release can not ask for; the disk was not touched"
+    )]
+    Initialized(Uuid),
+    /// Making the new disk failed.
+    #[error("cannot make the new state disk")]
+    Format(#[source] StateDiskError),
+    /// Mounting failed.
+    #[error("cannot mount the state disk")]
+    Mount(#[source] MountError),
+}
+
+/// Runs until the state disk is mounted.
+pub fn run() -> Result<(), DiskMapperError> {
+    let console = Console::of_this_machine();
+    let device = Path::new(DEVICE);
+    prepare(device, &console).inspect_err(|error| {
+        console.complain(
+            "the state disk is not ready and this machine can not start",
+            error,
+        );
+        sleep(TIME_TO_READ);
+    })
+}
+
+fn prepare(device: &Path, console: &Console) -> Result<(), DiskMapperError> {
+    wait_for(device, PATIENCE, console)?;
+    let disk = match disk::probe(device).map_err(DiskMapperError::Probe)? {
+        Found::New(reason) => format(device, reason, console)?,
+        Found::Initialized(disk) => return Err(DiskMapperError::Initialized(disk.uuid())),
+    };
+    mount(&disk)?;
+    console.say(format_args!("state disk {} is ready", disk.uuid()));
+    Ok(())
+}
+
+fn wait_for(device: &Path, patience: Duration, console: &Console) -> Result<(), DiskMapperError> {
+    let start = Instant::now();
+    loop {
+        match std::fs::metadata(device) {
+            Ok(metadata) if metadata.file_type().is_block_device() => return Ok(()),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(DiskMapperError::Look {
+                    device: device.to_owned(),
+                    source,
+                });
+            }
+            Ok(_) | Err(_) => {}
+        }
+        if start.elapsed() >= patience {
+            return Err(DiskMapperError::NoDevice {
+                device: device.to_owned(),
+            });
+        }
+        console.say_once(format_args!(
+            "waiting for the state disk {}",
+            device.display()
+        ));
+        sleep(POLL);
+    }
+}
+
+fn format(device: &Path, reason: NewDisk, console: &Console) -> Result<StateDisk, DiskMapperError> {
+    let why = match reason {
+        NewDisk::NoHeader => "it has no header",
+        NewDisk::NotInitialized => "no node ever set its key on it",
+    };
+    console.say(format_args!(
+        "{} becomes a new state disk: {why}",
+        device.display()
+    ));
+    let mut telling = Telling::default();
+    StateDisk::format(
+        device,
+        RunFiles::new(RunFiles::DIRECTORY),
+        reason,
+        &mut |progress| {
+            if let Some(words) = telling.words(progress) {
+                console.say(words);
+            }
+        },
+    )
+    .map_err(DiskMapperError::Format)
+}
+
+fn mount(disk: &StateDisk) -> Result<(), DiskMapperError> {
+    let state = Path::new(STATE);
+    mounts::mount_ext4(&disk.mapped(), state).map_err(DiskMapperError::Mount)?;
+    for (name, mode) in DIRECTORIES {
+        mounts::make_directory(&state.join(name), mode).map_err(DiskMapperError::Mount)?;
+    }
+    Ok(())
+}
+
+/// Turns progress into lines: one per step, and one per tenth of the wipe, which takes minutes on an emulated machine.
+#[derive(Default)]
+struct Telling {
+    tenths: u64,
+}
+
+impl Telling {
+    fn words(&mut self, progress: Progress) -> Option<Words> {
+        match progress {
+            Progress::Begin(step) => Some(Words::Step(step)),
+            Progress::Wiped { done, total } => {
+                let tenths = done.saturating_mul(10).checked_div(total).unwrap_or(10);
+                let more = tenths > self.tenths;
+                self.tenths = self.tenths.max(tenths);
+                more.then_some(Words::Wiped {
+                    percent: tenths * 10,
+                })
+            }
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Words {
+    Step(Step),
+    Wiped { percent: u64 },
+}
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Step(step) => f.write_str(match step {
+                Step::Erase => "state disk: taking away what its header was",
+                Step::Key => {
+                    "state disk: making a random key, kept in memory until this machine is a node"
+                }
+                Step::Format => "state disk: formatting",
+                Step::Wipe => {
+                    "state disk: writing every sector once, so that each can be authenticated"
+                }
+                Step::Open => "state disk: opening",
+                Step::FileSystem => "state disk: making the file system",
+            }),
+            Self::Wiped { percent } => write!(f, "state disk: {percent} % written"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::tests::Heard;
+
+    #[test]
+    fn a_machine_without_a_disk_says_so() {
+        let heard = Heard::default();
+        let console = Console::to(Box::new(heard.clone()));
+        let error = wait_for(
+            Path::new("/dev/no-such-disk"),
+            Duration::from_millis(300),
+            &console,
+        )
+        .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("no state disk at /dev/no-such-disk after"),
+            "{error}"
+        );
+        assert_eq!(
+            heard.text(),
+            "constellation: waiting for the state disk /dev/no-such-disk\r\n"
+        );
+    }
+
+    /// A file in the place of the device is no disk.
+    #[test]
+    fn a_file_is_no_disk() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let console = Console::to(Box::new(Heard::default()));
+        let error = wait_for(file.path(), Duration::ZERO, &console).unwrap_err();
+        assert!(matches!(error, DiskMapperError::NoDevice { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_wipe_tells_every_tenth_once() {
+        let mut telling = Telling::default();
+        let told: Vec<String> = (1..=100)
+            .filter_map(|done| telling.words(Progress::Wiped { done, total: 100 }))
+            .map(|words| words.to_string())
+            .collect();
+        let expected: Vec<String> = (1..=10)
+            .map(|tenth| format!("state disk: {} % written", tenth * 10))
+            .collect();
+        assert_eq!(told, expected);
+        // A disk without a sector is done.
+        let mut telling = Telling::default();
+        assert_eq!(
+            telling.words(Progress::Wiped { done: 0, total: 0 }),
+            Some(Words::Wiped { percent: 100 })
+        );
+    }
+
+    #[test]
+    fn every_step_has_words_of_its_own() {
+        let words: std::collections::BTreeSet<String> = Step::ALL
+            .into_iter()
+            .map(|step| Words::Step(step).to_string())
+            .collect();
+        assert_eq!(words.len(), Step::ALL.len());
+    }
+}
