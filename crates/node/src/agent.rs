@@ -10,7 +10,7 @@ use cluster::network::MeshPeer;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s::control_plane::Node;
-use k8s::crd;
+use k8s::identities;
 use k8s::pki::{Pki, PkiError};
 use k8s::wireguard::{self, Key};
 use kube::Api;
@@ -82,8 +82,8 @@ async fn follow(host: &Host, membership: &Membership) -> Result<(), AgentError> 
     let client = k8s::api::client(&kubeconfig(&node))
         .await
         .map_err(AgentError::Api)?;
-    let records: Api<crd::NodeIdentity> = Api::all(client);
-    let mut events = kube::runtime::watcher(records, watcher::Config::default()).boxed();
+    let records: Api<identities::NodeIdentity> = identities::api(client);
+    let mut events = kube::runtime::watcher(records, identities::watch_config()).boxed();
     let mut known = Known::default();
     let end = tokio::time::Instant::now() + WATCH;
     while let Ok(event) = tokio::time::timeout_at(end, events.try_next()).await {
@@ -129,7 +129,7 @@ struct Known {
 
 impl Known {
     /// Takes an event, and says whether the records are complete.
-    fn take(&mut self, event: Event<crd::NodeIdentity>) -> bool {
+    fn take(&mut self, event: Event<identities::NodeIdentity>) -> bool {
         match event {
             Event::Init => {
                 self.listing.clear();
@@ -167,7 +167,7 @@ impl Known {
     }
 }
 
-fn usable(record: &crd::NodeIdentity) -> Option<(String, NodeIdentity)> {
+fn usable(record: &identities::NodeIdentity) -> Option<(String, NodeIdentity)> {
     match record.to_identity() {
         Ok(identity) => Some((identity.name.to_string(), identity)),
         Err(error) => {
@@ -199,11 +199,11 @@ async fn renew(membership: &Membership) -> Result<(), AgentError> {
 mod tests {
     use super::*;
 
-    fn record(name: &str, index: u16) -> crd::NodeIdentity {
+    fn record(name: &str, index: u16) -> identities::NodeIdentity {
         let addresses = cluster::network::AddressPlan::default()
             .node(index)
             .unwrap();
-        crd::NodeIdentity::from_identity(&NodeIdentity {
+        identities::NodeIdentity::from_identity(&NodeIdentity {
             name: name.parse().unwrap(),
             role: Role::Worker,
             disk_uuid: "0b5c9e7e-6d2f-4f0e-9c3a-2f1d8b7a6c54".parse().unwrap(),

@@ -39,10 +39,6 @@ impl ClusterRecords<'_> {
     pub async fn write(&self, client: &Client) -> Result<(), StepError> {
         let applier = Applier::new(client.clone());
         applier
-            .values(k8s::crd::definitions())
-            .await
-            .map_err(StepError::Api)?;
-        applier
             .manifest(k8s::addons::ROLES)
             .await
             .map_err(StepError::Api)?;

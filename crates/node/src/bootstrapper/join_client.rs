@@ -112,13 +112,19 @@ impl JoinClient {
                     })
                     .map(|instance| instance.vpc_ip)
                     .collect();
-                if control_planes.is_empty() {
-                    self.console.say_once(match self.instance.role {
-                        Role::ControlPlane => "waiting for init: run `constellation apply` on the administrator's machine",
-                        Role::Worker => "waiting for a control plane: the provider names none yet",
-                    });
+                match (self.instance.role, control_planes.is_empty()) {
+                    (Role::Worker, false) => return control_planes,
+                    (Role::Worker, true) => {
+                        self.console.say_once("waiting for a control plane: the provider names none yet");
+                    }
+                    (Role::ControlPlane, true) => self
+                        .console
+                        .say_once("waiting for init: run `constellation apply` on the administrator's machine"),
+                    (Role::ControlPlane, false) => self.console.say_once(
+                        "waiting for init; joining as a further control plane is not built yet, so the others are not asked",
+                    ),
                 }
-                control_planes
+                Vec::new()
             }
             Err(error) => {
                 self.console.say_once(format_args!(
