@@ -13,10 +13,10 @@ use cluster::{
     NodeName,
     admission::{AdmittedNode, Record, Standing, Unique, Write, conflict},
 };
-use k8s::crd::{NodeIdentity, RecordError};
+use k8s::identities::{self, NodeIdentity, RecordError};
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams, PostParams, Preconditions},
+    api::{DeleteParams, PostParams, Preconditions},
 };
 
 const TOKEN: &str = "constellation.edgeless.systems/bootstrap-token-id";
@@ -99,14 +99,14 @@ pub(crate) struct Records(Api<NodeIdentity>);
 
 impl Records {
     pub(crate) fn new(client: Client) -> Self {
-        Self(Api::all(client))
+        Self(identities::api(client))
     }
 
     /// Every record, as of now.
     pub(crate) async fn list(&self) -> Result<Vec<Stored>, RecordsError> {
         let objects = self
             .0
-            .list(&ListParams::default())
+            .list(&identities::list_params())
             .await
             .map_err(RecordsError::List)?;
         objects.items.into_iter().map(Stored::read).collect()

@@ -42,7 +42,7 @@ mod tests {
             &AddressPlan::default(),
         )
         .unwrap();
-        for (text, count) in [(ROLES, 7), (coredns.as_str(), 6)] {
+        for (text, count) in [(ROLES, 10), (coredns.as_str(), 6)] {
             let objects = documents(text).unwrap();
             assert_eq!(objects.len(), count);
             for object in objects {

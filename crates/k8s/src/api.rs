@@ -76,7 +76,7 @@ pub enum ApiError {
     Random,
     /// A record that cannot be used.
     #[error(transparent)]
-    Record(#[from] crate::crd::RecordError),
+    Record(#[from] crate::identities::RecordError),
     /// Data of ours that cannot be written as JSON.
     #[error("encode {what}")]
     Encode {
@@ -232,7 +232,7 @@ impl Applier {
         Ok(())
     }
 
-    /// Applies JSON documents, such as [`crate::crd::definitions`].
+    /// Applies JSON documents, such as objects made in code.
     pub async fn values(&self, values: Vec<serde_json::Value>) -> Result<(), ApiError> {
         for (index, value) in values.into_iter().enumerate() {
             self.object(&object(index + 1, value)?).await?;

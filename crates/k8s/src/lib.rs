@@ -7,7 +7,7 @@ pub mod api;
 pub mod cni;
 pub mod components;
 pub mod control_plane;
-pub mod crd;
 pub mod files;
+pub mod identities;
 pub mod pki;
 pub mod wireguard;

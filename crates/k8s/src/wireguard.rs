@@ -248,7 +248,7 @@ mod tests {
     use cluster::Role;
 
     use super::*;
-    use crate::crd::tests::identity;
+    use crate::identities::tests::identity;
 
     #[test]
     fn keys_survive_their_text_form() {

@@ -3,8 +3,8 @@
 //! Read from the API at each question, never from a cache: the record is written before the node gets its ticket, so a list read
 //! now has every state disk there is. A record that cannot be read answers nothing, since it could be the one that matters.
 
-use k8s::crd::{NodeIdentity, RecordError};
-use kube::{Api, Client, api::ListParams};
+use k8s::identities::{self, NodeIdentity, RecordError};
+use kube::{Api, Client};
 use uuid::Uuid;
 
 #[derive(Debug, thiserror::Error)]
@@ -20,13 +20,13 @@ pub(crate) struct StateDisks(Api<NodeIdentity>);
 
 impl StateDisks {
     pub(crate) fn new(client: Client) -> Self {
-        Self(Api::all(client))
+        Self(identities::api(client))
     }
 
     /// The UUIDs of all state disks.
     pub(crate) async fn list(&self) -> Result<Vec<Uuid>, DisksError> {
         self.0
-            .list(&ListParams::default())
+            .list(&identities::list_params())
             .await
             .map_err(DisksError::List)?
             .iter()

@@ -1,5 +1,7 @@
 //! Test harnesses: swtpm, etcd and kube-apiserver, a TEE with its own roots
 
 pub mod boot;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod swtpm;
 pub mod tee;

@@ -12,12 +12,12 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client,
-    api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 
 use super::{ApiError, FIELD_MANAGER, NAMESPACE, request};
-use crate::crd::NodeIdentity;
+use crate::identities::{self, NodeIdentity};
 
 /// The ConfigMap with the attestation policy and the measurement salt (the original's name and keys).
 pub const JOIN_CONFIG: &str = "join-config";
@@ -93,7 +93,7 @@ pub async fn put_node_identity(
 ) -> Result<(), ApiError> {
     let record = NodeIdentity::from_identity(identity);
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    let api: Api<NodeIdentity> = Api::all(client.clone());
+    let api: Api<NodeIdentity> = identities::api(client.clone());
     api.patch(identity.name.as_str(), &params, &Patch::Apply(&record))
         .await
         .map_err(request(format!("record node {}", identity.name)))?;
@@ -105,7 +105,7 @@ pub async fn node_identity(
     client: &Client,
     name: &NodeName,
 ) -> Result<Option<identity::NodeIdentity>, ApiError> {
-    let api: Api<NodeIdentity> = Api::all(client.clone());
+    let api: Api<NodeIdentity> = identities::api(client.clone());
     let record = api
         .get_opt(name.as_str())
         .await
@@ -115,9 +115,9 @@ pub async fn node_identity(
 
 /// The records of all nodes. One that cannot be used is left out and logged: it must not take the others down.
 pub async fn node_identities(client: &Client) -> Result<Vec<identity::NodeIdentity>, ApiError> {
-    let api: Api<NodeIdentity> = Api::all(client.clone());
+    let api: Api<NodeIdentity> = identities::api(client.clone());
     let records = api
-        .list(&ListParams::default())
+        .list(&identities::list_params())
         .await
         .map_err(request("list node identities"))?;
     let usable = |record: NodeIdentity| match record.to_identity() {

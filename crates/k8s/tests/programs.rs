@@ -1,0 +1,14 @@
+//! Layer 2: etcd and Kubernetes for real, with our flags, files and PKI; downloads onto a disk that is full.
+//!
+//! Needs `etcd` (Debian: etcd-server) and the programs of Kubernetes (see `testkit::kubernetes`); the full disk needs root.
+
+#[path = "programs/access.rs"]
+mod access;
+#[path = "programs/certificates.rs"]
+mod certificates;
+#[path = "programs/disk_full.rs"]
+mod disk_full;
+#[path = "programs/renewal.rs"]
+mod renewal;
+#[path = "programs/storage.rs"]
+mod storage;

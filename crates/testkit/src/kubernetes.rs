@@ -1,0 +1,351 @@
+//! etcd and the programs of Kubernetes as processes on loopback, with the flags, files and PKI that `k8s` renders for a node.
+//!
+//! What runs here is what a node runs, but for addresses and directories. Processes are killed when the harness is dropped. Which
+//! Kubernetes: `$CONSTELLATION_COMPONENTS` (a directory with the layout of dl.k8s.io), else `../shared/kubernetes` beside the checkout,
+//! unpacked into the target directory once. Where neither is, tests fail and say so. Spec: design/testing.md.
+
+use std::{
+    fs,
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, SocketAddrV4, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use cluster::{
+    Role,
+    kubernetes::Version,
+    network::{AddressPlan, NodeAddresses},
+};
+use jiff::Timestamp;
+use k8s::{
+    control_plane::{EncryptionKey, EtcdMembership, Listen, Node, NodeConfig, Paths, Service},
+    files::{self, SecretText},
+    pki::{Credential, Kubeconfig, Pki},
+};
+
+/// How long the API server may take, on a busy machine without hardware virtualisation.
+const READY: Duration = Duration::from_secs(180);
+
+/// The programs of one release.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// The directory with the programs.
+    pub programs: PathBuf,
+    /// Which release they are of.
+    pub version: Version,
+}
+
+/// A control plane in processes.
+pub struct ControlPlane {
+    node: Node,
+    pki: Pki,
+    processes: Vec<(Service, Process)>,
+    directory: tempfile::TempDir,
+}
+
+/// A child that dies with its owner.
+struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Release {
+    /// Finds Kubernetes for tests and says on stderr which it is.
+    pub fn find() -> Result<Self> {
+        let (root, origin) = if let Some(root) = std::env::var_os("CONSTELLATION_COMPONENTS") {
+            (PathBuf::from(root), "$CONSTELLATION_COMPONENTS")
+        } else {
+            let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/kubernetes");
+            ensure!(
+                packed.join("unpack").exists(),
+                "no Kubernetes to test with: set CONSTELLATION_COMPONENTS to a directory with the layout of dl.k8s.io \
+                 (v1.x.y/bin/linux/amd64/kube-apiserver ...), or put one at {}; `cargo xtask kubernetes` can build one",
+                packed.display()
+            );
+            (unpack(&packed)?, "../shared/kubernetes")
+        };
+        let release = Self::in_directory(&root)
+            .with_context(|| format!("look for Kubernetes in {origin}"))?;
+        // a line of the test's output: which Kubernetes the result is about
+        let _unwritable = writeln!(
+            std::io::stderr(),
+            "testing with Kubernetes {} from {origin}",
+            release.version
+        );
+        Ok(release)
+    }
+
+    /// The newest usable release below a directory.
+    fn in_directory(root: &Path) -> Result<Self> {
+        let entries = fs::read_dir(root).with_context(|| {
+            format!(
+                "list {} (a URL cannot be tested with: give a directory)",
+                root.display()
+            )
+        })?;
+        let mut releases: Vec<Self> = entries
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                let version: Version = entry.file_name().to_str()?.parse().ok()?;
+                let programs = entry.path().join("bin/linux/amd64");
+                (version.support().is_ok() && programs.join("kube-apiserver").is_file())
+                    .then_some(Self { programs, version })
+            })
+            .collect();
+        releases.sort_by_key(|release| release.version);
+        releases
+            .pop()
+            .with_context(|| format!("{} holds no supported release", root.display()))
+    }
+}
+
+/// Unpacks the shared programs into the target directory; the first test does, the others wait.
+fn unpack(packed: &Path) -> Result<PathBuf> {
+    static UNPACKED: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(root) = UNPACKED.get() {
+        return Ok(root.clone());
+    }
+    let test = std::env::current_exe().context("find the test's own path")?;
+    // <target>/<profile>/deps/<test>
+    let target = test
+        .ancestors()
+        .nth(3)
+        .context("find the target directory")?;
+    let root = target.join("kubernetes");
+    fs::create_dir_all(&root).with_context(|| format!("create {}", root.display()))?;
+    let lock =
+        fs::File::create(root.join(".lock")).context("create the lock of the unpacked programs")?;
+    lock.lock().context("wait for another test that unpacks")?;
+    let status = Command::new(packed.join("unpack"))
+        .arg(&root)
+        .stdout(Stdio::null())
+        .status()
+        .context("run unpack")?;
+    ensure!(
+        status.success(),
+        "{}/unpack failed: {status}",
+        packed.display()
+    );
+    Ok(UNPACKED.get_or_init(|| root).clone())
+}
+
+impl ControlPlane {
+    /// Starts etcd and kube-apiserver and waits until the API is ready.
+    pub async fn start() -> Result<Self> {
+        let mut this = Self::prepare(Timestamp::now())?;
+        let begun = Instant::now();
+        // both at once, as on a node: the API server waits for etcd by itself
+        this.spawn(Service::Etcd)?;
+        this.spawn(Service::ApiServer)?;
+        let client = k8s::api::client(&this.node.paths().node_agent_kubeconfig()).await?;
+        while let Err(reason) = k8s::api::ready(&client).await {
+            this.check_alive()?;
+            if begun.elapsed() > READY {
+                bail!(
+                    "the API server is not ready: {reason}\n{}",
+                    this.log(Service::ApiServer)
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(this)
+    }
+
+    /// Renders everything and starts nothing.
+    pub fn prepare(now: Timestamp) -> Result<Self> {
+        let release = Release::find()?;
+        let directory = tempfile::Builder::new()
+            .prefix("constellation-k8s-")
+            .tempdir()
+            .context("create a directory")?;
+        let plan = AddressPlan::default();
+        let NodeAddresses {
+            index, pod_cidr, ..
+        } = plan.node(1)?;
+        let [
+            api,
+            etcd_client,
+            etcd_peer,
+            etcd_metrics,
+            controller_manager,
+            scheduler,
+        ] = free_ports()?;
+        let config = NodeConfig {
+            cluster_name: "test".parse()?,
+            version: release.version,
+            node_name: "control-plane-0".parse()?,
+            role: Role::ControlPlane,
+            plan,
+            addresses: NodeAddresses {
+                index,
+                mesh_ip: Ipv4Addr::LOCALHOST,
+                pod_cidr,
+            },
+            api_endpoint: SocketAddrV4::new(Ipv4Addr::LOCALHOST, api),
+            provider_id: None,
+            etcd: EtcdMembership::New,
+        };
+        let listen = Listen {
+            api: (IpAddr::V4(Ipv4Addr::LOCALHOST), api),
+            // the API server refuses to announce a loopback address; nobody uses this one
+            advertise: plan.node(1)?.mesh_ip,
+            etcd_client,
+            etcd_peer: (Ipv4Addr::LOCALHOST, etcd_peer),
+            etcd_metrics,
+            controller_manager,
+            scheduler,
+        };
+        let node = Node::new(
+            config,
+            Paths::below(directory.path(), &release.programs),
+            listen,
+        )?;
+        let names = node.names(Ipv4Addr::LOCALHOST, Vec::new());
+        let pki = Pki::open_or_generate("test", names, &node.paths().pki(), now)?;
+        pki.write(now)?;
+        EncryptionKey::generate()?
+            .file(node.paths().encryption_config())
+            .write()?;
+        for service in [
+            Service::ApiServer,
+            Service::ControllerManager,
+            Service::Scheduler,
+        ] {
+            files::write_all(&node.files(service, pki.authorities().cluster_certificate()))?;
+        }
+        for path in [&node.paths().etcd_data, &node.paths().logs] {
+            fs::create_dir_all(path).with_context(|| format!("create {}", path.display()))?;
+        }
+        Ok(Self {
+            node,
+            pki,
+            processes: Vec::new(),
+            directory,
+        })
+    }
+
+    /// Starts a further program, such as kube-controller-manager.
+    pub fn spawn(&mut self, service: Service) -> Result<()> {
+        let program = self.node.program(service);
+        let log = self
+            .directory
+            .path()
+            .join(format!("{}.log", service.program_name()));
+        let output = fs::File::create(&log).with_context(|| format!("create {}", log.display()))?;
+        let child = Command::new(&program.binary)
+            .args(&program.args)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().context("share the log")?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| {
+                format!(
+                    "start {} (Debian packages: etcd-server for etcd)",
+                    program.binary.display()
+                )
+            })?;
+        self.processes.push((service, Process { child, log }));
+        Ok(())
+    }
+
+    /// Fails with the log of a program that has ended.
+    pub fn check_alive(&mut self) -> Result<()> {
+        for (service, process) in &mut self.processes {
+            if let Some(status) = process.child.try_wait().context("look after a process")? {
+                bail!(
+                    "{} ended with {status}:\n{}",
+                    service.program_name(),
+                    process.tail()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of a program's log.
+    pub fn log(&self, service: Service) -> String {
+        self.processes
+            .iter()
+            .find(|(which, _)| *which == service)
+            .map(|(_, process)| process.tail())
+            .unwrap_or_default()
+    }
+
+    /// The node as rendered.
+    pub const fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The PKI, to issue certificates with.
+    pub const fn pki(&self) -> &Pki {
+        &self.pki
+    }
+
+    /// The API's address on this host.
+    pub const fn api(&self) -> SocketAddrV4 {
+        self.node.config().api_endpoint
+    }
+
+    /// The kubeconfig of the node agent, which may do everything.
+    pub fn agent_kubeconfig(&self) -> PathBuf {
+        self.node.paths().node_agent_kubeconfig()
+    }
+
+    /// A kubeconfig for `credential`.
+    pub fn kubeconfig(&self, credential: Credential<'_>) -> SecretText {
+        Kubeconfig {
+            cluster_name: "test",
+            user: "test",
+            server: &format!("https://{}", self.api()),
+            ca_certificate_pem: self.pki.authorities().cluster_certificate(),
+            credential,
+        }
+        .render()
+    }
+}
+
+impl Process {
+    fn tail(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        // a crash of a Go program begins with its reason and goes on with every goroutine
+        let crash = lines
+            .iter()
+            .position(|line| line.starts_with("fatal error:") || line.starts_with("panic:"));
+        let begin = crash.map_or(lines.len().saturating_sub(30), |crash| {
+            crash.saturating_sub(5)
+        });
+        lines
+            .iter()
+            .skip(begin)
+            .take(40)
+            .copied()
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // it may have ended by itself
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// Ports that nobody listens on now.
+fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    let mut ports = [0; N];
+    // held until all are chosen, so that they differ
+    let mut held = Vec::new();
+    for port in &mut ports {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
+        *port = listener.local_addr().context("read a port")?.port();
+        held.push(listener);
+    }
+    Ok(ports)
+}
