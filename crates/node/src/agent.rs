@@ -244,8 +244,9 @@ mod tests {
     fn a_record_that_was_edited_into_nonsense_is_no_peer() {
         let mut known = Known::default();
         known.take(Event::Apply(record("a", 1)));
-        let mut edited = record("a", 1);
-        edited.spec.pod_cidr = "0.0.0.0".to_owned();
+        // the record of another node under this name
+        let mut edited = record("b", 1);
+        edited.metadata.name = Some("a".to_owned());
         known.take(Event::Apply(edited));
         assert!(names(&known).is_empty());
     }

@@ -1,4 +1,4 @@
-//! What the first node writes into its new cluster: definitions, roles, the node's own record, the master secret, the facts for
+//! What the first node writes into its new cluster: roles, the node's own record, the master secret, the facts for
 //! those who join, the manifests of the cluster's services. Everything that does not depend on the order is measured with this program.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use cluster::join_config::{CONFIG_MAP, ClusterFacts, JoinConfig};
 use cluster::{NodeName, Role};
 use k8s::api::{ApiError, Applier, NAMESPACE, records};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 
@@ -26,6 +26,9 @@ pub const SERVICES: [&str; 3] = [
 /// The original's secret, mounted by the key service only.
 const MASTER_SECRET: &str = "constellation-mastersecret";
 
+/// How long the API server may take to make its own namespace.
+const NAMESPACE_DEADLINE: Duration = Duration::from_secs(120);
+
 /// What goes into a new cluster.
 pub struct ClusterRecords<'a> {
     /// What the administrator ordered.
@@ -37,6 +40,7 @@ pub struct ClusterRecords<'a> {
 impl ClusterRecords<'_> {
     /// Writes all of it. May be repeated.
     pub async fn write(&self, client: &Client) -> Result<(), StepError> {
+        wait_for_namespace(client).await?;
         let applier = Applier::new(client.clone());
         applier
             .manifest(k8s::addons::ROLES)
@@ -47,23 +51,9 @@ impl ClusterRecords<'_> {
             .await
             .map_err(StepError::Api)?;
         self.write_join_config(client, list).await?;
-        self.write_identity(client).await
-    }
-
-    /// The record of this node. Its definition was made just now, and the API may not serve it yet.
-    async fn write_identity(&self, client: &Client) -> Result<(), StepError> {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-        loop {
-            match records::put_node_identity(client, &self.identity).await {
-                Err(error)
-                    if error.status().is_some_and(|status| status.as_u16() == 404)
-                        && tokio::time::Instant::now() < deadline =>
-                {
-                    tokio::time::sleep(Duration::from_millis(250)).await;
-                }
-                result => return result.map_err(StepError::Api),
-            }
-        }
+        records::put_node_identity(client, &self.identity)
+            .await
+            .map_err(StepError::Api)
     }
 
     async fn write_master_secret(&self, client: &Client) -> Result<(), StepError> {
@@ -129,6 +119,25 @@ impl ClusterRecords<'_> {
             .await
             .map(drop)
             .map_err(|source| failed("write the join configuration", source))
+    }
+}
+
+/// The API server makes its own namespace a moment after it says that it is ready.
+async fn wait_for_namespace(client: &Client) -> Result<(), StepError> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let deadline = tokio::time::Instant::now() + NAMESPACE_DEADLINE;
+    loop {
+        let found = namespaces
+            .get_opt(NAMESPACE)
+            .await
+            .map_err(|source| failed("look for the namespace of the system", source))?;
+        if found.is_some() {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Err(StepError::Order("the namespace of the system"));
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }
 

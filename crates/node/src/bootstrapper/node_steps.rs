@@ -123,6 +123,10 @@ impl NodeSteps {
 
     /// Imports the service images of the measured image, and those that came as components.
     pub async fn import_images(&self, components: &[Component]) -> Result<(), StepError> {
+        // it was started beside this program, and takes long; this waits until it answers
+        systemd::start(&["containerd.service"])
+            .await
+            .map_err(StepError::Unit)?;
         let own = self.host.paths.service_images.clone();
         let more = components
             .iter()
