@@ -13,12 +13,7 @@ use std::borrow::Cow;
 
 use cluster::{NodeName, identity, name::NameError};
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::ConfigMap};
-use kube::{
-    Api, Client, Resource,
-    api::ListParams,
-    core::{ObjectMeta, TypeMeta},
-    runtime::watcher,
-};
+use kube::{Api, Client, Resource, api::ListParams, core::ObjectMeta, runtime::watcher};
 use serde::{Deserialize, Serialize};
 
 /// The namespace of the records.
@@ -29,9 +24,13 @@ const LABEL_VALUE: &str = "node-identity";
 
 /// A node's record as the API keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct NodeIdentity {
-    #[serde(flatten)]
-    types: TypeMeta,
+    // the items of a list say neither
+    #[serde(default = "api_version")]
+    api_version: String,
+    #[serde(default = "kind")]
+    kind: String,
     /// Name, version and annotations of the object.
     #[serde(default)]
     pub metadata: ObjectMeta,
@@ -81,10 +80,8 @@ impl NodeIdentity {
     /// The record of a node.
     pub fn from_identity(identity: &identity::NodeIdentity) -> Self {
         Self {
-            types: TypeMeta {
-                api_version: "v1".to_owned(),
-                kind: "ConfigMap".to_owned(),
-            },
+            api_version: api_version(),
+            kind: kind(),
             metadata: ObjectMeta {
                 name: Some(identity.name.to_string()),
                 namespace: Some(NAMESPACE.to_owned()),
@@ -150,6 +147,14 @@ impl Resource for NodeIdentity {
     }
 }
 
+fn api_version() -> String {
+    "v1".to_owned()
+}
+
+fn kind() -> String {
+    "ConfigMap".to_owned()
+}
+
 /// The records of the cluster.
 pub fn api(client: Client) -> Api<NodeIdentity> {
     Api::namespaced(client, NAMESPACE)
@@ -207,7 +212,9 @@ pub(crate) mod tests {
             (json["kind"].as_str(), json["apiVersion"].as_str()),
             (Some("ConfigMap"), Some("v1"))
         );
-        let read: NodeIdentity = serde_json::from_value(json).unwrap();
+        let item = serde_json::json!({ "metadata": json["metadata"], "data": json["data"] });
+        let read: NodeIdentity = serde_json::from_value(item).unwrap();
+        assert_eq!(read, record, "an item of a list is the same");
         assert_eq!(read.to_identity().unwrap(), identity);
     }
 
