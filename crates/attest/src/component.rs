@@ -89,16 +89,33 @@ pub enum Component {
 }
 
 impl Component {
-    /// Who a PCR belongs to, where the log does not show more.
+    /// What is measured into a PCR, in words, where the log does not show which part of it differs.
     #[must_use]
-    pub const fn owner_of(pcr: PcrIndex) -> Self {
+    pub const fn measured_into(pcr: PcrIndex) -> &'static str {
+        match pcr.number() {
+            0 | 2 => "firmware",
+            1 | 3 | 6 => "firmware configuration",
+            4 => "boot loader (UKI) or kernel",
+            5 => "partition table",
+            7 | 14 => "Secure Boot policy",
+            8 => "nothing (used by other boot loaders)",
+            9 => "command line or initrd",
+            10 => "files measured by the kernel (IMA)",
+            11 => "a section of the UKI",
+            12 => "command line additions or credentials",
+            13 => "system extensions",
+            15 => "cluster mark",
+            _ => "not part of the boot",
+        }
+    }
+
+    /// The part an event without a description of its own belongs to.
+    pub(crate) const fn of_register(pcr: PcrIndex) -> Self {
         match pcr.number() {
             0 | 2 => Self::Firmware,
             1 | 3 | 6 => Self::FirmwareConfiguration,
-            4 => Self::BootLoader,
             5 => Self::PartitionTable,
             7 | 14 => Self::SecureBootPolicy,
-            9 => Self::CommandLine,
             11 => Self::UkiSection,
             12 => Self::Additions,
             13 => Self::Extensions,

@@ -69,6 +69,15 @@ impl TpmIssuer {
         }
     }
 
+    /// The same issuer, with the file that holds the kernel's command line.
+    #[must_use]
+    pub fn with_command_line(self, file: PathBuf) -> Self {
+        Self {
+            command_line: Some(file),
+            ..self
+        }
+    }
+
     /// What this machine booted: its PCRs and its event log, for [`attest::Policy::from_own_measurements`].
     ///
     /// # Errors

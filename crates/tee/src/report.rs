@@ -121,11 +121,12 @@ pub struct PcrTable<'a>(pub &'a PcrValues);
 impl fmt::Display for PcrTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, value) in self.0.iter() {
-            let owner = match Component::owner_of(index) {
-                Component::Unknown => "",
-                owner => owner.as_str(),
-            };
-            writeln!(f, "PCR {:>2}  {value}  {owner}", index.number())?;
+            writeln!(
+                f,
+                "PCR {:>2}  {value}  {}",
+                index.number(),
+                Component::measured_into(index)
+            )?;
         }
         Ok(())
     }

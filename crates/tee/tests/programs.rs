@@ -141,6 +141,35 @@ fn another_initrd_is_refused_by_its_name() {
 }
 
 #[test]
+fn another_root_file_system_is_refused_by_its_name() {
+    let image = Image::default();
+    let booted = Image {
+        root_hash: Digest::of(b"a root file system with a back door"),
+        ..image.clone()
+    };
+    let tpm = Swtpm::boot(&booted).unwrap();
+    let file = tpm.directory().join("cmdline");
+    std::fs::write(&file, format!("{}\n", booted.command_line())).unwrap();
+    let evidence = issuer(&tpm, &booted)
+        .with_command_line(file)
+        .issue(&binding(1))
+        .unwrap();
+    let refusal = appraise(
+        &evidence,
+        &binding(1),
+        &image.policy(),
+        &ClusterMark::NotJoined,
+    )
+    .unwrap_err();
+    assert_eq!(
+        refusal.summary(),
+        "boot measurements not accepted: root file system (PCR 9), root file system (PCR 11)",
+        "{refusal}"
+    );
+    println!("{refusal}");
+}
+
+#[test]
 fn a_pcr_extended_after_the_boot_is_refused() {
     let image = Image::default();
     let tpm = Swtpm::boot(&image).unwrap();
@@ -340,7 +369,10 @@ fn the_report_says_what_was_found() {
     ] {
         assert!(report.contains(line), "{line}: {report}");
     }
-    let line = format!("PCR  4  {}  boot loader (UKI)", image.pcrs().get(pcr(4)));
+    let line = format!(
+        "PCR  4  {}  boot loader (UKI) or kernel",
+        image.pcrs().get(pcr(4))
+    );
     assert!(report.contains(&line), "{report}");
     assert_eq!(PcrTable(&image.pcrs()).to_string().lines().count(), 24);
 

@@ -54,7 +54,7 @@ pub(super) fn named<'l>(
 }
 
 fn classify(event: &Event<'_>, applications: usize) -> Option<Component> {
-    let by_owner = Component::owner_of(event.pcr);
+    let by_owner = Component::of_register(event.pcr);
     match (event.pcr.number(), event.kind) {
         (_, event_type::SEPARATOR) => Some(Component::Separator),
         (4, event_type::EFI_ACTION) => Some(Component::BootAttempt),

@@ -130,25 +130,21 @@ impl Report {
         } else {
             Outcome::Failed
         };
-        let mut components: Vec<Component> = differences
+        let mut names: Vec<&str> = differences
             .iter()
-            .map(|difference| difference.component)
+            .map(|difference| difference.component.as_str())
             .collect();
-        if components.is_empty() {
-            components.push(Component::owner_of(index));
+        if names.is_empty() {
+            names.push(Component::measured_into(index));
         }
-        components.dedup();
-        let names: Vec<&str> = components
-            .iter()
-            .map(|component| component.as_str())
-            .collect();
+        names.dedup();
         let image = self
             .image
             .as_deref()
             .map_or_else(|| "the policy".to_owned(), |image| format!("image {image}"));
         let next = format!(
             "{} from {image}: boot that image, or accept the one that runs by its own measurements",
-            if components.len() == 1 {
+            if names.len() == 1 {
                 "this part does not come"
             } else {
                 "these parts do not come"

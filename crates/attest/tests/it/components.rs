@@ -211,7 +211,7 @@ fn a_policy_without_components_still_names_the_owner() {
     let refusal = verdict(&SoftTpm::boot(&booted).document(&binding()), &policy).unwrap_err();
     assert_eq!(
         refusal.failed().next().unwrap().component.as_deref(),
-        Some("boot loader (UKI)")
+        Some("boot loader (UKI) or kernel")
     );
     assert_eq!(parts(&refusal), []);
 }
