@@ -211,11 +211,9 @@ impl Policy {
     }
 
     /// Writes the document that [`Policy::from_json`] and [`Policy::from_yaml`] read.
-    ///
-    /// # Panics
-    /// Never: the document has text keys and no type that JSON cannot hold.
     #[must_use]
     pub fn to_json(&self) -> String {
+        // the document has text keys and no type that JSON cannot hold
         serde_json::to_string_pretty(&self.document()).unwrap_or_default()
     }
 

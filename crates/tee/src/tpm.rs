@@ -265,7 +265,8 @@ impl Tpm {
         with_password: bool,
     ) -> Result<R, TpmError> {
         let frame = encoded(name, command, with_password)?;
-        for attempt in 0.. {
+        let mut retries = 0;
+        loop {
             let answer = self
                 .transport
                 .exchange(&frame)
@@ -278,8 +279,9 @@ impl Tpm {
             match code.base() {
                 TpmRcBase::Success => return answer.unmarshal().map_err(format_error(name)),
                 TpmRcBase::Retry | TpmRcBase::Testing | TpmRcBase::Yielded
-                    if attempt < MAX_RETRIES =>
+                    if retries < MAX_RETRIES =>
                 {
+                    retries += 1;
                     std::thread::sleep(RETRY_AFTER);
                 }
                 _ => {
@@ -290,7 +292,6 @@ impl Tpm {
                 }
             }
         }
-        unreachable!("the loop returns at its last attempt")
     }
 }
 
