@@ -4,10 +4,14 @@
 
 #[path = "programs/access.rs"]
 mod access;
+#[path = "programs/approver.rs"]
+mod approver;
 #[path = "programs/certificates.rs"]
 mod certificates;
 #[path = "programs/disk_full.rs"]
 mod disk_full;
+#[path = "programs/node_programs.rs"]
+mod node_programs;
 #[path = "programs/renewal.rs"]
 mod renewal;
 #[path = "programs/storage.rs"]

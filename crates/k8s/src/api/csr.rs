@@ -3,7 +3,8 @@
 //! [`decide`] is pure: a request, who made it, and the records of the cluster in; a decision with its reason out. It approves three
 //! things, for nodes that the join service recorded and for no others: the first client certificate, asked for with the node's own
 //! bootstrap token, once; its renewal, asked for by the node itself; the serving certificate, asked for by the node itself, for its
-//! own name and addresses. What it does not know it leaves alone. kube-controller-manager signs what is approved and approves nothing
+//! own name and addresses. What it does not know it leaves alone. Acting on decisions is the join service's. kube-controller-manager
+//! signs what is approved and approves nothing
 //! (its own approver is off: it would go on renewing a node whose record is gone).
 
 use std::{
@@ -15,17 +16,7 @@ use cluster::{
     NodeName,
     identity::{KUBELET_USER_PREFIX, NodeIdentity},
 };
-use futures::{StreamExt as _, TryStreamExt as _};
-use jiff::Timestamp;
-use k8s_openapi::api::certificates::v1::{
-    CertificateSigningRequest, CertificateSigningRequestSpec,
-};
-use kube::{
-    Api, Client,
-    api::{ListParams, Patch, PatchParams},
-    runtime::{WatchStreamExt as _, watcher},
-};
-use serde_json::json;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequestSpec;
 use x509_parser::{
     certification_request::X509CertificationRequest,
     extensions::{GeneralName, ParsedExtension},
@@ -33,7 +24,7 @@ use x509_parser::{
     prelude::FromDer as _,
 };
 
-use super::{ApiError, FIELD_MANAGER, records, request, tokens};
+use super::tokens;
 
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
@@ -336,135 +327,6 @@ fn check_names(request: &Pkcs10, serving: bool, identity: &NodeIdentity) -> Resu
 
 fn shown(text: &str) -> String {
     text.chars().take(80).collect()
-}
-
-/// Decides about every open request, and says what became of each. Tokens of nodes that use their certificate are deleted.
-pub async fn settle(client: &Client, now: Timestamp) -> Result<Vec<(String, Decision)>, ApiError> {
-    let api: Api<CertificateSigningRequest> = Api::all(client.clone());
-    let all = api
-        .list(&ListParams::default())
-        .await
-        .map_err(request("list certificate requests"))?
-        .items;
-    let (open, settled): (Vec<_>, Vec<_>) = all
-        .into_iter()
-        .partition(|csr| conditions(csr).next().is_none());
-    let ours = |csr: &CertificateSigningRequest| {
-        matches!(
-            csr.spec.signer_name.as_str(),
-            CLIENT_SIGNER | SERVING_SIGNER
-        )
-    };
-    if !open.iter().any(ours) {
-        return Ok(Vec::new());
-    }
-    let mut facts = Facts {
-        identities: records::node_identities(client)
-            .await?
-            .into_iter()
-            .map(|identity| (identity.name.clone(), identity))
-            .collect(),
-        tokens: tokens::nodes_by_id(client).await?,
-        used_tokens: settled
-            .iter()
-            .filter(|csr| conditions(csr).any(|kind| kind == "Approved"))
-            .filter_map(token_of)
-            .collect(),
-    };
-    let mut decisions = Vec::new();
-    for csr in open.into_iter().filter(ours) {
-        let name = csr.metadata.name.clone().unwrap_or_default();
-        let decision = decide(&csr.spec, &facts);
-        record(&api, &name, &decision, now).await?;
-        if let Decision::Approve(approval) = &decision {
-            facts.used_tokens.extend(token_of(&csr));
-            if approval.purpose != Purpose::FirstClient {
-                // it asks with its own certificate: the token has done its work
-                tokens::delete_for(client, &approval.node).await?;
-            }
-        }
-        decisions.push((name, decision));
-    }
-    Ok(decisions)
-}
-
-/// Settles requests as they come, until the stream of changes breaks; each decision goes to `decided`. Call it again then.
-pub async fn watch(
-    client: &Client,
-    clock: impl Fn() -> Timestamp,
-    decided: impl Fn(&str, &Decision),
-) -> Result<(), ApiError> {
-    let api: Api<CertificateSigningRequest> = Api::all(client.clone());
-    let mut changes = watcher(api, watcher::Config::default())
-        .applied_objects()
-        .boxed();
-    loop {
-        for (name, decision) in settle(client, clock()).await? {
-            decided(&name, &decision);
-        }
-        match changes.try_next().await {
-            Ok(Some(_)) => {}
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                tracing::warn!(%error, "watching certificate requests was interrupted");
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-            }
-        }
-    }
-}
-
-fn conditions(csr: &CertificateSigningRequest) -> impl Iterator<Item = &str> {
-    csr.status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten())
-        .map(|condition| condition.type_.as_str())
-}
-
-fn token_of(csr: &CertificateSigningRequest) -> Option<String> {
-    csr.spec
-        .username
-        .as_deref()?
-        .strip_prefix(tokens::USER_PREFIX)
-        .map(str::to_owned)
-}
-
-async fn record(
-    api: &Api<CertificateSigningRequest>,
-    name: &str,
-    decision: &Decision,
-    now: Timestamp,
-) -> Result<(), ApiError> {
-    let (kind, reason, message) = match decision {
-        Decision::Approve(approval) => (
-            "Approved",
-            "RecordedNode",
-            format!("{:?} of recorded node {}", approval.purpose, approval.node),
-        ),
-        Decision::Deny(denial) => ("Denied", "NotARecordedNode", denial.to_string()),
-        Decision::NotOurs => return Ok(()),
-    };
-    let patch = json!({ "status": { "conditions": [{
-        "type": kind,
-        "status": "True",
-        "reason": reason,
-        "message": message,
-        "lastUpdateTime": now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-    }] } });
-    let params = PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
-    match api
-        .patch_approval(name, &params, &Patch::Merge(patch))
-        .await
-    {
-        Ok(_) => Ok(()),
-        // another control plane was faster, or the request is gone
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        Err(source) => Err(request(format!("settle certificate request {name}"))(
-            source,
-        )),
-    }
 }
 
 #[cfg(test)]

@@ -1,1 +1,316 @@
+use std::collections::BTreeSet;
 
+use serde_json::Value;
+
+use super::*;
+
+fn node(role: Role, version: Version) -> Node {
+    let plan = AddressPlan::default();
+    let index = if role == Role::ControlPlane { 1 } else { 2 };
+    let addresses = plan.node(index).unwrap();
+    let config = NodeConfig {
+        cluster_name: "mini".parse().unwrap(),
+        version,
+        node_name: "node-0".parse().unwrap(),
+        role,
+        plan,
+        addresses,
+        api_endpoint: SocketAddrV4::new(Ipv4Addr::new(10, 45, 0, 1), 6443),
+        provider_id: Some("qemu:///node-0".into()),
+        etcd: EtcdMembership::New,
+    };
+    Node::new(config, Paths::node(), Listen::node(addresses.mesh_ip)).unwrap()
+}
+
+const TEST: Version = Version::new(20, 2);
+const NEWEST: Version = Version::new(37, 0);
+
+fn args(node: &Node, service: Service) -> BTreeSet<String> {
+    let args = node.program(service).args;
+    let names: BTreeSet<_> = args
+        .iter()
+        .map(|arg| arg.split('=').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(names.len(), args.len(), "no flag twice");
+    args.into_iter().collect()
+}
+
+fn has(args: &BTreeSet<String>, flag: &str) -> bool {
+    args.contains(flag)
+}
+
+fn json(node: &Node, service: Service, name: &str) -> Value {
+    let files = node.files(service, "CA");
+    let file = files
+        .iter()
+        .find(|file| file.path.ends_with(name))
+        .unwrap_or_else(|| panic!("{name}"));
+    serde_json::from_slice(file.bytes()).unwrap()
+}
+
+#[test]
+fn an_unsupported_version_is_refused() {
+    let mut config = node(Role::Worker, TEST).config;
+    config.version = Version::new(25, 0);
+    assert!(Node::new(config, Paths::node(), Listen::node(Ipv4Addr::LOCALHOST)).is_err());
+}
+
+/// The checks of CIS' Kubernetes benchmark on flags (1.2, 1.3, 1.4, 2), for the oldest and the newest version.
+#[test]
+fn the_control_plane_holds_the_benchmark() {
+    for version in [TEST, Version::new(32, 0), NEWEST] {
+        let node = node(Role::ControlPlane, version);
+        let api = args(&node, Service::ApiServer);
+        for flag in [
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction",
+            "--profiling=false",
+            "--service-account-lookup=true",
+            "--audit-log-maxage=30",
+            "--audit-log-maxbackup=10",
+            "--audit-log-maxsize=100",
+            "--audit-log-path=/var/log/kubernetes/audit/audit.log",
+            "--kubelet-certificate-authority=/etc/kubernetes/pki/ca.crt",
+            "--kubelet-client-certificate=/etc/kubernetes/pki/apiserver-kubelet-client.crt",
+            "--client-ca-file=/etc/kubernetes/pki/ca.crt",
+            "--etcd-cafile=/etc/kubernetes/pki/etcd/ca.crt",
+            "--encryption-provider-config=/etc/kubernetes/encryption-config.yaml",
+            "--tls-min-version=VersionTLS12",
+        ] {
+            assert!(has(&api, flag), "{version} {flag}");
+        }
+        assert!(
+            !api.iter()
+                .any(|arg| arg.starts_with("--token-auth-file") || arg.starts_with("--basic-auth"))
+        );
+        assert!(api.iter().any(|arg| arg.starts_with("--tls-cipher-suites=")
+            && !arg.contains("CBC")
+            && !arg.contains("_RC4_")));
+
+        for service in [Service::ControllerManager, Service::Scheduler] {
+            let manager = args(&node, service);
+            assert!(
+                has(&manager, "--profiling=false") && has(&manager, "--bind-address=127.0.0.1")
+            );
+            assert_eq!(
+                has(&manager, "--port=0"),
+                version == TEST,
+                "old ones serve plain HTTP without it, new ones do not know it"
+            );
+        }
+        let manager = args(&node, Service::ControllerManager);
+        for flag in [
+            "--use-service-account-credentials=true",
+            "--service-account-private-key-file=/etc/kubernetes/pki/sa.key",
+            "--root-ca-file=/etc/kubernetes/pki/ca.crt",
+            "--terminated-pod-gc-threshold=1000",
+            "--controllers=*,tokencleaner,-csrapproving",
+            "--cluster-signing-duration=24h",
+        ] {
+            assert!(has(&manager, flag), "{flag}");
+        }
+        assert!(!manager.iter().any(|arg| arg.contains("legacy-unknown")));
+
+        let etcd = args(&node, Service::Etcd);
+        for flag in [
+            "--client-cert-auth=true",
+            "--peer-client-cert-auth=true",
+            "--listen-client-urls=https://127.0.0.1:2379",
+        ] {
+            assert!(has(&etcd, flag), "{flag}");
+        }
+        assert!(!etcd.iter().any(|arg| arg.contains("auto-tls")));
+    }
+}
+
+#[test]
+fn anonymous_requests_reach_health_at_most() {
+    let old = node(Role::ControlPlane, TEST);
+    assert!(has(
+        &args(&old, Service::ApiServer),
+        "--anonymous-auth=false"
+    ));
+    for (minor, api_version) in [(32, "v1beta1"), (33, "v1beta1"), (34, "v1"), (37, "v1")] {
+        let node = node(Role::ControlPlane, Version::new(minor, 0));
+        let api = args(&node, Service::ApiServer);
+        assert!(has(
+            &api,
+            "--authentication-config=/etc/kubernetes/authentication-config.yaml"
+        ));
+        assert!(
+            !api.iter().any(|arg| arg.starts_with("--anonymous-auth")),
+            "the two exclude each other"
+        );
+        let config = json(&node, Service::ApiServer, "authentication-config.yaml");
+        assert_eq!(
+            config["apiVersion"],
+            format!("apiserver.config.k8s.io/{api_version}")
+        );
+        let paths: Vec<_> = config["anonymous"]["conditions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|condition| &condition["path"])
+            .collect();
+        assert_eq!(paths, ["/livez", "/readyz", "/healthz"]);
+    }
+}
+
+/// The checks of the benchmark on nodes (4.2).
+#[test]
+fn the_kubelet_holds_the_benchmark() {
+    for version in [TEST, NEWEST] {
+        for role in Role::ALL {
+            let node = node(role, version);
+            let config = json(&node, Service::Kubelet, "kubelet-config.yaml");
+            assert_eq!(config["authentication"]["anonymous"]["enabled"], false);
+            assert_eq!(config["authentication"]["webhook"]["enabled"], true);
+            assert_eq!(
+                config["authentication"]["x509"]["clientCAFile"],
+                "/etc/kubernetes/pki/ca.crt"
+            );
+            assert_eq!(config["authorization"]["mode"], "Webhook");
+            assert_eq!(config["readOnlyPort"], 0);
+            assert_eq!(
+                (
+                    &config["protectKernelDefaults"],
+                    &config["rotateCertificates"]
+                ),
+                (&true.into(), &true.into())
+            );
+            assert_eq!(config["serverTLSBootstrap"], true);
+            assert_eq!(config["tlsMinVersion"], "VersionTLS12");
+            assert_eq!(
+                config["address"],
+                node.config.addresses.mesh_ip.to_string(),
+                "the mesh only"
+            );
+            assert_eq!(config["clusterDNS"][0], "10.96.0.10");
+        }
+    }
+}
+
+#[test]
+fn what_moved_from_flags_to_the_file_is_in_one_place() {
+    let (old, new) = (
+        node(Role::ControlPlane, TEST),
+        node(Role::ControlPlane, NEWEST),
+    );
+    let (old_args, new_args) = (args(&old, Service::Kubelet), args(&new, Service::Kubelet));
+    let (old_config, new_config) = (
+        json(&old, Service::Kubelet, "kubelet-config.yaml"),
+        json(&new, Service::Kubelet, "kubelet-config.yaml"),
+    );
+    assert!(has(&old_args, "--container-runtime=remote"));
+    assert!(has(
+        &old_args,
+        "--container-runtime-endpoint=unix:///run/containerd/containerd.sock"
+    ));
+    assert!(has(
+        &old_args,
+        "--register-with-taints=node-role.kubernetes.io/control-plane=:NoSchedule"
+    ));
+    assert!(
+        old_config.get("containerRuntimeEndpoint").is_none()
+            && old_config.get("registerWithTaints").is_none()
+    );
+
+    assert!(!new_args.iter().any(|arg| arg.contains("container-runtime")
+        || arg.contains("taints")
+        || arg.contains("infra")));
+    assert_eq!(
+        new_config["containerRuntimeEndpoint"],
+        "unix:///run/containerd/containerd.sock"
+    );
+    assert_eq!(
+        new_config["registerWithTaints"][0]["key"],
+        "node-role.kubernetes.io/control-plane"
+    );
+    assert!(
+        json(
+            &node(Role::Worker, NEWEST),
+            Service::Kubelet,
+            "kubelet-config.yaml"
+        )
+        .get("registerWithTaints")
+        .is_none()
+    );
+}
+
+#[test]
+fn a_worker_uses_the_mesh_and_a_control_plane_itself() {
+    assert_eq!(
+        node(Role::Worker, TEST).api_server(),
+        "https://10.45.0.1:6443"
+    );
+    assert_eq!(
+        node(Role::ControlPlane, TEST).api_server(),
+        "https://127.0.0.1:6443"
+    );
+}
+
+#[test]
+fn a_further_member_names_all_of_them() {
+    let mut node = node(Role::ControlPlane, TEST);
+    node.config.etcd = EtcdMembership::Existing(vec![
+        ("a".parse().unwrap(), Ipv4Addr::new(10, 45, 0, 1)),
+        ("node-0".parse().unwrap(), Ipv4Addr::new(10, 45, 0, 2)),
+    ]);
+    let etcd = args(&node, Service::Etcd);
+    assert!(has(
+        &etcd,
+        "--initial-cluster=a=https://10.45.0.1:2380,node-0=https://10.45.0.2:2380"
+    ));
+    assert!(has(&etcd, "--initial-cluster-state=existing"));
+}
+
+#[test]
+fn units_start_what_the_program_says_and_confine_the_control_plane() {
+    let node = node(Role::ControlPlane, TEST);
+    for service in Service::of(Role::ControlPlane) {
+        let file = node.unit(*service);
+        assert!(
+            file.path.starts_with("/run/systemd/system")
+                && file.path.ends_with(service.unit_name())
+        );
+        let text = std::str::from_utf8(file.bytes()).unwrap();
+        assert!(
+            text.contains(&format!(
+                "ExecStart={} \\\n",
+                node.program(*service).binary.display()
+            )),
+            "{text}"
+        );
+        let confined = !matches!(service, Service::Kubelet | Service::KubeProxy);
+        assert_eq!(text.contains("ProtectSystem=strict"), confined, "{text}");
+        assert!(!text.contains("PRIVATE"));
+    }
+    let etcd = String::from_utf8(node.unit(Service::Etcd).bytes().to_vec()).unwrap();
+    assert!(etcd.contains("ReadWritePaths=/run/state/etcd\n"));
+    assert_eq!(
+        Service::of(Role::Worker),
+        [Service::Kubelet, Service::KubeProxy]
+    );
+    assert!(
+        Service::of(Role::ControlPlane)
+            .iter()
+            .all(|service| service.unit_name() != "etcd.service")
+    );
+}
+
+#[test]
+fn no_argument_or_public_file_holds_a_key() {
+    let node = node(Role::ControlPlane, TEST);
+    for service in Service::of(Role::ControlPlane) {
+        for file in node.files(*service, "CA") {
+            let text = String::from_utf8(file.bytes().to_vec()).unwrap();
+            let is_kubeconfig = text.contains("client-key");
+            assert_eq!(
+                file.mode() == 0o600,
+                is_kubeconfig,
+                "{}",
+                file.path.display()
+            );
+        }
+    }
+}

@@ -29,7 +29,10 @@ use kube::{
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 use testkit::kubernetes::ControlPlane;
 
-use super::access::{as_leaf, identity, status, with_roles};
+use super::{
+    access::{as_leaf, identity, status, with_roles},
+    approver::settle,
+};
 
 /// A kubelet's request and its key.
 pub(crate) fn request_with_key(node: &str, dns: &[&str], ips: &[IpAddr]) -> (String, String) {
@@ -147,7 +150,7 @@ async fn a_recorded_node_gets_its_certificates_and_nobody_elses() -> Result<()> 
         "client auth",
     )
     .await?;
-    let decisions: std::collections::BTreeMap<_, _> = api::csr::settle(&agent, Timestamp::now())
+    let decisions: std::collections::BTreeMap<_, _> = settle(&agent, Timestamp::now())
         .await?
         .into_iter()
         .collect();
@@ -234,7 +237,7 @@ async fn a_recorded_node_gets_its_certificates_and_nobody_elses() -> Result<()> 
         "client auth",
     )
     .await?;
-    let decisions: std::collections::BTreeMap<_, _> = api::csr::settle(&agent, Timestamp::now())
+    let decisions: std::collections::BTreeMap<_, _> = settle(&agent, Timestamp::now())
         .await?
         .into_iter()
         .collect();
@@ -275,7 +278,7 @@ async fn a_recorded_node_gets_its_certificates_and_nobody_elses() -> Result<()> 
         "client auth",
     )
     .await?;
-    let decisions = api::csr::settle(&agent, Timestamp::now()).await?;
+    let decisions = settle(&agent, Timestamp::now()).await?;
     assert_eq!(
         decisions,
         [(

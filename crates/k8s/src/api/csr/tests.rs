@@ -1,1 +1,418 @@
+use cluster::Role;
+use k8s_openapi::ByteString;
+use proptest::prelude::*;
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, SanType,
+};
 
+use super::*;
+use crate::identities::tests::identity;
+
+/// What a kubelet asks for; tests change one thing at a time.
+struct Ask {
+    organization: Option<&'static str>,
+    common_name: &'static str,
+    sans: Vec<SanType>,
+    extra: fn(&mut CertificateParams),
+    key: KeyPair,
+}
+
+fn ask() -> Ask {
+    Ask {
+        organization: Some("system:nodes"),
+        common_name: "system:node:worker-0",
+        sans: Vec::new(),
+        extra: |_| {},
+        key: KeyPair::generate().unwrap(),
+    }
+}
+
+impl Ask {
+    fn pem(self) -> String {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        if let Some(organization) = self.organization {
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, organization);
+        }
+        params
+            .distinguished_name
+            .push(DnType::CommonName, self.common_name);
+        params.subject_alt_names = self.sans;
+        (self.extra)(&mut params);
+        params.serialize_request(&self.key).unwrap().pem().unwrap()
+    }
+
+    fn spec(self, user: &str, serving: bool) -> CertificateSigningRequestSpec {
+        let group = if user.starts_with("system:node:") {
+            NODES_GROUP
+        } else {
+            tokens::GROUP
+        };
+        CertificateSigningRequestSpec {
+            request: ByteString(self.pem().into_bytes()),
+            signer_name: if serving {
+                SERVING_SIGNER
+            } else {
+                CLIENT_SIGNER
+            }
+            .into(),
+            usages: Some(usages(serving)),
+            username: Some(user.into()),
+            groups: Some(vec![group.into(), "system:authenticated".into()]),
+            ..CertificateSigningRequestSpec::default()
+        }
+    }
+}
+
+fn usages(serving: bool) -> Vec<String> {
+    vec![
+        "digital signature".into(),
+        "key encipherment".into(),
+        if serving {
+            "server auth"
+        } else {
+            "client auth"
+        }
+        .into(),
+    ]
+}
+
+fn facts() -> Facts {
+    let worker = identity("worker-0", 2, Role::Worker);
+    Facts {
+        identities: [(worker.name.clone(), worker)].into(),
+        tokens: [
+            ("abcdef".to_owned(), "worker-0".parse().unwrap()),
+            ("bbbbbb".to_owned(), "worker-9".parse().unwrap()),
+        ]
+        .into(),
+        used_tokens: BTreeSet::new(),
+    }
+}
+
+const TOKEN: &str = "system:bootstrap:abcdef";
+const NODE: &str = "system:node:worker-0";
+
+fn dns(name: &str) -> SanType {
+    SanType::DnsName(name.try_into().unwrap())
+}
+
+fn ip(text: &str) -> SanType {
+    SanType::IpAddress(text.parse().unwrap())
+}
+
+fn approved(purpose: Purpose) -> Decision {
+    Decision::Approve(Approval {
+        node: "worker-0".parse().unwrap(),
+        purpose,
+    })
+}
+
+#[test]
+fn the_three_certificates_of_a_recorded_node() {
+    assert_eq!(
+        decide(&ask().spec(TOKEN, false), &facts()),
+        approved(Purpose::FirstClient)
+    );
+    assert_eq!(
+        decide(&ask().spec(NODE, false), &facts()),
+        approved(Purpose::ClientRenewal)
+    );
+    let serving = Ask {
+        sans: vec![dns("worker-0"), ip("10.45.0.2"), ip("10.42.2.11")],
+        ..ask()
+    };
+    assert_eq!(
+        decide(&serving.spec(NODE, true), &facts()),
+        approved(Purpose::Serving)
+    );
+    // newer kubelets leave key encipherment out
+    let mut spec = ask().spec(NODE, false);
+    spec.usages = Some(vec!["digital signature".into(), "client auth".into()]);
+    assert_eq!(decide(&spec, &facts()), approved(Purpose::ClientRenewal));
+}
+
+#[test]
+fn other_signers_are_left_alone() {
+    for signer in [
+        "kubernetes.io/kube-apiserver-client",
+        "kubernetes.io/legacy-unknown",
+        "example.com/x",
+        "",
+    ] {
+        let mut spec = ask().spec(NODE, false);
+        spec.signer_name = signer.into();
+        assert_eq!(decide(&spec, &facts()), Decision::NotOurs);
+    }
+}
+
+#[test]
+fn every_way_to_ask_for_more_is_denied() {
+    let node = |name: &str| -> NodeName { name.parse().unwrap() };
+    let table: Vec<(&str, CertificateSigningRequestSpec, Denial)> = vec![
+        (
+            "another node, by token",
+            Ask {
+                common_name: "system:node:worker-9",
+                ..ask()
+            }
+            .spec(TOKEN, false),
+            Denial::OtherNode {
+                subject: node("worker-9"),
+                requestor: node("worker-0"),
+            },
+        ),
+        (
+            "another node, by certificate",
+            Ask {
+                common_name: "system:node:worker-9",
+                ..ask()
+            }
+            .spec(NODE, false),
+            Denial::OtherNode {
+                subject: node("worker-9"),
+                requestor: node("worker-0"),
+            },
+        ),
+        (
+            "an unknown token",
+            ask().spec("system:bootstrap:zzzzzz", false),
+            Denial::UnknownToken("zzzzzz".into()),
+        ),
+        (
+            "a node without a record",
+            Ask {
+                common_name: "system:node:worker-9",
+                ..ask()
+            }
+            .spec("system:bootstrap:bbbbbb", false),
+            Denial::UnknownNode(node("worker-9")),
+        ),
+        (
+            "serving by token",
+            Ask {
+                sans: vec![dns("worker-0")],
+                ..ask()
+            }
+            .spec(TOKEN, true),
+            Denial::ServingByToken,
+        ),
+        (
+            "a user",
+            ask().spec("alice", false),
+            Denial::Requestor("alice".into()),
+        ),
+        (
+            "masters as well",
+            Ask {
+                organization: Some("system:masters"),
+                ..ask()
+            }
+            .spec(NODE, false),
+            Denial::Subject,
+        ),
+        (
+            "no group",
+            Ask {
+                organization: None,
+                ..ask()
+            }
+            .spec(NODE, false),
+            Denial::Subject,
+        ),
+        (
+            "a user's name",
+            Ask {
+                common_name: "admin",
+                ..ask()
+            }
+            .spec(NODE, false),
+            Denial::Subject,
+        ),
+        (
+            "no node's name",
+            Ask {
+                common_name: "system:node:../x",
+                ..ask()
+            }
+            .spec(NODE, false),
+            Denial::Subject,
+        ),
+        (
+            "another attribute",
+            Ask {
+                extra: |params| {
+                    params
+                        .distinguished_name
+                        .push(DnType::OrganizationalUnitName, "x")
+                },
+                ..ask()
+            }
+            .spec(NODE, false),
+            Denial::Subject,
+        ),
+        (
+            "names in a client certificate",
+            Ask {
+                sans: vec![dns("worker-0")],
+                ..ask()
+            }
+            .spec(NODE, false),
+            Denial::AlternativeName("worker-0".into()),
+        ),
+        (
+            "the API's name",
+            Ask {
+                sans: vec![dns("worker-0"), dns("kubernetes.default.svc")],
+                ..ask()
+            }
+            .spec(NODE, true),
+            Denial::AlternativeName("kubernetes.default.svc".into()),
+        ),
+        (
+            "another node's address",
+            Ask {
+                sans: vec![ip("10.45.0.1")],
+                ..ask()
+            }
+            .spec(NODE, true),
+            Denial::AlternativeName("10.45.0.1".into()),
+        ),
+        (
+            "an IPv6 address",
+            Ask {
+                sans: vec![ip("::1")],
+                ..ask()
+            }
+            .spec(NODE, true),
+            Denial::AlternativeName("neither DNS name nor IPv4 address".into()),
+        ),
+        (
+            "a URI",
+            Ask {
+                sans: vec![SanType::URI("spiffe://x/y".try_into().unwrap())],
+                ..ask()
+            }
+            .spec(NODE, true),
+            Denial::AlternativeName("neither DNS name nor IPv4 address".into()),
+        ),
+        (
+            "serving without a name",
+            ask().spec(NODE, true),
+            Denial::NoAlternativeName,
+        ),
+        (
+            "extended usages inside the request",
+            Ask {
+                extra: |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any],
+                ..ask()
+            }
+            .spec(NODE, false),
+            Denial::Extension,
+        ),
+        (
+            "another kind of key",
+            Ask {
+                key: KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap(),
+                ..ask()
+            }
+            .spec(NODE, false),
+            Denial::Malformed,
+        ),
+        (
+            "another curve",
+            Ask {
+                key: KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap(),
+                ..ask()
+            }
+            .spec(NODE, false),
+            Denial::Malformed,
+        ),
+    ];
+    for (what, spec, denial) in table {
+        assert_eq!(decide(&spec, &facts()), Decision::Deny(denial), "{what}");
+    }
+}
+
+#[test]
+fn usages_are_those_of_the_kind() {
+    for wrong in [
+        vec![],
+        usages(true),
+        vec!["client auth".to_owned()],
+        [usages(false), vec!["server auth".into()]].concat(),
+        [usages(false), vec!["cert sign".into()]].concat(),
+    ] {
+        let mut spec = ask().spec(NODE, false);
+        spec.usages = Some(wrong.clone());
+        assert_eq!(
+            decide(&spec, &facts()),
+            Decision::Deny(Denial::Usages(wrong))
+        );
+    }
+}
+
+#[test]
+fn a_token_is_good_for_one_certificate() {
+    let facts = Facts {
+        used_tokens: ["abcdef".to_owned()].into(),
+        ..facts()
+    };
+    assert_eq!(
+        decide(&ask().spec(TOKEN, false), &facts),
+        Decision::Deny(Denial::UsedToken("abcdef".into()))
+    );
+}
+
+#[test]
+fn a_name_without_its_group_is_nobody() {
+    for user in [TOKEN, NODE] {
+        let mut spec = ask().spec(user, false);
+        spec.groups = Some(vec!["system:authenticated".into()]);
+        assert_eq!(
+            decide(&spec, &facts()),
+            Decision::Deny(Denial::Requestor(user.into()))
+        );
+    }
+}
+
+#[test]
+fn a_request_signed_by_another_key_is_malformed() {
+    let block = pem::parse(ask().pem()).unwrap();
+    let mut der = block.contents().to_vec();
+    // a bit of the signature, which ends the request
+    if let Some(last) = der.last_mut() {
+        *last ^= 1;
+    }
+    let mut spec = ask().spec(NODE, false);
+    spec.request =
+        ByteString(pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", der.clone())).into_bytes());
+    assert_eq!(decide(&spec, &facts()), Decision::Deny(Denial::Malformed));
+    der = block.contents().to_vec();
+    der.push(0);
+    spec.request = ByteString(pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", der)).into_bytes());
+    assert_eq!(decide(&spec, &facts()), Decision::Deny(Denial::Malformed));
+    spec.request = ByteString(
+        pem::encode(&pem::Pem::new("CERTIFICATE", block.contents().to_vec())).into_bytes(),
+    );
+    assert_eq!(decide(&spec, &facts()), Decision::Deny(Denial::Malformed));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_are_approved_or_panic(position in 0_usize..400, bit in 0_u8..8, noise in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let mut spec = ask().spec(NODE, false);
+        spec.request = ByteString(noise);
+        prop_assert!(matches!(decide(&spec, &facts()), Decision::Deny(_)));
+
+        // one bit of a good request: the signature no longer fits, or the text is no request
+        let good = ask().pem();
+        let mut der = pem::parse(&good).unwrap().contents().to_vec();
+        let position = position % der.len();
+        der[position] ^= 1 << bit;
+        spec.request = ByteString(pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", der)).into_bytes());
+        prop_assert!(matches!(decide(&spec, &facts()), Decision::Deny(_)));
+    }
+}
