@@ -29,7 +29,6 @@ pub(crate) fn run() -> Result<PathBuf> {
     let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")))?;
     let flags = [
         format!("--remap-path-prefix={}=/constellation", workspace::root().display()),
-        format!("--remap-path-prefix={}=/target", workspace::target().display()),
         format!("--remap-path-prefix={home}=/cargo"),
     ];
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")).env("SOURCE_DATE_EPOCH", "0");

@@ -96,13 +96,16 @@ fn lines(list: &str) -> impl Iterator<Item = &str> {
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// Makes the links that start units: `target: unit...`, or `name = unit` for an alias.
+/// Makes the links that start units: `target: unit...`, `target requires: unit...` if it must not be reached without them, or
+/// `name = unit` for an alias.
 fn units(tree: &mut Tree, list: &str) -> Result<()> {
     const UNITS: &str = "usr/lib/systemd/system";
     for line in lines(list) {
         if let Some((alias, unit)) = line.split_once(" = ") {
             tree.link(&format!("{UNITS}/{alias}"), unit);
         } else if let Some((target, wanted)) = line.split_once(": ") {
+            let (target, kind) =
+                target.strip_suffix(" requires").map_or((target, "wants"), |target| (target, "requires"));
             for unit in wanted.split_whitespace() {
                 if !tree.0.contains_key(&format!("{UNITS}/{unit}")) {
                     bail!("{unit} is to be started and is not in the image");

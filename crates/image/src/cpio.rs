@@ -58,13 +58,21 @@ impl Archive {
         Ok(self.bytes)
     }
 
-    fn entry(&mut self, path: &str, inode: u32, mode: u32, links: u32, content: &[u8]) -> Result<(), TooLarge> {
+    fn entry(
+        &mut self,
+        path: &str,
+        inode: u32,
+        mode: u32,
+        links: u32,
+        content: &[u8],
+    ) -> Result<(), TooLarge> {
         let too_large = |_| TooLarge(path.to_owned());
         let len = u32::try_from(content.len()).map_err(too_large)?;
         let name_len = u32::try_from(path.len() + 1).map_err(too_large)?;
         self.bytes.extend_from_slice(b"070701");
         for field in [inode, mode, 0, 0, links, 0, len, 0, 0, 0, 0, name_len, 0] {
-            self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
+            self.bytes
+                .extend_from_slice(format!("{field:08x}").as_bytes());
         }
         self.bytes.extend_from_slice(path.as_bytes());
         self.bytes.push(0);

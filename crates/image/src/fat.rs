@@ -53,14 +53,25 @@ pub fn build(uki: &[u8]) -> Result<Vec<u8>, FatError> {
     let sectors = RESERVED + 2 * fat_sectors + clusters;
     let sector_count = u32::try_from(sectors).map_err(|_| FatError::TooLarge)?;
 
-    let mut table = vec![0x0fff_fff8, END_OF_CHAIN, END_OF_CHAIN, END_OF_CHAIN, END_OF_CHAIN];
+    let mut table = vec![
+        0x0fff_fff8,
+        END_OF_CHAIN,
+        END_OF_CHAIN,
+        END_OF_CHAIN,
+        END_OF_CHAIN,
+    ];
     let file_start = u32::try_from(table.len()).map_err(|_| FatError::TooLarge)?;
     let file_end = file_start + u32::try_from(file_clusters).map_err(|_| FatError::TooLarge)?;
-    table.extend((file_start + 1..=file_end).map(|next| if next == file_end { END_OF_CHAIN } else { next }));
+    table.extend(
+        (file_start + 1..=file_end).map(|next| if next == file_end { END_OF_CHAIN } else { next }),
+    );
     let mut fat: Vec<u8> = table.into_iter().flat_map(u32::to_le_bytes).collect();
     fat.resize(fat_sectors * SECTOR, 0);
 
-    let boot = boot_sector(sector_count, u32::try_from(fat_sectors).map_err(|_| FatError::TooLarge)?);
+    let boot = boot_sector(
+        sector_count,
+        u32::try_from(fat_sectors).map_err(|_| FatError::TooLarge)?,
+    );
     let info = info_sector();
     let mut out = Vec::with_capacity(sectors * SECTOR);
     // Boot sector, information sector, and their copies at sector 6.
@@ -75,8 +86,15 @@ pub fn build(uki: &[u8]) -> Result<Vec<u8>, FatError> {
     out.extend_from_slice(&fat);
     out.extend_from_slice(&fat);
     let directories = [
-        vec![entry(b"CONSTEL    ", 0x08, 0, 0), entry(b"EFI        ", 0x10, 3, 0)],
-        vec![entry(b".          ", 0x10, 3, 0), entry(b"..         ", 0x10, 0, 0), entry(b"BOOT       ", 0x10, 4, 0)],
+        vec![
+            entry(b"CONSTEL    ", 0x08, 0, 0),
+            entry(b"EFI        ", 0x10, 3, 0),
+        ],
+        vec![
+            entry(b".          ", 0x10, 3, 0),
+            entry(b"..         ", 0x10, 0, 0),
+            entry(b"BOOT       ", 0x10, 4, 0),
+        ],
         vec![
             entry(b".          ", 0x10, 4, 0),
             entry(b"..         ", 0x10, 3, 0),
@@ -98,32 +116,55 @@ pub fn build(uki: &[u8]) -> Result<Vec<u8>, FatError> {
 ///
 /// See [`FatError`].
 pub fn find_uki(partition: &[u8]) -> Result<(usize, usize), FatError> {
-    let geometry = (u16_at(partition, 11), partition.get(13), u16_at(partition, 17), u16_at(partition, 22));
-    if geometry != (Some(512), Some(&1), Some(0), Some(0)) || u16_at(partition, 510) != Some(0xaa55) {
+    let geometry = (
+        u16_at(partition, 11),
+        partition.get(13),
+        u16_at(partition, 17),
+        u16_at(partition, 22),
+    );
+    if geometry != (Some(512), Some(&1), Some(0), Some(0)) || u16_at(partition, 510) != Some(0xaa55)
+    {
         return Err(FatError::Format);
     }
     let reserved = usize::from(u16_at(partition, 14).ok_or(FatError::Format)?);
     let fats = usize::from(*partition.get(16).ok_or(FatError::Format)?);
     let fat_sectors = size(u32_at(partition, 36).ok_or(FatError::Format)?);
-    let data = fats.checked_mul(fat_sectors).and_then(|sectors| sectors.checked_add(reserved));
-    let data = data.and_then(|sectors| sectors.checked_mul(SECTOR)).ok_or(FatError::Format)?;
+    let data = fats
+        .checked_mul(fat_sectors)
+        .and_then(|sectors| sectors.checked_add(reserved));
+    let data = data
+        .and_then(|sectors| sectors.checked_mul(SECTOR))
+        .ok_or(FatError::Format)?;
     let offset = |cluster: usize| {
-        cluster.checked_sub(FIRST_CLUSTER).and_then(|index| index.checked_mul(SECTOR)).and_then(|at| at.checked_add(data))
+        cluster
+            .checked_sub(FIRST_CLUSTER)
+            .and_then(|index| index.checked_mul(SECTOR))
+            .and_then(|at| at.checked_add(data))
     };
     let mut cluster = size(u32_at(partition, 44).ok_or(FatError::Format)?);
     let mut len = 0;
     for name in [b"EFI        ", b"BOOT       ", b"BOOTX64 EFI"] {
-        let directory = offset(cluster).and_then(|at| range(partition, at, SECTOR)).ok_or(FatError::NotFound)?;
-        let entry = directory.chunks_exact(32).find(|entry| entry.get(..11) == Some(name)).ok_or(FatError::NotFound)?;
+        let directory = offset(cluster)
+            .and_then(|at| range(partition, at, SECTOR))
+            .ok_or(FatError::NotFound)?;
+        let entry = directory
+            .chunks_exact(32)
+            .find(|entry| entry.get(..11) == Some(name))
+            .ok_or(FatError::NotFound)?;
         let high = usize::from(u16_at(entry, 20).ok_or(FatError::NotFound)?);
         cluster = high << 16 | usize::from(u16_at(entry, 26).ok_or(FatError::NotFound)?);
         len = size(u32_at(entry, 28).ok_or(FatError::NotFound)?);
     }
-    let start = offset(cluster).filter(|&at| range(partition, at, len).is_some()).ok_or(FatError::Fragmented)?;
+    let start = offset(cluster)
+        .filter(|&at| range(partition, at, len).is_some())
+        .ok_or(FatError::Fragmented)?;
     let clusters = len.div_ceil(SECTOR);
     let fat = reserved.checked_mul(SECTOR).ok_or(FatError::Format)?;
     for this in cluster..cluster.saturating_add(clusters.saturating_sub(1)) {
-        let at = this.checked_mul(4).and_then(|at| at.checked_add(fat)).ok_or(FatError::Fragmented)?;
+        let at = this
+            .checked_mul(4)
+            .and_then(|at| at.checked_add(fat))
+            .ok_or(FatError::Fragmented)?;
         let next: [u8; 4] = array_at(partition, at).ok_or(FatError::Fragmented)?;
         if size(u32::from_le_bytes(next) & END_OF_CHAIN) != this + 1 {
             return Err(FatError::Fragmented);
@@ -135,7 +176,9 @@ pub fn find_uki(partition: &[u8]) -> Result<(usize, usize), FatError> {
 fn boot_sector(sectors: u32, fat_sectors: u32) -> Vec<u8> {
     let mut out = vec![0xeb, 0x58, 0x90];
     out.extend_from_slice(b"CONSTEL ");
-    out.extend_from_slice(&[0, 2, 1, 32, 0, 2, 0, 0, 0, 0, 0xf8, 0, 0, 63, 0, 255, 0, 0, 0, 0, 0]);
+    out.extend_from_slice(&[
+        0, 2, 1, 32, 0, 2, 0, 0, 0, 0, 0xf8, 0, 0, 63, 0, 255, 0, 0, 0, 0, 0,
+    ]);
     out.extend_from_slice(&sectors.to_le_bytes());
     out.extend_from_slice(&fat_sectors.to_le_bytes());
     // Flags, version, root cluster, information sector, copy of the boot sector.

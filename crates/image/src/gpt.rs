@@ -56,7 +56,11 @@ impl Guid {
 }
 
 const fn nibble(digit: u8) -> u8 {
-    if digit.is_ascii_digit() { digit - b'0' } else { digit - b'a' + 10 }
+    if digit.is_ascii_digit() {
+        digit - b'0'
+    } else {
+        digit - b'a' + 10
+    }
 }
 
 /// Why a disk has no usable partition table.
@@ -117,12 +121,28 @@ pub fn parse(start: &[u8], disk_len: u64) -> Result<Vec<Partition>, GptError> {
     }
     let field = |at| u32_at(header, at).ok_or(GptError::Truncated);
     let table_at = u64_at(header, 72).ok_or(GptError::Truncated)?;
-    let sizes = (u32_at(header, 12), table_at, u32_at(header, 80), u32_at(header, 84));
-    if sizes != (u32::try_from(HEADER_LEN).ok(), 2, u32::try_from(ENTRIES).ok(), u32::try_from(ENTRY_LEN).ok()) {
+    let sizes = (
+        u32_at(header, 12),
+        table_at,
+        u32_at(header, 80),
+        u32_at(header, 84),
+    );
+    if sizes
+        != (
+            u32::try_from(HEADER_LEN).ok(),
+            2,
+            u32::try_from(ENTRIES).ok(),
+            u32::try_from(ENTRY_LEN).ok(),
+        )
+    {
         return Err(GptError::Geometry);
     }
     let mut zeroed = header.to_vec();
-    zeroed.iter_mut().skip(16).take(4).for_each(|byte| *byte = 0);
+    zeroed
+        .iter_mut()
+        .skip(16)
+        .take(4)
+        .for_each(|byte| *byte = 0);
     if crc32(&zeroed) != field(16)? {
         return Err(GptError::Checksum("header"));
     }
@@ -138,13 +158,25 @@ pub fn parse(start: &[u8], disk_len: u64) -> Result<Vec<Partition>, GptError> {
         }
         let first = u64_at(entry, 32).ok_or(GptError::Truncated)?;
         let last = u64_at(entry, 40).ok_or(GptError::Truncated)?;
-        let blocks = last.checked_sub(first).and_then(|blocks| blocks.checked_add(1));
+        let blocks = last
+            .checked_sub(first)
+            .and_then(|blocks| blocks.checked_add(1));
         let (offset, len) = blocks
-            .and_then(|blocks| Some((first.checked_mul(SECTOR as u64)?, blocks.checked_mul(SECTOR as u64)?)))
+            .and_then(|blocks| {
+                Some((
+                    first.checked_mul(SECTOR as u64)?,
+                    blocks.checked_mul(SECTOR as u64)?,
+                ))
+            })
             .filter(|(offset, len)| offset.checked_add(*len).is_some_and(|end| end <= disk_len))
             .ok_or(GptError::Range(index))?;
         let id = Guid::from_disk(array_at(entry, 16).ok_or(GptError::Truncated)?);
-        partitions.push(Partition { kind: Guid::from_disk(kind), id, offset, len });
+        partitions.push(Partition {
+            kind: Guid::from_disk(kind),
+            id,
+            offset,
+            len,
+        });
     }
     Ok(partitions)
 }
@@ -163,7 +195,12 @@ pub fn build(disk_id: Guid, partitions: &[Content<'_>]) -> Vec<u8> {
         for value in [first as u64, (disk.len() / SECTOR - 1) as u64, READ_ONLY] {
             table.extend_from_slice(&value.to_le_bytes());
         }
-        let mut name: Vec<u8> = partition.name.encode_utf16().take(36).flat_map(u16::to_le_bytes).collect();
+        let mut name: Vec<u8> = partition
+            .name
+            .encode_utf16()
+            .take(36)
+            .flat_map(u16::to_le_bytes)
+            .collect();
         name.resize(72, 0);
         table.extend_from_slice(&name);
     }
@@ -214,6 +251,8 @@ fn protective_mbr(last: usize) -> Vec<u8> {
 /// CRC-32 of IEEE 802.3, bit by bit: it runs over 16 KiB.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 }
+        })
     })
 }

@@ -103,11 +103,15 @@ impl Image {
         let (path, bytes) = read(Self::INFO)?;
         let info = serde_json::from_slice(&bytes).map_err(|error| OpenError::Info(path, error))?;
         let (path, bytes) = read(Self::MEASUREMENTS)?;
-        let measurements =
-            ImageMeasurements::from_json(&bytes).map_err(|error| OpenError::Measurements(path, error))?;
+        let measurements = ImageMeasurements::from_json(&bytes)
+            .map_err(|error| OpenError::Measurements(path, error))?;
         let disk = directory.join(Self::DISK);
         std::fs::metadata(&disk).map_err(|error| OpenError::Read(disk.clone(), error))?;
-        Ok(Self { disk, info, measurements })
+        Ok(Self {
+            disk,
+            info,
+            measurements,
+        })
     }
 
     /// The disk's path.
@@ -154,13 +158,19 @@ impl Image {
 ///
 /// When the disk is not one of this project.
 pub fn uki_range(path: &Path) -> Result<Range<u64>, OpenError> {
-    let len = std::fs::metadata(path).map_err(|error| OpenError::Read(path.to_owned(), error))?.len();
+    let len = std::fs::metadata(path)
+        .map_err(|error| OpenError::Read(path.to_owned(), error))?
+        .len();
     let start = read_range(path, 0, len.min(TABLE_LEN as u64))?;
-    let partitions = gpt::parse(&start, len).map_err(|error| OpenError::Table(path.to_owned(), error))?;
-    let esp = partitions.iter().find(|partition| partition.kind == gpt::ESP && partition.len <= MAX_ESP);
+    let partitions =
+        gpt::parse(&start, len).map_err(|error| OpenError::Table(path.to_owned(), error))?;
+    let esp = partitions
+        .iter()
+        .find(|partition| partition.kind == gpt::ESP && partition.len <= MAX_ESP);
     let esp = esp.ok_or_else(|| OpenError::NoEsp(path.to_owned()))?;
     let bytes = read_range(path, esp.offset, esp.len)?;
-    let (offset, len) = fat::find_uki(&bytes).map_err(|error| OpenError::NoUki(path.to_owned(), error))?;
+    let (offset, len) =
+        fat::find_uki(&bytes).map_err(|error| OpenError::NoUki(path.to_owned(), error))?;
     let start = esp.offset + offset as u64;
     Ok(start..start + len as u64)
 }

@@ -113,7 +113,8 @@ impl<'a> Pe<'a> {
         }
         let optional_len = usize::from(u16_at(coff, 20).ok_or(PeError::Truncated("COFF header"))?);
         let optional_at = pe + COFF_LEN;
-        let optional = range(bytes, optional_at, optional_len).ok_or(PeError::Truncated("optional header"))?;
+        let optional =
+            range(bytes, optional_at, optional_len).ok_or(PeError::Truncated("optional header"))?;
         let field = |at| u32_at(optional, at).ok_or(PeError::Truncated("optional header"));
         let magic = u16_at(optional, 0).ok_or(PeError::Truncated("optional header"))?;
         if magic != 0x20b {
@@ -123,7 +124,10 @@ impl<'a> Pe<'a> {
         let directories = size(field(108)?);
         let entry = 112 + CERTIFICATE_DIRECTORY * 8;
         let (certificate_entry, certificate) = if directories > CERTIFICATE_DIRECTORY {
-            (Some(optional_at + entry), (size(field(entry)?), size(field(entry + 4)?)))
+            (
+                Some(optional_at + entry),
+                (size(field(entry)?), size(field(entry + 4)?)),
+            )
         } else {
             (None, (0, 0))
         };
@@ -133,12 +137,15 @@ impl<'a> Pe<'a> {
             _ => return Err(PeError::CertificateTable),
         };
         let section_table = optional_at + optional_len;
-        let table =
-            range(bytes, section_table, section_count * SECTION_LEN).ok_or(PeError::Truncated("section table"))?;
+        let table = range(bytes, section_table, section_count * SECTION_LEN)
+            .ok_or(PeError::Truncated("section table"))?;
         if header_len < section_table + table.len() || header_len > bytes.len() {
             return Err(PeError::Truncated("headers"));
         }
-        let sections = table.chunks_exact(SECTION_LEN).map(section).collect::<Option<Vec<_>>>();
+        let sections = table
+            .chunks_exact(SECTION_LEN)
+            .map(section)
+            .collect::<Option<Vec<_>>>();
         let sections = sections.ok_or(PeError::Truncated("section table"))?;
         check_ranges(&sections, header_len, bytes.len() - certificate_len)?;
         let layout = Layout {
@@ -149,7 +156,14 @@ impl<'a> Pe<'a> {
             section_alignment: field(32)?,
             file_alignment: field(36)?,
         };
-        Ok(Self { bytes, sections, layout, checksum: optional_at + 64, certificate_entry, certificate_len })
+        Ok(Self {
+            bytes,
+            sections,
+            layout,
+            checksum: optional_at + 64,
+            certificate_entry,
+            certificate_len,
+        })
     }
 
     /// All sections in the order of the table.
@@ -175,15 +189,23 @@ impl<'a> Pe<'a> {
     /// When the name is there twice, or the content is not wholly in the file.
     pub fn section(&self, name: &str) -> Result<Option<&'a [u8]>, PeError> {
         let mut found = self.sections.iter().filter(|section| section.name == name);
-        let Some(section) = found.next() else { return Ok(None) };
+        let Some(section) = found.next() else {
+            return Ok(None);
+        };
         if found.next().is_some() {
             return Err(PeError::SectionTwice(name.to_owned()));
         }
         if section.virtual_size > section.raw_size {
             return Err(PeError::SectionPadded(name.to_owned()));
         }
-        let content = range(self.bytes, size(section.raw_offset), size(section.virtual_size));
-        content.map(Some).ok_or_else(|| PeError::SectionRange(name.to_owned()))
+        let content = range(
+            self.bytes,
+            size(section.raw_offset),
+            size(section.virtual_size),
+        );
+        content
+            .map(Some)
+            .ok_or_else(|| PeError::SectionRange(name.to_owned()))
     }
 
     /// The Authenticode SHA-256 digest: everything but the checksum, the certificate directory entry and the certificates.
@@ -191,7 +213,8 @@ impl<'a> Pe<'a> {
     pub fn authenticode(&self) -> [u8; 32] {
         let mut context = Context::new(&SHA256);
         // Every range was checked by `parse`; an empty slice stands for one that was not.
-        let mut update = |from: usize, to: usize| context.update(self.bytes.get(from..to).unwrap_or_default());
+        let mut update =
+            |from: usize, to: usize| context.update(self.bytes.get(from..to).unwrap_or_default());
         update(0, self.checksum);
         match self.certificate_entry {
             Some(entry) => {
@@ -200,11 +223,18 @@ impl<'a> Pe<'a> {
             }
             None => update(self.checksum + 4, self.layout.header_len),
         }
-        let mut sections: Vec<_> = self.sections.iter().filter(|section| section.raw_size > 0).collect();
+        let mut sections: Vec<_> = self
+            .sections
+            .iter()
+            .filter(|section| section.raw_size > 0)
+            .collect();
         sections.sort_by_key(|section| section.raw_offset);
         let mut hashed = self.layout.header_len;
         for section in sections {
-            update(size(section.raw_offset), size(section.raw_offset) + size(section.raw_size));
+            update(
+                size(section.raw_offset),
+                size(section.raw_offset) + size(section.raw_size),
+            );
             hashed += size(section.raw_size);
         }
         update(hashed, self.bytes.len() - self.certificate_len);
@@ -220,7 +250,10 @@ fn finish(context: Context) -> [u8; 32] {
 
 fn section(header: &[u8]) -> Option<Section> {
     let name: [u8; 8] = array_at(header, 0)?;
-    let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+    let end = name
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(name.len());
     Some(Section {
         name: String::from_utf8_lossy(name.get(..end)?).into_owned(),
         virtual_size: u32_at(header, 8)?,
@@ -231,18 +264,26 @@ fn section(header: &[u8]) -> Option<Section> {
 }
 
 fn check_ranges(sections: &[Section], header_len: usize, end: usize) -> Result<(), PeError> {
-    let mut ranges: Vec<_> = sections.iter().filter(|section| section.raw_size > 0).collect();
+    let mut ranges: Vec<_> = sections
+        .iter()
+        .filter(|section| section.raw_size > 0)
+        .collect();
     ranges.sort_by_key(|section| section.raw_offset);
     let mut free = header_len;
     let mut last = "";
     for section in ranges {
         let start = size(section.raw_offset);
-        let stop = start.checked_add(size(section.raw_size)).filter(|&stop| stop <= end);
+        let stop = start
+            .checked_add(size(section.raw_size))
+            .filter(|&stop| stop <= end);
         let Some(stop) = stop.filter(|_| start >= header_len) else {
             return Err(PeError::SectionRange(section.name.clone()));
         };
         if start < free {
-            return Err(PeError::SectionOverlap(last.to_owned(), section.name.clone()));
+            return Err(PeError::SectionOverlap(
+                last.to_owned(),
+                section.name.clone(),
+            ));
         }
         free = stop;
         last = &section.name;

@@ -68,12 +68,32 @@ pub fn predict(uki: &[u8]) -> Result<Prediction, PredictError> {
     let root_hash = root_hash(command_line)?;
 
     let mut log = Log::default();
-    log.measure(PCR_BOOT_LOADER, Component::BootAttempt, Digest::of(BOOT_ATTEMPT));
+    log.measure(
+        PCR_BOOT_LOADER,
+        Component::BootAttempt,
+        Digest::of(BOOT_ATTEMPT),
+    );
     log.measure(PCR_BOOT_LOADER, Component::Separator, Digest::of(SEPARATOR));
-    log.measure(PCR_BOOT_LOADER, Component::BootLoader, Digest::from_bytes(pe.authenticode()));
-    log.measure(PCR_BOOT_LOADER, Component::Kernel, Digest::from_bytes(kernel.authenticode()));
-    log.measure(PCR_KERNEL, Component::CommandLine, Digest::of(&utf16(command_line)));
-    log.measure(PCR_KERNEL, Component::Initrd, Digest::of(required(".initrd")?));
+    log.measure(
+        PCR_BOOT_LOADER,
+        Component::BootLoader,
+        Digest::from_bytes(pe.authenticode()),
+    );
+    log.measure(
+        PCR_BOOT_LOADER,
+        Component::Kernel,
+        Digest::from_bytes(kernel.authenticode()),
+    );
+    log.measure(
+        PCR_KERNEL,
+        Component::CommandLine,
+        Digest::of(&utf16(command_line)),
+    );
+    log.measure(
+        PCR_KERNEL,
+        Component::Initrd,
+        Digest::of(required(".initrd")?),
+    );
     for name in MEASURED_SECTIONS {
         if let Some(content) = section(name)? {
             log.extend(PCR_STUB, &Digest::of_parts(&[name.as_bytes(), &[0]]));
@@ -81,7 +101,10 @@ pub fn predict(uki: &[u8]) -> Result<Prediction, PredictError> {
         }
     }
     log.name(PCR_KERNEL, Component::RootFileSystem, root_hash);
-    Ok(Prediction { pcrs: log.pcrs, components: log.components })
+    Ok(Prediction {
+        pcrs: log.pcrs,
+        components: log.components,
+    })
 }
 
 const PCR_BOOT_LOADER: PcrIndex = pcr(4);
@@ -104,7 +127,10 @@ struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { pcrs: UNUSED.into_iter().map(|pcr| (pcr, Digest::ZERO)).collect(), components: Vec::new() }
+        Self {
+            pcrs: UNUSED.into_iter().map(|pcr| (pcr, Digest::ZERO)).collect(),
+            components: Vec::new(),
+        }
     }
 }
 
@@ -146,16 +172,28 @@ fn component(section: &str) -> Component {
 fn command_line(section: &[u8]) -> Result<&str, PredictError> {
     let line = section.strip_suffix(&[0]).unwrap_or(section);
     let line = std::str::from_utf8(line).map_err(|_| PredictError::CommandLine)?;
-    let plain = !line.is_empty() && line.trim() == line && line.chars().all(|c| (' '..='~').contains(&c));
-    if plain { Ok(line) } else { Err(PredictError::CommandLine) }
+    let plain =
+        !line.is_empty() && line.trim() == line && line.chars().all(|c| (' '..='~').contains(&c));
+    if plain {
+        Ok(line)
+    } else {
+        Err(PredictError::CommandLine)
+    }
 }
 
 fn root_hash(command_line: &str) -> Result<Digest, PredictError> {
-    let mut values = command_line.split(' ').filter_map(|word| word.strip_prefix("roothash="));
-    let (Some(value), None) = (values.next(), values.next()) else { return Err(PredictError::RootHash) };
+    let mut values = command_line
+        .split(' ')
+        .filter_map(|word| word.strip_prefix("roothash="));
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(PredictError::RootHash);
+    };
     value.parse().map_err(|_| PredictError::RootHash)
 }
 
 fn utf16(line: &str) -> Vec<u8> {
-    line.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
+    line.encode_utf16()
+        .chain([0])
+        .flat_map(u16::to_le_bytes)
+        .collect()
 }

@@ -8,11 +8,14 @@ use thiserror::Error;
 
 use crate::pe::{Pe, PeError};
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 /// Sections of a UKI in the order the stub measures them into PCR 11 (systemd 257, `unified_sections`).
 /// `.pcrsig` is left out: it signs the result, and the stub does not measure it.
 pub const MEASURED_SECTIONS: [&str; 13] = [
-    ".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat", ".pcrkey", ".profile",
-    ".dtbauto", ".hwids",
+    ".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat",
+    ".pcrkey", ".profile", ".dtbauto", ".hwids",
 ];
 
 const SECTION_LEN: usize = 40;
@@ -52,13 +55,23 @@ pub fn build(stub: &[u8], sections: &[(&str, &[u8])]) -> Result<Vec<u8>, BuildEr
     let layout = pe.layout();
     let count = pe.sections().len();
     let table_end = layout.section_table + (count + sections.len()) * SECTION_LEN;
-    let first_raw = pe.sections().iter().filter(|section| section.raw_size > 0).map(|section| section.raw_offset).min();
-    let limit = first_raw.and_then(|raw| usize::try_from(raw).ok()).unwrap_or(layout.header_len);
+    let first_raw = pe
+        .sections()
+        .iter()
+        .filter(|section| section.raw_size > 0)
+        .map(|section| section.raw_offset)
+        .min();
+    let limit = first_raw
+        .and_then(|raw| usize::try_from(raw).ok())
+        .unwrap_or(layout.header_len);
     if table_end > limit.min(layout.header_len) {
         return Err(BuildError::NoRoom(sections.len()));
     }
     let mut out = stub.to_vec();
-    let mut address = pe.sections().iter().map(|section| section.virtual_address.saturating_add(section.virtual_size));
+    let mut address = pe
+        .sections()
+        .iter()
+        .map(|section| section.virtual_address.saturating_add(section.virtual_size));
     let mut address = address.by_ref().max().unwrap_or_default();
     for (index, (name, content)) in sections.iter().enumerate() {
         let too_large = || BuildError::TooLarge((*name).to_owned());
@@ -66,7 +79,10 @@ pub fn build(stub: &[u8], sections: &[(&str, &[u8])]) -> Result<Vec<u8>, BuildEr
             return Err(BuildError::Duplicate((*name).to_owned()));
         }
         let mut field = [0; 8];
-        field.get_mut(..name.len()).ok_or_else(too_large)?.copy_from_slice(name.as_bytes());
+        field
+            .get_mut(..name.len())
+            .ok_or_else(too_large)?
+            .copy_from_slice(name.as_bytes());
         pad(&mut out, layout.file_alignment);
         address = align(address, layout.section_alignment).ok_or_else(too_large)?;
         let raw_offset = u32::try_from(out.len()).map_err(|_| too_large())?;
@@ -79,13 +95,18 @@ pub fn build(stub: &[u8], sections: &[(&str, &[u8])]) -> Result<Vec<u8>, BuildEr
         for value in [virtual_size, address, raw_size, raw_offset, 0, 0, 0, DATA] {
             header.extend_from_slice(&value.to_le_bytes());
         }
-        put(&mut out, layout.section_table + (count + index) * SECTION_LEN, &header);
+        put(
+            &mut out,
+            layout.section_table + (count + index) * SECTION_LEN,
+            &header,
+        );
         address = address.checked_add(virtual_size).ok_or_else(too_large)?;
     }
-    let total = u16::try_from(count + sections.len()).map_err(|_| BuildError::NoRoom(sections.len()))?;
+    let total =
+        u16::try_from(count + sections.len()).map_err(|_| BuildError::NoRoom(sections.len()))?;
     put(&mut out, layout.section_count, &total.to_le_bytes());
-    let image_len =
-        align(address, layout.section_alignment).ok_or_else(|| BuildError::TooLarge("image".to_owned()))?;
+    let image_len = align(address, layout.section_alignment)
+        .ok_or_else(|| BuildError::TooLarge("image".to_owned()))?;
     put(&mut out, layout.optional + 56, &image_len.to_le_bytes());
     Ok(out)
 }

@@ -43,7 +43,10 @@ pub fn build(data: &[u8], uuid: [u8; 16], salt: &[u8; 32]) -> Tree {
 
 /// The digests of all blocks, padded to whole blocks.
 fn level(data: &[u8], salt: &[u8; 32]) -> Vec<u8> {
-    let mut out: Vec<u8> = data.chunks(BLOCK).flat_map(|block| hash(block, salt)).collect();
+    let mut out: Vec<u8> = data
+        .chunks(BLOCK)
+        .flat_map(|block| hash(block, salt))
+        .collect();
     out.resize(out.len().next_multiple_of(BLOCK), 0);
     out
 }

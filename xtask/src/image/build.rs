@@ -260,7 +260,7 @@ fn compress(archive: &[u8], packages: &Tree) -> Result<Vec<u8>> {
     let tool = Tool::new(packages, "usr/bin/zstd")?;
     let mut child = tool
         .command()
-        .args(["-q", "-15", "-T1", "--no-check", "-c"])
+        .args(["-q", "-12", "-T1", "--no-check", "-c"])
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()
