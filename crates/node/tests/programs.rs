@@ -1,8 +1,9 @@
-//! The init server and the join client against a real TPM (swtpm), over the attested channel. Needs the packages swtpm and
-//! swtpm-tools. What a node does to its host is replaced by steps that record; whether they may run at all is what is tested.
+//! The init server and the join client against a real TPM (swtpm), over the attested channel. Needs the packages swtpm,
+//! swtpm-tools and etcd-server, and Kubernetes for the records. What a node does to its host is replaced by steps that record; whether they may run at all is what is tested.
 
 mod programs {
     mod init;
     mod join;
     mod machine;
+    mod records;
 }

@@ -26,6 +26,9 @@ pub const SERVICES: [&str; 3] = [
 /// The original's secret, mounted by the key service only.
 const MASTER_SECRET: &str = "constellation-mastersecret";
 
+/// How long errors of the API are put up with.
+const PATIENCE: Duration = Duration::from_secs(180);
+
 /// How long the API server may take to make its own namespace.
 const NAMESPACE_DEADLINE: Duration = Duration::from_secs(120);
 
@@ -35,6 +38,37 @@ pub struct ClusterRecords<'a> {
     pub order: &'a Order,
     /// The first node.
     pub identity: NodeIdentity,
+}
+
+/// Does something with the API that may be repeated, until it is done or can not be done.
+///
+/// A young API server answers some requests with an error until its controllers have looked around once (addresses of
+/// services are the known case), and one that is restarted answers nothing for a while. A node that gave up on that would have to
+/// start anew.
+pub async fn patiently<F>(work: impl Fn() -> F) -> Result<(), StepError>
+where
+    F: Future<Output = Result<(), StepError>>,
+{
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match work().await {
+            Err(StepError::Api(error))
+                if passes(&error) && tokio::time::Instant::now() < deadline =>
+            {
+                tracing::warn!(error = %runtime::chain(&error), "tried again in a moment");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Whether an error of the API may be gone in a moment: no answer, or one that says that it is the server's fault.
+fn passes(error: &ApiError) -> bool {
+    match error.status() {
+        Some(status) => status.is_server_error() || status.as_u16() == 429,
+        None => matches!(error, ApiError::Request { .. } | ApiError::UnknownKind(_)),
+    }
 }
 
 impl ClusterRecords<'_> {
@@ -180,12 +214,43 @@ fn failed(operation: &str, source: kube::Error) -> StepError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU16, Ordering};
+
     use super::*;
+
+    fn answer(code: u16) -> StepError {
+        let status = kube::core::Status::failure("a test's", "Test").with_code(code);
+        failed("ask", kube::Error::Api(status.boxed()))
+    }
 
     #[test]
     fn the_manifests_of_the_services_parse() {
         for manifest in SERVICES {
             assert!(!k8s::api::documents(manifest).unwrap().is_empty());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_the_servers_fault_is_tried_again_and_nothing_else() {
+        for (code, asked) in [(500, 3), (503, 3), (429, 3), (403, 1), (422, 1), (409, 1)] {
+            let count = AtomicU16::new(0);
+            let result = patiently(|| async {
+                match count.fetch_add(1, Ordering::Relaxed) {
+                    0 | 1 => Err(answer(code)),
+                    _ => Ok(()),
+                }
+            })
+            .await;
+            assert_eq!(count.load(Ordering::Relaxed), asked, "{code}");
+            assert_eq!(result.is_ok(), asked == 3, "{code}");
+        }
+        let count = AtomicU16::new(0);
+        patiently(|| async {
+            count.fetch_add(1, Ordering::Relaxed);
+            Err(answer(500))
+        })
+        .await
+        .unwrap_err();
+        assert!(count.load(Ordering::Relaxed) > 100, "patience ends");
     }
 }

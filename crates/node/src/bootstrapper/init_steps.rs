@@ -165,7 +165,8 @@ impl InitSteps {
                 .node
                 .identity(identity, self.node.disk.uuid(), key.public())?,
         };
-        records.write(self.client()?).await
+        let client = self.client()?;
+        cluster_records::patiently(|| records.write(client)).await
     }
 
     async fn start_kubelet(&self) -> Result<(), StepError> {
@@ -188,19 +189,18 @@ impl InitSteps {
     async fn apply_services(&self) -> Result<(), StepError> {
         let applier = Applier::new(self.client()?.clone());
         for manifest in cluster_records::SERVICES {
-            applier.manifest(manifest).await.map_err(StepError::Api)?;
+            apply(&applier, manifest).await?;
         }
         match self.node.image_named("coredns").await? {
             Some(image) => {
                 let manifest =
                     k8s::addons::coredns(&image, &self.order.networks).map_err(StepError::Image)?;
-                applier.manifest(&manifest).await.map_err(StepError::Api)
+                apply(&applier, &manifest).await
             }
             None => {
-                self.node.log.progress(
-                    "DNS",
-                    "no CoreDNS image among the components: names of services will not resolve",
-                );
+                let words =
+                    "no CoreDNS image among the components: names of services will not resolve";
+                self.node.log.progress("DNS", words);
                 Ok(())
             }
         }
@@ -223,6 +223,13 @@ impl InitSteps {
     fn client(&self) -> Result<&Client, StepError> {
         self.client.get().ok_or(StepError::Order("the API"))
     }
+}
+
+async fn apply(applier: &Applier, manifest: &str) -> Result<(), StepError> {
+    cluster_records::patiently(|| async {
+        applier.manifest(manifest).await.map_err(StepError::Api)
+    })
+    .await
 }
 
 fn make_directory(path: &std::path::Path, mode: u32) -> Result<(), StepError> {

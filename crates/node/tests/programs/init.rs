@@ -24,7 +24,7 @@ use tonic::{Code, Status};
 
 use super::machine::{Machine, cluster_id};
 
-const SECRET: &[u8] = b"the init secret of this test";
+pub(super) const SECRET: &[u8] = b"the init secret of this test";
 const SALT: [u8; 32] = [7; 32];
 
 /// Steps that record, and that look whether the mark is there.
@@ -136,7 +136,7 @@ fn begin(
     })
 }
 
-fn request(id: u8, secret: &[u8]) -> InitRequest {
+pub(super) fn request(id: u8, secret: &[u8]) -> InitRequest {
     let (master, salt) = keys();
     let component = |name: &str| Component {
         name: name.to_owned(),
