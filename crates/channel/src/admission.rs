@@ -45,15 +45,16 @@ impl From<SocketAddr> for Source {
 }
 
 impl Unfinished {
-    /// Takes in a handshake, and ends another one of the same source if there are `bound` already.
+    /// Starts a handshake and takes it in, and ends another one of the same source if there are `bound` already.
     pub(crate) fn enter(
         &self,
         source: Source,
         number: u64,
         spoke: Arc<AtomicBool>,
-        task: AbortHandle,
         bound: usize,
+        start: impl FnOnce() -> AbortHandle,
     ) {
+        // Held while the handshake starts, so that it cannot leave before it is in.
         let mut by_source = self.lock();
         let entries = by_source.entry(source).or_default();
         while entries.len() >= bound.max(1) {
@@ -67,7 +68,7 @@ impl Unfinished {
         entries.push_back(Entry {
             number,
             spoke,
-            task,
+            task: start(),
         });
     }
 
@@ -122,13 +123,9 @@ mod tests {
         let mut tasks = Vec::new();
         let mut enter = |from, number, spoke| {
             let task = tokio::spawn(std::future::pending::<()>());
-            unfinished.enter(
-                from,
-                number,
-                Arc::new(AtomicBool::new(spoke)),
-                task.abort_handle(),
-                2,
-            );
+            unfinished.enter(from, number, Arc::new(AtomicBool::new(spoke)), 2, || {
+                task.abort_handle()
+            });
             tasks.push(task);
         };
         enter(honest, 0, false);

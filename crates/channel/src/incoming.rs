@@ -174,7 +174,7 @@ async fn accept<D: Demand>(
         let spoke = Arc::clone(&admission.spoke);
         let (server, sender, left) = (server.clone(), sender.clone(), unfinished.clone());
         let observed = Observed::begin(observer.clone(), address);
-        let task = tasks.spawn(async move {
+        let handshake = async move {
             let attested = handshake(&server, stream, address, admission.clone(), observed).await;
             left.leave(source, number);
             if let Some(attested) = attested {
@@ -182,8 +182,10 @@ async fn accept<D: Demand>(
                 let _delivered = sender.send(attested.counted(connection)).await;
             }
             drop(admission);
+        };
+        unfinished.enter(source, number, spoke, limits.handshakes_per_source, || {
+            tasks.spawn(handshake)
         });
-        unfinished.enter(source, number, spoke, task, limits.handshakes_per_source);
     }
 }
 

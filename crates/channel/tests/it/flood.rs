@@ -2,9 +2,14 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
+use channel::tonic::Handshake;
 use channel::{Attested, Client, Error, Limits, Proved, Server};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
@@ -180,4 +185,56 @@ async fn finished_connections_are_bounded_too() {
     attest(&admin(), "127.0.0.1", address)
         .await
         .expect("a place is free");
+}
+
+/// Every handshake that begins has one end, also one that is given up for another.
+#[tokio::test]
+async fn an_observer_sees_every_handshake_begin_and_end() {
+    let counts: Arc<[AtomicUsize; 4]> = Arc::default();
+    let observer = {
+        let counts = Arc::clone(&counts);
+        move |_peer: SocketAddr, handshake: Handshake<'_>| {
+            let kind = match handshake {
+                Handshake::Begun => 0,
+                Handshake::Attested => 1,
+                Handshake::Failed(_) => 2,
+                Handshake::GivenUp => 3,
+            };
+            counts[kind].fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let limits = Limits {
+        handshakes_per_source: 2,
+        ..Limits::default()
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut incoming =
+        channel::tonic::incoming_observed(listener, node().with_limits(limits), Arc::new(observer));
+
+    drop(open("127.0.0.1", address).await);
+    let client = admin();
+    let (client, server) = tokio::join!(client.dial(address), incoming.next());
+    drop((client.unwrap(), server));
+    let _silent = [
+        open("127.0.0.1", address).await,
+        open("127.0.0.1", address).await,
+        open("127.0.0.1", address).await,
+    ];
+    let seen = || [0, 1, 2, 3].map(|kind| counts[kind].load(Ordering::SeqCst));
+    timeout(Duration::from_secs(10), async {
+        while seen() != [5, 1, 1, 1] {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("seen {:?}", seen()));
+    drop(incoming);
+    timeout(Duration::from_secs(10), async {
+        while seen() != [5, 1, 1, 3] {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("seen {:?}", seen()));
 }

@@ -1,5 +1,8 @@
 //! The channel over TCP, as its users see it.
-#![expect(clippy::unwrap_used, reason = "a test ends where its world is not as it should be")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where its world is not as it should be"
+)]
 
 mod flood;
 mod grpc;
