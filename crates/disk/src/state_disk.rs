@@ -28,10 +28,13 @@
 //!
 //! Integrity shows that a sector was changed, not that the whole disk was put back to an older state.
 
-use core::fmt;
+mod files;
+mod probe;
+mod tools;
+
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use keys::{DiskKey, FirstBootKey};
@@ -39,16 +42,19 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::luks2::{DATA_OFFSET, HEADERS_SIZE, HeaderError, Kind, VerifiedHeader, commit};
-use crate::program::{self, ProgramError};
+use crate::program::ProgramError;
 use crate::wipe::{self, WipeError};
+use files::{file, make_run_directory, remove, write_new};
+use probe::read_keyslot;
+use tools::{change_key, close, luks_format, make_file_system, mapped, open, test_key};
+
+pub use files::RunFiles;
+pub use probe::{Found, InitializedDisk, NewDisk, ProbeError, probe};
 
 /// The device mapper's name of the opened state disk.
 const NAME: &str = "state";
 /// Its name while it is wiped. Another one, so that nobody who waits for the state disk takes it for that.
 const WIPE_NAME: &str = "state-wipe";
-/// Room for the header, the integrity metadata and a file system that is of any use.
-const MINIMUM_SIZE: u64 = 256 * 1024 * 1024;
-
 
 /// A step of the first boot. Also the table of points at which a test stops the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +97,15 @@ pub enum Progress {
         /// Bytes in all.
         total: u64,
     },
+}
+
+/// `state-disk.json`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Description {
+    uuid: Uuid,
+    device: PathBuf,
+    first_boot: bool,
 }
 
 /// An operation on the state disk failed.
@@ -174,7 +189,7 @@ impl StateDisk {
         report(Progress::Begin(Step::Key));
         let key = FirstBootKey::generate().map_err(StateDiskError::Random)?;
         make_run_directory(&files)?;
-        for left_over in [files.first_boot_key(), files.header(), files.new_header()] {
+        for left_over in [files.first_boot_key(), files.header()] {
             remove(&left_over)?;
         }
         write_new(&files.first_boot_key(), 0o400, key.expose_bytes())?;
@@ -267,8 +282,8 @@ impl StateDisk {
             return Err(StateDiskError::HasKey(self.uuid));
         }
         let first_boot_key = self.first_boot_key()?;
+        self.files.remove_new_headers()?;
         let copy = self.files.new_header();
-        remove(&copy)?;
         fs::copy(self.files.header(), &copy).map_err(file("write", &copy))?;
         change_key(&copy, &first_boot_key, key)?;
         let header = rewrite(&copy, |header| header.with_token(true))?;
@@ -278,11 +293,15 @@ impl StateDisk {
         // What goes on the disk is opened once before, as the next boot will.
         test_key(&copy, key)?;
 
+        // A header is there if an earlier call stopped after writing it; no step may change what a visible header refers to.
+        apply(&self.device, &commit::erase())?;
         apply(&self.device, &commit::create(&header, &keyslot))?;
 
-        fs::rename(&copy, self.files.header()).map_err(file("replace", &copy))?;
+        // The description before the copy it describes: a process that comes after one that was killed here goes by it, and must not
+        // try the first boot's key on a header that has the node's.
         self.first_boot = false;
         self.describe()?;
+        fs::rename(&copy, self.files.header()).map_err(file("replace", &copy))?;
         remove(&self.files.first_boot_key())
     }
 
@@ -390,35 +409,4 @@ fn apply(device: &Path, steps: &[commit::Step]) -> Result<(), StateDiskError> {
     steps
         .iter()
         .try_for_each(|step| commit::apply(&opened, step).map_err(error(step.name)))
-}
-
-fn make_run_directory(files: &RunFiles) -> Result<(), StateDiskError> {
-    fs::create_dir_all(&files.directory).map_err(file("make", &files.directory))
-}
-
-fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), StateDiskError> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .and_then(|mut created| created.write_all(bytes))
-        .map_err(file("write", path))
-}
-
-fn remove(path: &Path) -> Result<(), StateDiskError> {
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(file("remove", path)(source))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateDiskError {
-    move |source| StateDiskError::File {
-        what,
-        path: path.to_owned(),
-        source,
-    }
 }
