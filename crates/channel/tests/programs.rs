@@ -1,5 +1,8 @@
 //! The channel between machines with a real TPM 2.0 (swtpm): layer 2.
-#![expect(clippy::unwrap_used, reason = "a test ends where its world is not as it should be")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where its world is not as it should be"
+)]
 
 use std::{path::PathBuf, sync::Arc};
 
