@@ -1,1 +1,142 @@
-//! The command line of Constellation
+//! The command line of Constellation: reads what a person wants, calls the parts that do it, and says what happened.
+//!
+//! Data goes to stdout, everything else to stderr. Each kind of failure has its exit code ([`failure::Kind`]).
+//! Decides nothing about trust: it hands evidence and policy to `attest` and prints the verdict.
+
+mod arguments;
+mod bring_up;
+mod commands;
+mod components;
+mod failure;
+mod init;
+mod kubernetes;
+mod mini;
+mod output;
+mod verify;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command, ConfigCommand, MiniCommand};
+use failure::{Failure, Kind};
+use output::Terminal;
+use workspace::Workspace;
+
+/// Runs the program with its arguments.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // help and version are not failures
+            let code = if error.use_stderr() {
+                Kind::Usage.exit_code()
+            } else {
+                0
+            };
+            return match error.print() {
+                Ok(()) => ExitCode::from(code),
+                Err(_) => ExitCode::from(Kind::Internal.exit_code()),
+            };
+        }
+    };
+    let terminal = Terminal::detect(arguments.global.debug);
+    match start(arguments, &terminal) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            terminal.failure(&failure);
+            ExitCode::from(failure.kind().exit_code())
+        }
+    }
+}
+
+fn start(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::internal("start the runtime").because(error))?;
+    // these end with the signal, and that is their usual end
+    let until_stopped = matches!(
+        arguments.command,
+        Command::Mini(MiniCommand::Serve(_) | MiniCommand::Capture(_) | MiniCommand::Logs(_))
+    );
+    let outcome = runtime.block_on(async {
+        if until_stopped {
+            return dispatch(arguments, terminal).await;
+        }
+        tokio::select! {
+            outcome = dispatch(arguments, terminal) => outcome,
+            failure = interrupted() => Err(failure),
+        }
+    });
+    // a blocking call that still runs must not hold up the end
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn dispatch(
+    Arguments { global, command }: Arguments,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
+    match &command {
+        Command::Version(arguments) => return commands::version::run(arguments),
+        Command::Completion(arguments) => return commands::completion::run(arguments),
+        Command::Man(arguments) => return commands::man::run(arguments),
+        _ => {}
+    }
+    let workspace = Workspace::open(&global.workspace)?;
+    match command {
+        Command::Version(_) | Command::Completion(_) | Command::Man(_) => Ok(()),
+        Command::Config(ConfigCommand::Generate(arguments)) => {
+            commands::config::generate(&workspace, terminal, &arguments)
+        }
+        Command::Config(ConfigCommand::FetchMeasurements(arguments)) => {
+            commands::config::fetch_measurements(&workspace, terminal, &arguments)
+        }
+        Command::Config(ConfigCommand::Check) => commands::config::check(&workspace, terminal),
+        Command::Config(ConfigCommand::KubernetesVersions) => {
+            commands::config::kubernetes_versions()
+        }
+        Command::Apply(arguments) => commands::apply::run(&workspace, terminal, &arguments).await,
+        Command::Verify(arguments) => commands::verify::run(&workspace, terminal, &arguments).await,
+        Command::Status(arguments) => commands::status::run(&workspace, &arguments).await,
+        Command::Mini(MiniCommand::Up(arguments)) => {
+            mini::up::run(&workspace, terminal, &arguments).await
+        }
+        Command::Mini(MiniCommand::Down(arguments)) => {
+            mini::down::run(&workspace, terminal, &arguments)
+        }
+        Command::Mini(MiniCommand::Status(arguments)) => {
+            mini::status::run(&workspace, &arguments).await
+        }
+        Command::Mini(MiniCommand::Logs(arguments)) => {
+            mini::logs::run(&workspace, &arguments).await
+        }
+        Command::Mini(MiniCommand::Capture(arguments)) => {
+            mini::capture::run(&workspace, terminal, &arguments).await
+        }
+        Command::Mini(MiniCommand::Serve(arguments)) => {
+            mini::serve::run(&workspace, &arguments).await
+        }
+    }
+}
+
+/// Resolves when the user or the system asks the program to stop.
+async fn interrupted() -> Failure {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        // without handlers the signals end the program by themselves
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Failure::new(Kind::Interrupted, "interrupted")
+        .hint("the same command continues where it stopped")
+}

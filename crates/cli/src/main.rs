@@ -1,3 +1,7 @@
-//! The command line of Constellation
+//! The command line of Constellation.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run(std::env::args_os())
+}

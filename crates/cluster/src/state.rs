@@ -63,13 +63,14 @@ pub struct InitSecret(Vec<u8>);
 
 /// Not a number of bytes a secret has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the init secret must have 16 to 64 bytes")]
+#[error("the init secret must have 16 to 64 bytes, none of them zero")]
 pub struct InitSecretError;
 
 impl InitSecret {
     /// Takes the bytes of a secret that a proper generator made.
     pub fn new(bytes: Vec<u8>) -> Result<Self, InitSecretError> {
-        if (16..=64).contains(&bytes.len()) {
+        // bcrypt, in which metadata shows it, stops at a zero
+        if (16..=64).contains(&bytes.len()) && !bytes.contains(&0) {
             Ok(Self(bytes))
         } else {
             Err(InitSecretError)

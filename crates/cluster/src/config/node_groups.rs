@@ -14,7 +14,7 @@ pub const WORKER_DEFAULT: &str = "worker_default";
 pub(super) const RULE: &str = "a section with control_plane_default and worker_default";
 
 /// The smallest state disk: the files of Kubernetes, the images, etcd's data, and a third for integrity tags and slack.
-const STATE_DISK_MIN_GB: u32 = 3;
+const STATE_DISK_MIN_GB: u32 = 2;
 const STATE_DISK_GB: u32 = 30;
 
 /// One group of machines.

@@ -5,7 +5,7 @@ infrastructure:
   uid: mini
   clusterEndpoint: 127.42.1.10
   inClusterEndpoint: 10.42.1.10
-  initSecret: "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+  initSecret: "10112233445566778899aabbccddeeff10112233445566778899aabbccddeeff"
   apiServerCertSANs: ["127.42.1.10", "*.example.org"]
   name: mini
   ipCidrNode: 10.42.0.0/16
@@ -35,8 +35,8 @@ fn a_file_is_read_and_written_back() {
 #[test]
 fn the_secret_is_not_printed() {
     let state = State::parse("s.yaml", GOOD).unwrap();
-    assert!(!format!("{state:?}").contains("001122"));
-    let text = GOOD.replace("00112233", "0011223x");
+    assert!(!format!("{state:?}").contains("101122"));
+    let text = GOOD.replace("10112233", "1011223x");
     let error = State::parse("s.yaml", &text).unwrap_err().to_string();
     assert!(
         error.contains("infrastructure.initSecret: not hexadecimal") && !error.contains("4455"),

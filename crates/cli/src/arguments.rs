@@ -1,0 +1,233 @@
+//! The command line's grammar. Flags and names as the original's where they exist; no flag takes a secret.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    internal error
+  2    wrong command line
+  3    trust: a machine did not prove what it must
+  4    configuration: a file of the workspace is wrong or missing
+  5    infrastructure: a program, memory, disk space, a port or a machine is missing
+  6    cluster: it does not do what it should, or not in time
+  130  interrupted";
+
+/// Always-encrypted Kubernetes of measured machines.
+#[derive(Debug, Parser)]
+#[command(name = "constellation", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Directory with the files of the cluster
+    #[arg(
+        short = 'C',
+        long,
+        global = true,
+        default_value = ".",
+        value_name = "DIR"
+    )]
+    pub workspace: PathBuf,
+    /// Say more on stderr
+    #[arg(long, global = true)]
+    pub debug: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make, check and change the config file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// A cluster of QEMU machines on this host
+    #[command(subcommand)]
+    Mini(MiniCommand),
+    /// Make a cluster on machines that exist: endpoint and init secret come from the state file
+    Apply(ApplyArguments),
+    /// Demand evidence from every node and print each check
+    Verify(VerifyArguments),
+    /// Show the cluster's version and nodes
+    Status(OutputArguments),
+    /// Print the version of this program
+    Version(OutputArguments),
+    /// Print a completion script for a shell
+    Completion(CompletionArguments),
+    /// Write man pages
+    #[command(hide = true)]
+    Man(ManArguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Write a new config file
+    Generate(GenerateArguments),
+    /// Put the measurements of an image into the config file
+    FetchMeasurements(ImageArguments),
+    /// Check the config file and print what it asks for
+    Check,
+    /// List the releases of Kubernetes a cluster can have
+    KubernetesVersions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProviderName {
+    /// Machines on this host
+    Qemu,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageArguments {
+    /// Directory of the image: image.raw, measurements.json, info.json [default: target/image]
+    #[arg(long, value_name = "DIR")]
+    pub image_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArguments {
+    /// Where the machines run
+    pub provider: ProviderName,
+    #[command(flatten)]
+    pub image: ImageArguments,
+    /// Release of Kubernetes
+    #[arg(short, long, value_name = "VERSION")]
+    pub kubernetes: Option<String>,
+    /// Name of the cluster
+    #[arg(long, default_value = "mini")]
+    pub name: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MiniCommand {
+    /// Start the cluster; continues where an earlier run stopped
+    Up(UpArguments),
+    /// Stop the cluster and remove everything but the config file
+    Down(DownArguments),
+    /// Show the machines and what they do
+    Status(OutputArguments),
+    /// Show the console of a machine, or the log of the background process
+    Logs(LogsArguments),
+    /// Write what crosses the network between the machines as a pcap file
+    Capture(CaptureArguments),
+    /// The background process: metadata, components, the network between the machines
+    #[command(hide = true)]
+    Serve(ServeArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArguments {
+    #[command(flatten)]
+    pub image: ImageArguments,
+    /// Directory or URL with the files of Kubernetes, laid out like dl.k8s.io
+    #[arg(long, value_name = "DIR|URL", env = "CONSTELLATION_COMPONENTS")]
+    pub components: Option<String>,
+    /// Number of control planes; for a new config file
+    #[arg(long, value_name = "N")]
+    pub control_planes: Option<u32>,
+    /// Number of workers; for a new config file
+    #[arg(long, value_name = "N")]
+    pub workers: Option<u32>,
+    /// Do not verify the nodes at the end
+    #[arg(long, hide = true)]
+    pub skip_verify: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DownArguments {
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArguments {
+    /// A machine, such as control-plane-0; `serve` for the background process
+    #[arg(default_value = "control-plane-0")]
+    pub name: String,
+    /// Keep printing what is added
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CaptureArguments {
+    /// The file to write; `-` for stdout
+    #[arg(short, long, default_value = "-", value_name = "FILE")]
+    pub write: PathBuf,
+    /// Stop after so many seconds; without it, on Ctrl-C
+    #[arg(long, value_name = "SECONDS")]
+    pub duration: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// Directory of sockets and pid files; also what tells this process from others
+    #[arg(long)]
+    pub run_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArguments {
+    /// Directory or URL with the files of Kubernetes, laid out like dl.k8s.io
+    #[arg(long, value_name = "DIR|URL", env = "CONSTELLATION_COMPONENTS")]
+    pub components: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    /// Verify the machine at this address (host or host:port) instead of every node
+    #[arg(short = 'e', long, value_name = "HOST[:PORT]")]
+    pub node_endpoint: Option<String>,
+    /// The cluster the machines must belong to, instead of the one in the state file
+    #[arg(long, value_name = "HEX")]
+    pub cluster_id: Option<String>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: VerifyFormat,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VerifyFormat {
+    /// Trees of checks
+    #[default]
+    Tree,
+    /// One line for each node
+    Table,
+    /// Everything, for programs
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OutputArguments {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionArguments {
+    /// The shell
+    pub shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArguments {
+    /// Where to write them
+    pub directory: PathBuf,
+}

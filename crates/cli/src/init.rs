@@ -1,0 +1,367 @@
+//! The init of a cluster: over the attested channel to the first node, resumed when the connection breaks.
+//!
+//! Before anything is sent the node proves that it booted what the config accepts and belongs to no cluster, or to this
+//! one when an earlier attempt had begun. What it answers is believed only because of that proof.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use attest::{ClusterIdDigest, ClusterMark, Policy};
+use channel::{Client, Verifier};
+use cluster::catalogue::Components;
+use cluster::config::Config;
+use cluster::network::DEFAULT_POD_CIDR;
+use cluster::state::{ClusterValues, Infrastructure};
+use keys::{ClusterId, MasterSecretFile, MeasurementSalt, MeasurementSecret};
+use proto::init::init_response::Kind;
+use proto::init::{InitRequest, InitResponse, api_client::ApiClient};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::output::Terminal;
+use crate::workspace::{self, Workspace};
+
+/// Port of the bootstrapper.
+pub(crate) const PORT: u16 = 9000;
+/// How long the whole init may take.
+const DEADLINE: Duration = Duration::from_secs(3600);
+const RETRY: Duration = Duration::from_secs(2);
+/// The most of a failed node's log that is kept.
+const MAX_LOG: usize = 16 << 20;
+
+/// What must be the same when an init is repeated.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Record {
+    #[serde(with = "hex::serde")]
+    request_id: [u8; 16],
+    #[serde(with = "hex::serde")]
+    measurement_salt: [u8; 32],
+}
+
+/// Everything an init needs.
+pub(crate) struct Init<'a> {
+    pub workspace: &'a Workspace,
+    pub config: &'a Config,
+    pub infrastructure: &'a Infrastructure,
+    pub components: &'a Components,
+    /// Base URL from which nodes fetch the components; empty: each from its own URL.
+    pub mirror: String,
+}
+
+/// What an init gave.
+pub(crate) struct Initialised {
+    pub cluster_values: ClusterValues,
+    pub kubeconfig: Vec<u8>,
+    /// The node's own account of its phases.
+    pub progress: Vec<Progress>,
+    /// When the node was reached.
+    pub reached: Instant,
+}
+
+/// One phase as the node told it.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Progress {
+    pub phase: String,
+    pub detail: String,
+    pub elapsed_ms: u64,
+}
+
+/// How a stream of answers ended without success.
+enum Ended {
+    /// The connection broke; the init goes on without us.
+    Broken(String),
+    Failed(Failure),
+}
+
+impl Init<'_> {
+    /// Runs the init to its end. `reached` is called once, when the node has proved itself.
+    pub(crate) async fn run(
+        &self,
+        terminal: &Terminal,
+        reached: impl Fn(),
+    ) -> Result<Initialised, Failure> {
+        let record = self.record()?;
+        let secret = self.workspace.master_secret()?;
+        let salt = MeasurementSalt::from_slice(&record.measurement_salt)
+            .map_err(|error| Failure::internal("the measurement salt").because(error))?;
+        let measurement_secret = MeasurementSecret::derive(&secret.master_secret, &secret.salt);
+        let cluster_id = ClusterId::derive(&measurement_secret, &salt);
+        let policy = Arc::new(self.config.attestation.policy.clone());
+        let mark = ClusterMark::NotJoinedOrCluster(ClusterIdDigest::of(cluster_id.as_bytes()));
+        let client = Client::admin(Verifier::new(Arc::clone(&policy), mark));
+        let request = self.request(&record, &secret, &policy);
+        let address = address(&self.infrastructure.cluster_endpoint, PORT);
+
+        let begun = Instant::now();
+        let mut first_reached: Option<Instant> = None;
+        let mut progress: Vec<Progress> = Vec::new();
+        let mut last = String::new();
+        while begun.elapsed() < DEADLINE {
+            let (channel, peer) = match channel::tonic::connect(&client, address.clone()).await {
+                Ok(connected) => connected,
+                Err(error) if error.is_transient() => {
+                    terminal.debug(format_args!(
+                        "{address}: {}",
+                        crate::failure::Failure::internal("not yet").because(&error)
+                    ));
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+                Err(error) => return Err(untrusted(&address, error)),
+            };
+            if first_reached.is_none() {
+                first_reached = Some(Instant::now());
+                reached();
+                let image = peer
+                    .verified()
+                    .image_name()
+                    .unwrap_or("an accepted image")
+                    .to_owned();
+                terminal.debug(format_args!("{address} proved that it runs {image}"));
+            }
+            let mut api = ApiClient::new(channel);
+            let stream = match api.init(request.clone()).await {
+                Ok(answer) => answer.into_inner(),
+                Err(status) if is_connection(&status) => {
+                    last = status.message().to_owned();
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+                Err(status) => return Err(refused(&address, &status)),
+            };
+            match self.follow(stream, terminal, &mut progress).await {
+                Ok(success) => {
+                    let told = ClusterId::from_slice(&success.cluster_id).ok();
+                    if told.as_ref() != Some(&cluster_id) {
+                        return Err(Failure::trust("the node answered for another cluster than the one it was asked to make")
+                            .hint("`constellation mini down` and begin anew"));
+                    }
+                    let owner_id = hex::encode(&success.owner_id);
+                    return Ok(Initialised {
+                        cluster_values: ClusterValues {
+                            cluster_id,
+                            owner_id,
+                            measurement_salt: salt,
+                        },
+                        kubeconfig: success.kubeconfig,
+                        progress,
+                        reached: first_reached.unwrap_or(begun),
+                    });
+                }
+                Err(Ended::Failed(failure)) => return Err(failure),
+                Err(Ended::Broken(why)) => {
+                    terminal.note(format_args!("the connection to {address} broke ({why}); the init goes on, connecting again"));
+                    last = why;
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+        let failure = if first_reached.is_some() {
+            Failure::cluster(format!(
+                "the init did not end within {} minutes",
+                DEADLINE.as_secs() / 60
+            ))
+        } else {
+            Failure::infrastructure(format!(
+                "{address} could not be reached within {} minutes",
+                DEADLINE.as_secs() / 60
+            ))
+        };
+        Err(if last.is_empty() {
+            failure
+        } else {
+            failure.because(std::io::Error::other(last))
+        })
+    }
+
+    /// Forgets the attempt, when its result is safe.
+    pub(crate) fn forget(&self) -> Result<(), Failure> {
+        workspace::remove(&self.workspace.init_record_path())
+    }
+
+    /// Reads the record of an earlier attempt, or begins one. Written before the first byte goes out.
+    fn record(&self) -> Result<Record, Failure> {
+        let path = self.workspace.init_record_path();
+        if let Some(text) = workspace::read_text(&path)? {
+            return serde_json::from_str(&text).map_err(|error| {
+                Failure::config(format!("read {}", path.display())).because(error)
+            });
+        }
+        let salt = MeasurementSalt::generate()
+            .map_err(|error| Failure::internal("make the measurement salt").because(error))?;
+        let record = Record {
+            request_id: uuid::Uuid::new_v4().into_bytes(),
+            measurement_salt: *salt.as_bytes(),
+        };
+        let text = serde_json::to_string_pretty(&record)
+            .map_err(|error| Failure::internal("write the init record").because(error))?;
+        workspace::create(&path, text.as_bytes(), 0o600)?;
+        Ok(record)
+    }
+
+    fn request(&self, record: &Record, secret: &MasterSecretFile, policy: &Policy) -> InitRequest {
+        let Infrastructure {
+            cluster_endpoint,
+            in_cluster_endpoint,
+            init_secret,
+            api_server_cert_sans,
+            ..
+        } = self.infrastructure;
+        let mut sans: Vec<String> = [
+            Some(cluster_endpoint),
+            Some(in_cluster_endpoint),
+            self.config.custom_endpoint.as_ref(),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(api_server_cert_sans)
+        .cloned()
+        .collect();
+        sans.sort();
+        sans.dedup();
+        InitRequest {
+            kms_uri: keys::uri::expose_cluster_kms(&secret.master_secret, &secret.salt).to_string(),
+            storage_uri: keys::uri::NO_STORE.to_owned(),
+            measurement_salt: record.measurement_salt.to_vec(),
+            kubernetes_version: self.config.kubernetes_version.to_string(),
+            kubernetes_components: self.components.as_slice().iter().map(Into::into).collect(),
+            init_secret: init_secret.expose_bytes().to_vec(),
+            cluster_name: self.config.name.to_string(),
+            apiserver_cert_sans: sans,
+            service_cidr: self.config.service_cidr.to_string(),
+            pod_cidr: DEFAULT_POD_CIDR.to_string(),
+            attestation_policy: policy.to_json().into_bytes(),
+            component_mirror: self.mirror.clone(),
+            request_id: record.request_id.to_vec(),
+        }
+    }
+
+    async fn follow(
+        &self,
+        mut stream: tonic::Streaming<InitResponse>,
+        terminal: &Terminal,
+        progress: &mut Vec<Progress>,
+    ) -> Result<proto::init::InitSuccess, Ended> {
+        // a resumed stream repeats everything from the beginning
+        let known = progress.len();
+        let mut seen = 0;
+        let mut failed: Option<String> = None;
+        let mut log: Vec<u8> = Vec::new();
+        loop {
+            let message = match stream.message().await {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                // a failure whose log was cut short is still that failure
+                Err(_) if failed.is_some() => break,
+                Err(status) if is_connection(&status) => {
+                    return Err(Ended::Broken(status.message().to_owned()));
+                }
+                Err(status) => {
+                    return Err(Ended::Failed(refused(
+                        &self.infrastructure.cluster_endpoint,
+                        &status,
+                    )));
+                }
+            };
+            match message.kind {
+                Some(Kind::InitSuccess(success)) => return Ok(success),
+                Some(Kind::InitFailure(failure)) => failed = Some(failure.error),
+                Some(Kind::Log(chunk)) if log.len() < MAX_LOG => log.extend_from_slice(&chunk.log),
+                Some(Kind::Progress(told)) => {
+                    seen += 1;
+                    if seen > known {
+                        let proto::init::Progress {
+                            phase,
+                            detail,
+                            elapsed_ms,
+                        } = told;
+                        let colon = if detail.is_empty() { "" } else { ": " };
+                        terminal.progress(format_args!("{phase}{colon}{}", printable(&detail)));
+                        progress.push(Progress {
+                            phase,
+                            detail,
+                            elapsed_ms,
+                        });
+                    }
+                }
+                Some(Kind::Log(_)) | None => {}
+            }
+        }
+        let Some(error) = failed else {
+            return Err(Ended::Broken("the node ended the answer".to_owned()));
+        };
+        let mut failure = Failure::cluster(format!("the init failed: {}", printable(&error)));
+        let path = self.workspace.cluster_log_path();
+        failure = match workspace::replace(&path, &log, 0o600) {
+            Ok(()) => failure.hint(format!(
+                "the node's log is in {}; a failed init can not be repeated on the same machine: `constellation mini down`, then `up`",
+                path.display()
+            )),
+            Err(write) => failure.hint(format!("its log could not be written: {write}")),
+        };
+        Err(Ended::Failed(failure))
+    }
+}
+
+/// Text from a machine, without control characters that a terminal would obey.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(2000)
+        .collect()
+}
+
+/// `host:port`, with brackets where they are needed.
+pub(crate) fn address(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// The connection went away, and not the node.
+fn is_connection(status: &tonic::Status) -> bool {
+    use tonic::Code;
+    matches!(
+        status.code(),
+        Code::Unavailable
+            | Code::Unknown
+            | Code::Cancelled
+            | Code::DeadlineExceeded
+            | Code::Internal
+    )
+}
+
+fn refused(address: &str, status: &tonic::Status) -> Failure {
+    let hint = match status.code() {
+        tonic::Code::PermissionDenied => {
+            "the init secret in constellation-state.yaml is not the one the machine was made with"
+        }
+        tonic::Code::FailedPrecondition => {
+            "the machine was initialised or joined already by somebody else: make new machines (`constellation mini down`, then `up`)"
+        }
+        _ => "run again with --debug for more",
+    };
+    Failure::cluster(format!(
+        "{address} refused the init: {}",
+        printable(status.message())
+    ))
+    .hint(hint)
+}
+
+fn untrusted(address: &str, error: channel::Error) -> Failure {
+    let tree = error.refusal().map(ToString::to_string);
+    let failure = Failure::trust(format!(
+        "{address} did not prove that it may become part of the cluster"
+    ))
+    .because(&error);
+    match tree {
+        Some(tree) => failure.detail(tree).hint(
+            "nothing was sent to it. If the image was rebuilt on purpose: `constellation config fetch-measurements`, then begin anew",
+        ),
+        None => failure.hint("nothing was sent to it"),
+    }
+}

@@ -1,0 +1,143 @@
+//! `mini serve`: the background process of a local cluster, and how `up` starts it.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cloud::qemu::METADATA_PORT;
+use cloud::qemu::metadata::{Facts, Server};
+use cloud::qemu::mirror::Mirror;
+use cloud::qemu::network::Switch;
+use cluster::metadata::Endpoint;
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::arguments::ServeArguments;
+use crate::failure::Failure;
+use crate::kubernetes;
+use crate::workspace::{self, Workspace};
+
+use super::{Plan, server};
+
+/// The switch's socket in the run directory.
+pub(crate) const SWITCH: &str = "switch";
+/// The capture's socket in the run directory.
+pub(crate) const CAPTURE: &str = "capture";
+const LOG: &str = "serve.log";
+const START_DEADLINE: Duration = Duration::from_secs(15);
+
+/// The process itself: runs until it is told to stop.
+pub(crate) async fn run(workspace: &Workspace, arguments: &ServeArguments) -> Result<(), Failure> {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_max_level(tracing::Level::INFO)
+        .init();
+    // out of the session of whoever typed `up`: its end is not ours. Fails only for one who leads a session already.
+    rustix::process::setsid().ok();
+    let plan = Plan::read(workspace)?
+        .ok_or_else(|| Failure::config("there is no local cluster in this workspace"))?;
+    let seats = plan.seats()?;
+    let first = seats
+        .first()
+        .ok_or_else(|| Failure::config("the plan has no machines"))?;
+    let facts = Facts {
+        endpoint: Endpoint {
+            host: first.cluster_address().to_string(),
+            port: kubernetes::PORT,
+        },
+        init_secret_hash: plan.init_secret_hash.clone(),
+        seats,
+    };
+    let mirror = match &plan.components {
+        Some(path) => Some(
+            Mirror::open(path)
+                .map_err(|error| Failure::config("serve the components").because(error))?,
+        ),
+        None => None,
+    };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, METADATA_PORT));
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| Failure::infrastructure(format!("listen on {address}")).because(error))?;
+    let ports = bind(&arguments.run_dir.join(SWITCH))?;
+    let captures = bind(&arguments.run_dir.join(CAPTURE))?;
+    let pid = std::process::id().to_string();
+    // last: who finds the pid file finds everything else there
+    workspace::replace(&server(workspace).pid_file, pid.as_bytes(), 0o600)?;
+    tracing::info!(%address, "serving");
+    let switch = Switch::new();
+    let ended = tokio::select! {
+        ended = Server::new(facts, mirror).serve(listener) => ended.err(),
+        ended = switch.clone().serve(ports) => ended.err(),
+        ended = switch.serve_captures(captures) => ended.err(),
+    };
+    let failure = Failure::internal("the background process ended");
+    Err(match ended {
+        Some(error) => failure.because(error),
+        None => failure,
+    })
+}
+
+fn bind(path: &Path) -> Result<UnixListener, Failure> {
+    workspace::remove(path)?;
+    let failed =
+        |error| Failure::infrastructure(format!("listen on {}", path.display())).because(error);
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Starts the process, if it does not run, and waits until it serves.
+pub(crate) async fn start(workspace: &Workspace) -> Result<(), Failure> {
+    let handle = server(workspace);
+    let find = || {
+        handle.find().map_err(|error| {
+            Failure::infrastructure("look for the background process").because(error)
+        })
+    };
+    if find()?.is_some() {
+        return Ok(());
+    }
+    workspace::remove(&handle.pid_file)?;
+    super::checks::metadata_port()?;
+    let log = workspace.mini().join(LOG);
+    let failed = |error| Failure::infrastructure("start the background process").because(error);
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&log)
+        .map_err(failed)?;
+    let exe = std::env::current_exe().map_err(failed)?;
+    let mut child = Command::new(exe)
+        .arg("--workspace")
+        .arg(workspace.root())
+        .args(["mini", "serve", "--run-dir"])
+        .arg(workspace.run_directory())
+        .stdin(Stdio::null())
+        .stdout(file.try_clone().map_err(failed)?)
+        .stderr(file)
+        .spawn()
+        .map_err(failed)?;
+    let begun = Instant::now();
+    while begun.elapsed() < START_DEADLINE {
+        if find()?.is_some() {
+            return Ok(());
+        }
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            let said = workspace::read_text(&log)?.unwrap_or_default();
+            let last = said.lines().last().unwrap_or("it said nothing");
+            return Err(Failure::infrastructure(format!(
+                "the background process ended ({status}): {last}"
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Err(
+        Failure::infrastructure("the background process does not start")
+            .hint(format!("see {}", log.display())),
+    )
+}

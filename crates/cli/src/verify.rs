@@ -1,0 +1,279 @@
+//! Verification of nodes: a fresh nonce to each, its evidence against the config's policy and the cluster's mark, and
+//! what only shows across nodes: that no two are one machine, and that each is the machine the cluster admitted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use attest::{Binding, ClusterMark, Evidence, Outcome, Policy, Refusal, Verified};
+use cluster::identity::NodeIdentity;
+use proto::verify::GetAttestationRequest;
+use proto::verify::api_client::ApiClient;
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Port of the verification service.
+pub(crate) const PORT: u16 = 30081;
+const DEADLINE: Duration = Duration::from_secs(60);
+/// gRPC's own limit is 4 MiB; evidence has at most 256 KiB.
+const MAX_ANSWER: usize = 512 * 1024;
+
+/// One node to verify.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// Its name, if the cluster gave one.
+    pub name: Option<String>,
+    /// `host:port` of its verification service.
+    pub address: String,
+    /// What the cluster recorded when it was admitted; without a cluster to ask there is none.
+    pub record: Option<NodeIdentity>,
+}
+
+/// What became of one node.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NodeReport {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub address: String,
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Checks that need more than the evidence.
+    pub identity: Vec<IdentityCheck>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "verdict", rename_all = "camelCase")]
+pub(crate) enum Verdict {
+    Verified {
+        evidence: Box<Verified>,
+        confidential: bool,
+    },
+    Refused {
+        refusal: Box<Refusal>,
+    },
+    /// No evidence could be had.
+    Unreachable {
+        reason: String,
+    },
+}
+
+/// One comparison with the cluster's records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct IdentityCheck {
+    pub name: &'static str,
+    pub outcome: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actual: Option<String>,
+}
+
+impl NodeReport {
+    /// What the node is called in output.
+    pub(crate) fn title(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.address)
+    }
+
+    /// Whether nothing speaks against it.
+    pub(crate) fn is_accepted(&self) -> bool {
+        matches!(self.verdict, Verdict::Verified { .. })
+            && self
+                .identity
+                .iter()
+                .all(|check| matches!(check.outcome, Outcome::Passed | Outcome::Warning))
+    }
+
+    fn ak_id(&self) -> Option<String> {
+        match &self.verdict {
+            Verdict::Verified { evidence, .. } => Some(evidence.ak_id()),
+            Verdict::Refused { .. } | Verdict::Unreachable { .. } => None,
+        }
+    }
+}
+
+/// Verifies every target.
+pub(crate) async fn verify(
+    targets: &[Target],
+    policy: &Policy,
+    mark: &ClusterMark,
+) -> Result<Vec<NodeReport>, Failure> {
+    let one = |target: &Target| {
+        let target = target.clone();
+        async move {
+            let verdict = verify_one(&target.address, policy, mark).await?;
+            Ok::<_, Failure>(NodeReport {
+                name: target.name,
+                address: target.address,
+                verdict,
+                identity: Vec::new(),
+            })
+        }
+    };
+    let mut reports = futures::future::try_join_all(targets.iter().map(one)).await?;
+    for (report, target) in reports.iter_mut().zip(targets) {
+        let checks = against_record(report, target.record.as_ref());
+        report.identity = checks;
+    }
+    distinct(&mut reports);
+    Ok(reports)
+}
+
+async fn verify_one(
+    address: &str,
+    policy: &Policy,
+    mark: &ClusterMark,
+) -> Result<Verdict, Failure> {
+    let mut nonce = [0; 32];
+    aws_lc_rs::rand::fill(&mut nonce).map_err(|_| Failure::internal("make a nonce"))?;
+    let evidence = match tokio::time::timeout(DEADLINE, fetch(address, &nonce)).await {
+        Ok(Ok(evidence)) => evidence,
+        Ok(Err(reason)) => return Ok(Verdict::Unreachable { reason }),
+        Err(_) => {
+            return Ok(Verdict::Unreachable {
+                reason: format!("no answer within {} s", DEADLINE.as_secs()),
+            });
+        }
+    };
+    Ok(
+        match attest::appraise(&evidence, &Binding::for_verification(&nonce), policy, mark) {
+            Ok(verified) => Verdict::Verified {
+                confidential: verified.is_confidential(),
+                evidence: Box::new(verified),
+            },
+            Err(refusal) => Verdict::Refused {
+                refusal: Box::new(refusal),
+            },
+        },
+    )
+}
+
+async fn fetch(address: &str, nonce: &[u8; 32]) -> Result<Evidence, String> {
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| chain(&error))?
+        .connect_timeout(Duration::from_secs(15));
+    let channel = endpoint.connect().await.map_err(|error| chain(&error))?;
+    let mut api = ApiClient::new(channel).max_decoding_message_size(MAX_ANSWER);
+    let answer = api
+        .get_attestation(GetAttestationRequest {
+            nonce: nonce.to_vec(),
+        })
+        .await
+        .map_err(|status| crate::init::printable(status.message()))?;
+    Evidence::try_from(answer.into_inner()).map_err(|error| chain(&error))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    crate::init::printable(&text)
+}
+
+fn against_record(report: &NodeReport, record: Option<&NodeIdentity>) -> Vec<IdentityCheck> {
+    let Verdict::Verified { evidence, .. } = &report.verdict else {
+        return Vec::new();
+    };
+    let Some(record) = record else {
+        return vec![IdentityCheck {
+            name: "cluster's record of this node",
+            outcome: Outcome::Warning,
+            expected: None,
+            actual: Some("not asked for: the cluster's API was not used".to_owned()),
+        }];
+    };
+    let check = |name, expected: String, actual: String| IdentityCheck {
+        name,
+        outcome: if expected == actual {
+            Outcome::Passed
+        } else {
+            Outcome::Failed
+        },
+        expected: Some(expected),
+        actual: Some(actual),
+    };
+    vec![
+        check(
+            "attestation key is the admitted one",
+            record.attestation_key_id.clone(),
+            evidence.ak_id(),
+        ),
+        check(
+            "variant is the admitted one",
+            record.attestation_variant.clone(),
+            evidence.variant().to_string(),
+        ),
+    ]
+}
+
+/// Two names with one key are one machine that answers for both.
+fn distinct(reports: &mut [NodeReport]) {
+    let mut owners: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for report in reports.iter() {
+        if let Some(key) = report.ak_id() {
+            owners
+                .entry(key)
+                .or_default()
+                .push(report.title().to_owned());
+        }
+    }
+    for report in reports.iter_mut() {
+        let Some(key) = report.ak_id() else { continue };
+        let others: Vec<_> = owners
+            .get(&key)
+            .into_iter()
+            .flatten()
+            .filter(|name| *name != report.title())
+            .cloned()
+            .collect();
+        report.identity.push(IdentityCheck {
+            name: "no other node has this attestation key",
+            outcome: if others.is_empty() {
+                Outcome::Passed
+            } else {
+                Outcome::Failed
+            },
+            expected: None,
+            actual: (!others.is_empty()).then(|| format!("also of {}", others.join(", "))),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unreachable(name: &str) -> NodeReport {
+        NodeReport {
+            name: Some(name.to_owned()),
+            address: "127.0.0.1:1".to_owned(),
+            verdict: Verdict::Unreachable {
+                reason: "no answer".to_owned(),
+            },
+            identity: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_node_without_evidence_is_not_accepted() {
+        let mut reports = [unreachable("a"), unreachable("b")];
+        distinct(&mut reports);
+        assert!(
+            reports
+                .iter()
+                .all(|report| !report.is_accepted() && report.identity.is_empty())
+        );
+    }
+
+    #[test]
+    fn the_json_names_the_verdict() {
+        let json = serde_json::to_value(unreachable("a")).unwrap();
+        assert_eq!(json["verdict"], "unreachable");
+        assert_eq!(json["reason"], "no answer");
+    }
+}
