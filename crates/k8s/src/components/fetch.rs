@@ -12,6 +12,8 @@ use super::{
 
 /// Bytes that are written at once.
 const CHUNK: usize = 1 << 20;
+/// How many files pieced together from several answers may be wrong before the source is.
+const MAX_PIECED: u32 = 2;
 
 #[derive(Clone)]
 pub(super) struct Fetch {
@@ -99,21 +101,19 @@ impl Fetch {
     ) -> Result<(), Failure> {
         let client = self.client(source).await?;
         let mut part = target.open_part().await?;
-        // bytes from an earlier run, or another source, may be of another file
-        let mut clean = part.length() == 0;
-        let (mut failures, mut pause) = (0, self.retry.first_pause);
+        let (mut failures, mut pause, mut pieced) = (0, self.retry.first_pause, 0);
         loop {
             let before = part.length();
             let result;
             (part, result) = self.attempt(client, part, target, source, progress).await?;
             match result {
-                Ok(began_again) => {
-                    clean |= began_again;
+                Ok(one_answer) => {
                     let actual = part.hash();
                     if actual == target.hash {
                         return Ok(());
                     }
-                    if clean {
+                    // a file that was pieced together says nothing yet: a piece may be of another file
+                    if one_answer || pieced == MAX_PIECED {
                         target.discard();
                         return Err(Failure::Stop(InstallError::WrongHash {
                             name: target.name.clone(),
@@ -122,8 +122,8 @@ impl Fetch {
                             actual,
                         }));
                     }
+                    pieced += 1;
                     part = part.restart(target).await?;
-                    clean = true;
                 }
                 Err(Failure::Transient(reason)) => {
                     if part.length() > before {
@@ -144,7 +144,7 @@ impl Fetch {
         }
     }
 
-    /// One request. The inner result says whether the server began at the first byte.
+    /// One request. The inner result says whether the file is this one answer, from the first byte on.
     async fn attempt(
         &self,
         client: &Client,
@@ -171,11 +171,11 @@ impl Fetch {
             Ok(Err(error)) => return Ok((part, Err(Failure::Transient(chain(&error))))),
             Ok(Ok(response)) => response,
         };
-        let mut began_again = offset == 0;
+        let mut one_answer = offset == 0;
         match response.status() {
             StatusCode::OK => {
                 part = part.restart(target).await?;
-                began_again = true;
+                one_answer = true;
             }
             StatusCode::PARTIAL_CONTENT if offset > 0 && range_start(&response) == Some(offset) => {
             }
@@ -210,7 +210,7 @@ impl Fetch {
         let (part, result) = self
             .receive(response, part, target, source, total, progress)
             .await?;
-        Ok((part, result.map(|()| began_again)))
+        Ok((part, result.map(|()| one_answer)))
     }
 
     async fn receive(
