@@ -276,6 +276,7 @@ async fn become_member(
         machine: machine.clone(),
         metadata,
         instance,
+        node_ip,
         disk_uuid: disk.uuid(),
         mesh_key,
         port: JOIN_SERVICE_PORT,

@@ -4,21 +4,21 @@
 //! cluster. Where to ask comes from the metadata service, which can only deny service. What happens when is decided by
 //! [`cluster::join`]; this file does the talking, and says on the console what it waits for.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use attest::{ClusterIdDigest, PcrIndex};
 use channel::{Client, Verifier};
+use cluster::admission::JoinRequest;
 use cluster::boot_lock::BootLock;
 use cluster::join::{
     AwaitingLock, CheckedTicket, Round, Searching, TICKET_DEADLINE, Taken, Ticket, TicketError,
-    TicketPeer,
 };
 use cluster::plan::AwaitingMark;
 use cluster::{DiskUuid, InstanceMetadata, Metadata, Role};
-use proto::join::{IssueJoinTicketRequest, IssueJoinTicketResponse, api_client::ApiClient};
+use proto::join::{IssueJoinTicketRequest, api_client::ApiClient};
 
 use super::machine::{MachineError, MeasuredMachine};
-use super::order::component;
 use crate::console::Console;
 
 /// Port of the join service.
@@ -35,6 +35,8 @@ pub struct JoinClient {
     pub metadata: Arc<dyn Metadata>,
     /// Who it is, as the host says.
     pub instance: InstanceMetadata,
+    /// Its address on the network between the machines.
+    pub node_ip: Ipv4Addr,
     /// Its state disk.
     pub disk_uuid: DiskUuid,
     /// Its key in the mesh.
@@ -58,8 +60,10 @@ enum AskError {
     Refused(#[source] tonic::Status),
     #[error("the ticket can not be used")]
     Ticket(#[source] TicketError),
-    #[error("the ticket's components can not be used")]
-    Component(#[source] cluster::catalogue::CatalogueError),
+    #[error("the ticket can not be read")]
+    Field(#[source] proto::FieldError),
+    #[error("the ticket is for another cluster than the one that the join service is a member of")]
+    AnotherCluster,
     #[error("no answer within {} s", TICKET_DEADLINE.as_secs())]
     Deadline,
 }
@@ -159,61 +163,36 @@ impl JoinClient {
     async fn ask_without_deadline(&self, address: IpAddr) -> Result<CheckedTicket, AskError> {
         let own = self.machine.own_policy().await.map_err(AskError::Own)?;
         let client = Client::joining_node(self.machine.issuer(), Verifier::same_as_self(own));
-        let (channel, _join_service) =
+        let (channel, join_service) =
             channel::tonic::connect(&client, SocketAddr::new(address, self.port))
                 .await
                 .map_err(AskError::Channel)?;
-        let request = IssueJoinTicketRequest {
-            disk_uuid: self.disk_uuid.to_string(),
-            is_control_plane: self.instance.role == Role::ControlPlane,
-            node_name: self.instance.name.to_string(),
-            node_ip: self.instance.vpc_ip.to_string(),
-            wireguard_public_key: self.mesh_key.as_bytes().to_vec(),
-            ..IssueJoinTicketRequest::default()
+        let request = JoinRequest {
+            name: self.instance.name.clone(),
+            role: self.instance.role,
+            disk_uuid: self.disk_uuid,
+            node_ip: self.node_ip,
+            wireguard_public_key: self.mesh_key,
         };
         let response = ApiClient::new(channel)
             .max_decoding_message_size(MAX_TICKET)
-            .issue_join_ticket(request)
+            .issue_join_ticket(IssueJoinTicketRequest::from(&request))
             .await
             .map_err(AskError::Refused)?;
-        ticket(response.into_inner())?
-            .check()
-            .map_err(AskError::Ticket)
+        let ticket = Ticket::try_from(response.into_inner()).map_err(AskError::Field)?;
+        let ticket = ticket.check().map_err(AskError::Ticket)?;
+        // Which cluster the service is a member of is proved by its mark; the ticket has to be for that one.
+        let mark = ClusterIdDigest::of(ticket.cluster_id.as_bytes()).pcr();
+        if join_service
+            .verified()
+            .measurements()
+            .get(PcrIndex::CLUSTER_MARK)
+            != mark
+        {
+            return Err(AskError::AnotherCluster);
+        }
+        Ok(ticket)
     }
-}
-
-/// A ticket as it came over the wire, as [`cluster::join`] takes it.
-fn ticket(wire: IssueJoinTicketResponse) -> Result<Ticket, AskError> {
-    let components = wire
-        .kubernetes_components
-        .iter()
-        .map(component)
-        .collect::<Result<_, _>>();
-    let peers = wire.wireguard_peers.into_iter().map(|peer| TicketPeer {
-        public_key: peer.public_key,
-        endpoint: peer.endpoint,
-        mesh_ip: peer.mesh_ip,
-        pod_cidr: peer.pod_cidr,
-        node_name: peer.node_name,
-    });
-    Ok(Ticket {
-        peers: peers.collect(),
-        components: components.map_err(AskError::Component)?,
-        state_disk_key: wire.state_disk_key,
-        measurement_salt: wire.measurement_salt,
-        measurement_secret: wire.measurement_secret,
-        api_server_endpoint: wire.api_server_endpoint,
-        token: wire.token,
-        cluster_name: wire.cluster_name,
-        kubernetes_version: wire.kubernetes_version,
-        component_mirror: wire.component_mirror,
-        ca_certificate: wire.ca_certificate,
-        mesh_ip: wire.mesh_ip,
-        pod_cidr: wire.pod_cidr,
-        cluster_pod_cidr: wire.cluster_pod_cidr,
-        service_cidr: wire.service_cidr,
-        control_plane_files: wire.control_plane_files.len(),
-    })
 }
 
 /// Random enough to keep nodes apart.

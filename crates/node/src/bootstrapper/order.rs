@@ -59,6 +59,9 @@ pub enum OrderError {
     /// The version.
     #[error("Kubernetes version")]
     Version(#[source] VersionError),
+    /// The list of components.
+    #[error(transparent)]
+    ComponentList(proto::FieldError),
     /// The components.
     #[error("Kubernetes components")]
     Components(#[source] CatalogueError),
@@ -98,8 +101,8 @@ impl Order {
         let version =
             Version::from_str(&request.kubernetes_version).map_err(OrderError::Version)?;
         version.support().map_err(OrderError::Version)?;
-        let components =
-            components(&request.kubernetes_components).map_err(OrderError::Components)?;
+        let components = proto::components::Component::parse_list(request.kubernetes_components)
+            .map_err(OrderError::ComponentList)?;
         let own_components = components
             .for_role(Role::ControlPlane)
             .map_err(OrderError::Components)?;
@@ -128,24 +131,6 @@ impl Order {
             policy: Policy::from_json(&request.attestation_policy).map_err(OrderError::Policy)?,
         })
     }
-}
-
-/// Checks a list of components as it came over the wire.
-pub fn components(wire: &[proto::components::Component]) -> Result<Components, CatalogueError> {
-    Components::new(wire.iter().map(component).collect::<Result<_, _>>()?)
-}
-
-/// Reads one component as it came over the wire.
-pub fn component(wire: &proto::components::Component) -> Result<Component, CatalogueError> {
-    Ok(Component {
-        name: wire.name.clone(),
-        url: wire.url.clone(),
-        hash: wire.hash.parse()?,
-        install_path: wire.install_path.clone(),
-        mode: wire.mode,
-        extract: wire.extract,
-        import: wire.import,
-    })
 }
 
 fn mirror(text: &str) -> Result<Option<reqwest::Url>, OrderError> {

@@ -230,13 +230,13 @@ async fn an_order_that_can_not_be_followed_changes_nothing() {
             },
         ),
         (
-            "Kubernetes components: \"sha256:00\" is not a SHA-256",
+            "kubernetes_components are unusable: \"sha256:00\" is not a SHA-256",
             |request| {
                 request.kubernetes_components[0].hash = "sha256:00".to_owned();
             },
         ),
         (
-            "Kubernetes components: component kube-apiserver: install path",
+            "kubernetes_components are unusable: component kube-apiserver: install path",
             |request| {
                 request.kubernetes_components[0].install_path =
                     "/usr/bin/kube-apiserver".to_owned();

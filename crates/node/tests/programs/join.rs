@@ -152,6 +152,7 @@ fn client(machine: &Machine, port: u16, lock: &Arc<BootLock>) -> JoinClient {
         machine: machine.measured.clone(),
         metadata: Arc::new(OneControlPlane),
         instance: instance("worker-0", Role::Worker, IpAddr::from([10, 42, 2, 10])),
+        node_ip: Ipv4Addr::new(10, 42, 2, 10),
         disk_uuid: "0b5c9e7e-6d2f-4f0e-9c3a-2f1d8b7a6c54".parse().unwrap(),
         mesh_key: WireGuardPublicKey::new([4; 32]),
         port,
@@ -252,5 +253,21 @@ async fn a_ticket_that_can_not_work_changes_nothing() {
         "the ticket can not be used: the ticket's keys are malformed",
     )
     .await;
+    assert_eq!(joiner.pcr15().await, [0; 32]);
+}
+
+/// A service that hands out the ticket of a cluster that it is no member of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_for_another_cluster_changes_nothing() {
+    let (control_plane, joiner) = (
+        marked(Image::default()).await,
+        Machine::boot(Image::default()),
+    );
+    let other = IssueJoinTicketResponse {
+        measurement_secret: vec![8; 32],
+        ..ticket()
+    };
+    let port = join_service(&control_plane, other).await;
+    refused(&joiner, port, "the ticket is for another cluster").await;
     assert_eq!(joiner.pcr15().await, [0; 32]);
 }
