@@ -12,7 +12,6 @@ mod handshakes;
 mod key_client;
 mod records;
 mod refusal;
-mod request;
 mod service;
 mod ticket;
 

@@ -3,17 +3,16 @@
 //! The log and the cluster's events have the whole reason; the machine gets a code and a sentence that names no other node.
 
 use cluster::admission::{Denial, Unrecognised};
+use proto::FieldError;
 use tonic::{Code, Status};
 
-use crate::{
-    key_client::KeysError, records::RecordsError, request::RequestError, ticket::TicketError,
-};
+use crate::{key_client::KeysError, records::RecordsError, ticket::TicketError};
 
 /// Why there is no ticket.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("the request cannot be read")]
-    Malformed(#[source] RequestError),
+    Malformed(#[source] FieldError),
     #[error("this release gives no tickets to further control planes")]
     ControlPlane,
     #[error("the machine may not be this node")]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use channel::tonic::proved;
 use cluster::{
     Role,
-    admission::{AdmittedNode, Proven, Record, admit, recognise},
+    admission::{AdmittedNode, JoinRequest, Proven, Record, admit, recognise},
 };
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -23,7 +23,6 @@ use crate::{
     events::{Events, Reason},
     records::{Records, Stored},
     refusal::Refusal,
-    request,
     ticket::Maker,
 };
 
@@ -84,7 +83,7 @@ impl JoinService {
         wire: &IssueJoinTicketRequest,
         proven: &Proven,
     ) -> Result<IssueJoinTicketResponse, Refusal> {
-        let request = request::parse(wire).map_err(Refusal::Malformed)?;
+        let request = JoinRequest::try_from(wire).map_err(Refusal::Malformed)?;
         if request.role == Role::ControlPlane {
             return Err(Refusal::ControlPlane);
         }
@@ -97,7 +96,7 @@ impl JoinService {
     /// Decides and records, one machine after the other.
     async fn record(
         &self,
-        request: &cluster::admission::JoinRequest,
+        request: &JoinRequest,
         proven: &Proven,
         now: jiff::Timestamp,
     ) -> Result<(AdmittedNode, Stored), Refusal> {
@@ -119,7 +118,7 @@ impl JoinService {
         wire: &IssueRejoinTicketRequest,
         proven: &Proven,
     ) -> Result<IssueRejoinTicketResponse, Refusal> {
-        let disk = request::disk(&wire.disk_uuid).map_err(Refusal::Malformed)?;
+        let disk = wire.parse_disk().map_err(Refusal::Malformed)?;
         let stored = self.records.list().await.map_err(Refusal::Records)?;
         let records: Vec<Record> = stored.into_iter().map(|stored| stored.record).collect();
         let recognised = recognise(disk, proven, &records).map_err(Refusal::Unrecognised)?;
