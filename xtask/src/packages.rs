@@ -17,7 +17,8 @@ const PACKAGES: &[&str] = &[
     // machines
     "qemu-system-x86", "ovmf", "swtpm", "swtpm-tools",
     // tests with real programs
-    "etcd-server", "cryptsetup-bin", "e2fsprogs", "iproute2", "curl", "xz-utils",
+    "etcd-server", "cryptsetup-bin", "e2fsprogs", "iproute2", "nftables", "iputils-ping",
+    "containernetworking-plugins", "curl", "xz-utils",
 ];
 /// Too old in Debian 12 itself: mkosi 14 knows no UKI, QEMU 7.2 can not emulate what a 6.12 kernel needs.
 const BACKPORTED: [&str; 2] = ["mkosi", "qemu-system-x86"];

@@ -1,6 +1,6 @@
 //! Layer 2: etcd and Kubernetes for real, with our flags, files and PKI; downloads onto a disk that is full.
 //!
-//! Needs `etcd` (Debian: etcd-server) and the programs of Kubernetes (see `testkit::kubernetes`); the full disk needs root.
+//! Needs `etcd` (Debian: etcd-server), the programs of Kubernetes (see `testkit::kubernetes`), what `packet_filter` names, and root.
 
 #[path = "programs/access.rs"]
 mod access;
@@ -10,8 +10,12 @@ mod approver;
 mod certificates;
 #[path = "programs/disk_full.rs"]
 mod disk_full;
+#[path = "programs/manifests.rs"]
+mod manifests;
 #[path = "programs/node_programs.rs"]
 mod node_programs;
+#[path = "programs/packet_filter.rs"]
+mod packet_filter;
 #[path = "programs/renewal.rs"]
 mod renewal;
 #[path = "programs/storage.rs"]

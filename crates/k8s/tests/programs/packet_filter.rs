@@ -1,0 +1,247 @@
+//! The pod network in network namespaces: our CNI configuration with the real plugins, our packet filter with real packets.
+//!
+//! Needs root, `ip`, `nft`, `ping`, and Debian's containernetworking-plugins. The mesh is not here (that needs the guest's kernel):
+//! what is shown is that a pod reaches the outside, and that no pod or mesh address does when routes are wrong.
+
+use std::{
+    io::Write as _,
+    process::{Command, Output, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use cluster::network::{AddressPlan, NodeAddresses};
+use k8s::cni;
+
+/// Three namespaces, removed when dropped: a node, a pod on it, and a host outside the cluster.
+struct Net {
+    node: String,
+    pod: String,
+    outside: String,
+}
+
+impl Net {
+    fn new() -> Result<Self> {
+        let name = |role: &str| format!("constellation-{role}-{}", std::process::id());
+        let net = Self {
+            node: name("node"),
+            pod: name("pod"),
+            outside: name("outside"),
+        };
+        for namespace in [&net.node, &net.pod, &net.outside] {
+            ip(&["netns", "add", namespace])?;
+            ip(&["-n", namespace, "link", "set", "lo", "up"])?;
+        }
+        // the provider's network
+        ip(&[
+            "link",
+            "add",
+            "eth0",
+            "netns",
+            &net.node,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            &net.outside,
+        ])?;
+        for (namespace, address) in [(&net.node, "10.42.0.1/24"), (&net.outside, "10.42.0.2/24")] {
+            ip(&["-n", namespace, "address", "add", address, "dev", "eth0"])?;
+            ip(&["-n", namespace, "link", "set", "eth0", "up"])?;
+        }
+        run(Command::new("ip").args([
+            "netns",
+            "exec",
+            &net.node,
+            "sysctl",
+            "-q",
+            "-w",
+            "net.ipv4.ip_forward=1",
+        ]))?;
+        Ok(net)
+    }
+
+    fn ping(&self, from: &str, args: &[&str]) -> Result<bool> {
+        let output = Command::new("ip")
+            .args([
+                "netns", "exec", from, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "1",
+            ])
+            .args(args)
+            .output()?;
+        // 1: no answer; 2: no route
+        ensure!(
+            matches!(output.status.code(), Some(0..=2)),
+            "ping (Debian: iputils-ping): {output:?}"
+        );
+        Ok(output.status.success())
+    }
+
+    fn nft(&self, input: &str) -> Result<String> {
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", &self.node, "nft", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        child
+            .stdin
+            .take()
+            .context("nft's input")?
+            .write_all(input.as_bytes())?;
+        let output = child.wait_with_output()?;
+        ensure!(
+            output.status.success(),
+            "nft (Debian: nftables): {output:?}"
+        );
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// How many packets a chain dropped.
+    fn dropped(&self, chain: &str) -> Result<u64> {
+        let text = self.nft(&format!("list chain ip constellation {chain}\n"))?;
+        let count = text
+            .split("packets ")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next())
+            .context("a counter")?;
+        Ok(count.parse()?)
+    }
+
+    /// Lets the real plugin connect the pod.
+    fn connect_pod(&self, addresses: &NodeAddresses, ipam: &std::path::Path) -> Result<()> {
+        let file = cni::conflist(addresses);
+        let list: serde_json::Value = serde_json::from_slice(file.bytes())?;
+        let mut bridge = list["plugins"][0].clone();
+        bridge["cniVersion"] = list["cniVersion"].clone();
+        bridge["name"] = list["name"].clone();
+        bridge["ipam"]["dataDir"] = ipam.display().to_string().into();
+        let mut child = Command::new("ip")
+            .args([
+                "netns",
+                "exec",
+                &self.node,
+                &format!("{}/bridge", cni::PLUGIN_DIR),
+            ])
+            .env("CNI_COMMAND", "ADD")
+            .env("CNI_CONTAINERID", "pod")
+            .env("CNI_NETNS", format!("/run/netns/{}", self.pod))
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_PATH", cni::PLUGIN_DIR)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        child
+            .stdin
+            .take()
+            .context("the plugin's input")?
+            .write_all(bridge.to_string().as_bytes())?;
+        let output = child.wait_with_output()?;
+        ensure!(
+            output.status.success(),
+            "the plugin (Debian: containernetworking-plugins): {output:?}"
+        );
+        let result: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        ensure!(
+            result["ips"][0]["address"]
+                .as_str()
+                .is_some_and(|address| address.starts_with("10.244.1.")),
+            "{result}"
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for namespace in [&self.node, &self.pod, &self.outside] {
+            let _may_not_exist = ip(&["netns", "delete", namespace]);
+        }
+    }
+}
+
+fn ip(args: &[&str]) -> Result<()> {
+    run(Command::new("ip").args(args)).map(|_| ())
+}
+
+fn run(command: &mut Command) -> Result<Output> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?} (this test needs root): {output:?}"
+    );
+    Ok(output)
+}
+
+#[test]
+fn pods_reach_the_outside_and_their_addresses_do_not() -> Result<()> {
+    let net = Net::new()?;
+    let ipam = tempfile::tempdir()?;
+    let plan = AddressPlan::default();
+    let addresses = plan.node(1)?;
+    net.connect_pod(&addresses, ipam.path())?;
+    ensure!(
+        net.ping(&net.pod, &["10.244.1.1"])?,
+        "the pod reaches its node"
+    );
+    ensure!(
+        !net.ping(&net.pod, &["10.42.0.2"])?,
+        "without the filter nobody outside knows where to answer"
+    );
+
+    let filter = cni::packet_filter(&plan, &addresses);
+    net.nft(&filter)?;
+    net.nft(&filter)?;
+    ensure!(
+        net.ping(&net.pod, &["10.42.0.2"])?,
+        "the pod reaches the outside under its node's address"
+    );
+
+    // a route that leads pods' traffic out in the clear
+    ip(&[
+        "-n",
+        &net.outside,
+        "address",
+        "add",
+        "10.244.2.1/32",
+        "dev",
+        "lo",
+    ])?;
+    ip(&[
+        "-n",
+        &net.outside,
+        "address",
+        "add",
+        "10.45.0.2/32",
+        "dev",
+        "lo",
+    ])?;
+    for range in ["10.244.2.0/24", "10.45.0.0/16"] {
+        ip(&["-n", &net.node, "route", "add", range, "via", "10.42.0.2"])?;
+    }
+    for address in ["10.244.2.1", "10.45.0.2"] {
+        let before = net.dropped("leaked")?;
+        ensure!(!net.ping(&net.node, &[address])?, "{address} from the node");
+        ensure!(!net.ping(&net.pod, &[address])?, "{address} from the pod");
+        ensure!(
+            net.dropped("leaked")? >= before + 4,
+            "the filter dropped them"
+        );
+    }
+
+    // someone outside who says that they are a node
+    let before = net.dropped("spoofed")?;
+    ensure!(!net.ping(&net.outside, &["-I", "10.45.0.2", "10.42.0.1"])?);
+    ensure!(
+        net.dropped("spoofed")? >= before + 2,
+        "the filter dropped them"
+    );
+
+    // all of this is the filter's work
+    net.nft("delete table ip constellation\n")?;
+    ensure!(
+        net.ping(&net.node, &["10.244.2.1"])? && net.ping(&net.node, &["10.45.0.2"])?,
+        "without it they arrive"
+    );
+    Ok(())
+}
