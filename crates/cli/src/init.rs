@@ -104,7 +104,7 @@ impl Init<'_> {
                 Err(error) if error.is_transient() => {
                     terminal.debug(format_args!(
                         "{address}: {}",
-                        crate::failure::Failure::internal("not yet").because(&error)
+                        Failure::internal("not yet").because(&error)
                     ));
                     tokio::time::sleep(RETRY).await;
                     continue;

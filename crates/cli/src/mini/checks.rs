@@ -54,7 +54,11 @@ fn is_in_path(program: &str) -> bool {
 }
 
 /// Memory for machines that do not run yet.
-pub(crate) fn memory(machines: usize, memory_mib: u32, accelerator: Accelerator) -> Result<(), Failure> {
+pub(crate) fn memory(
+    machines: usize,
+    memory_mib: u32,
+    accelerator: Accelerator,
+) -> Result<(), Failure> {
     let overhead = if accelerator.is_emulated() {
         OVERHEAD_TCG_MIB
     } else {

@@ -48,7 +48,13 @@ impl Phases {
     }
 
     /// Records a phase that ended and shows it.
-    pub(crate) fn ended(&mut self, terminal: &Terminal, name: &'static str, begun: Instant, detail: &str) {
+    pub(crate) fn ended(
+        &mut self,
+        terminal: &Terminal,
+        name: &'static str,
+        begun: Instant,
+        detail: &str,
+    ) {
         terminal.end(name, begun, detail);
         self.took(name, begun.elapsed());
     }

@@ -256,7 +256,7 @@ impl Machine {
         );
         add(
             "-machine",
-            "q35,smm=off,vmport=off,hpet=off,usb=off,graphics=off".into(),
+            "q35,smm=off,vmport=off,usb=off,graphics=off".into(),
         );
         add(accelerator, which.into());
         add(cpu, model.into());

@@ -1,0 +1,16 @@
+//! Layer 2: the real binary against files, sockets and machines that are there, and against those that are not.
+//!
+//! Needs root (a small file system is mounted in a namespace of its own) and the packages of `cargo xtask packages`.
+
+#[path = "programs/config.rs"]
+mod config;
+#[path = "programs/harness.rs"]
+mod harness;
+#[path = "programs/host.rs"]
+mod host;
+#[path = "programs/init.rs"]
+mod init;
+#[path = "programs/serve.rs"]
+mod serve;
+#[path = "programs/verify.rs"]
+mod verify;

@@ -1,0 +1,141 @@
+//! A workspace, an image that nobody boots, components that nobody runs, and the binary.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+use testkit::boot::Image;
+
+/// The metadata server has one fixed port: tests that use it take turns.
+pub static METADATA_PORT: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+pub struct Lab {
+    directory: TempDir,
+    pub image: Image,
+}
+
+/// What a run of the binary left.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let lab = Self {
+            directory,
+            image: Image::default(),
+        };
+        for path in [lab.workspace(), lab.image_dir(), lab.runtime_dir()] {
+            std::fs::create_dir(path).unwrap();
+        }
+        let measurements = serde_json::to_vec(&lab.image.measurements()).unwrap();
+        std::fs::write(lab.image_dir().join("measurements.json"), measurements).unwrap();
+        let info = serde_json::json!({
+            "ref": "-", "stream": "stable", "version": lab.image.version,
+            "list": [{ "csp": "qemu", "attestationVariant": "qemu-vtpm", "reference": "image.raw" }],
+        });
+        std::fs::write(lab.image_dir().join("info.json"), info.to_string()).unwrap();
+        std::fs::write(lab.image_dir().join("image.raw"), "not bootable").unwrap();
+        let bin = lab.components().join("v1.20.2/bin/linux/amd64");
+        std::fs::create_dir_all(&bin).unwrap();
+        for program in [
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kubelet",
+            "kube-proxy",
+        ] {
+            std::fs::write(bin.join(program), format!("{program}\n").repeat(1000)).unwrap();
+        }
+        lab
+    }
+
+    /// With a generated config file.
+    pub fn configured() -> Self {
+        let lab = Self::new();
+        let ran = lab.run(&[
+            "config",
+            "generate",
+            "qemu",
+            "--kubernetes",
+            "v1.20.2",
+            "--image-dir",
+            lab.image_dir().to_str().unwrap(),
+        ]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        lab
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn workspace(&self) -> PathBuf {
+        self.path().join("workspace")
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.workspace().join(name)
+    }
+
+    pub fn image_dir(&self) -> PathBuf {
+        self.path().join("image")
+    }
+
+    pub fn components(&self) -> PathBuf {
+        self.path().join("components")
+    }
+
+    pub fn runtime_dir(&self) -> PathBuf {
+        self.path().join("run")
+    }
+
+    pub fn binary() -> &'static str {
+        env!("CARGO_BIN_EXE_constellation")
+    }
+
+    /// The binary in this workspace, nothing of the caller's environment but the path.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(Self::binary());
+        self.dress(&mut command);
+        command.arg("-C").arg(self.workspace()).args(arguments);
+        command
+    }
+
+    /// Gives a command the environment of this workspace.
+    pub fn dress(&self, command: &mut Command) {
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", self.path())
+            .env("XDG_RUNTIME_DIR", self.runtime_dir())
+            .env("CONSTELLATION_COMPONENTS", self.components())
+            .current_dir(self.path());
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    pub fn up(&self) -> Vec<String> {
+        ["mini", "up", "--image-dir"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([self.image_dir().display().to_string()])
+            .collect()
+    }
+}
