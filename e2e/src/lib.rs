@@ -1,1 +1,9 @@
-//! Tests across programs and machines; see `tests/`.
+//! Parts of the tests on machines: an ordered runner, packet captures, tampered images, a pod image.
+//!
+//! The tests themselves are in `tests/machines.rs`. They share one cluster, so they run in the order they are listed.
+
+pub mod capture;
+pub mod commands;
+pub mod pod_image;
+pub mod runner;
+pub mod tamper;

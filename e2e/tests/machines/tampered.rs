@@ -1,0 +1,118 @@
+//! Machines that run something else: `verify` refuses and names the component, and they cannot join.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use cloud::qemu::Seat;
+use cloud::qemu::accelerator::probe;
+use cloud::qemu::machine::{Firmware, Machine, Shape};
+use cluster::Role;
+use e2e::commands::{run, succeed, wait};
+use e2e::tamper::{Component, tamper};
+
+use serde_json::{Map, Value};
+
+use crate::world::World;
+
+pub fn a_changed_command_line_is_refused_by_name(world: &mut World) -> Result<()> {
+    refused(world, Component::CommandLine, 5)
+}
+
+pub fn a_changed_initrd_is_refused_by_name(world: &mut World) -> Result<()> {
+    refused(world, Component::Initrd, 6)
+}
+
+pub fn a_changed_root_file_system_is_refused_by_name(world: &mut World) -> Result<()> {
+    refused(world, Component::RootFileSystem, 7)
+}
+
+/// Stops the machine however the test ends.
+struct Started(Machine);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.stop() {
+            eprintln!("cannot stop {}: {error}", self.0.seat());
+        }
+    }
+}
+
+fn refused(world: &World, component: Component, index: usize) -> Result<()> {
+    let seat = Seat::new(Role::Worker, index)?;
+    let scratch = world.scratch(&format!("tampered-{index}"))?;
+    let image = scratch.join("image.raw");
+    tamper(&world.image.join("image.raw"), &image, component)?;
+
+    let run_directory = world.run_directory()?;
+    let sockets = world.scratch(&format!("s{index}"))?;
+    let machine = Started(Machine::new(seat, &scratch, &sockets));
+    let firmware = Firmware::debian();
+    let accelerator = probe(&firmware).accelerator;
+    let shape = Shape { firmware, image, vcpus: 2, memory_mib: 1536, state_disk_gib: 1, accelerator };
+    machine.0.start(&shape, &run_directory.join("switch"))?;
+
+    // it gives evidence of what it runs, and that is not what the user's config accepts
+    let endpoint = seat.host_address().to_string();
+    let report = wait("evidence of the changed machine", Duration::from_secs(600), || {
+        let (code, report) = world.verify(Some(&endpoint))?;
+        ensure!(!report.to_string().contains("\"unreachable\""), "no evidence yet");
+        ensure!(code == 3, "verify must refuse with 3, not {code}: {report}");
+        Ok(report)
+    })
+    .inspect_err(|_| print_console(&machine.0))?;
+    let differences = differences(&report);
+    eprintln!("refused for: {differences:?}");
+    let (_, actual) = differences
+        .iter()
+        .find(|(name, _)| name == component.name())
+        .with_context(|| format!("the refusal does not name the {}: {report:#}", component.name()))?;
+
+    // it asked to join and was refused; the service that refused says why with the same words
+    let log = wait("refusal in the join service's log", Duration::from_secs(300), || {
+        let log = succeed(&mut world.kubectl(&[
+            "logs", "--namespace", "kube-system", "--selector", "app.kubernetes.io/name=join-service", "--tail", "-1",
+        ]))?;
+        match log.lines().rev().find(|line| line.contains(component.name()) && line.contains(actual)) {
+            Some(line) => Ok(line.to_owned()),
+            None => bail!("nothing about the {} in the join service's log:\n{log}", component.name()),
+        }
+    })
+    .inspect_err(|_| print_console(&machine.0))?;
+    eprintln!("join service: {log}");
+
+    let nodes = succeed(&mut world.kubectl(&["get", "nodes", "-o", "name"]))?;
+    ensure!(!nodes.contains(&seat.to_string()), "a changed machine became a node: {nodes}");
+    let records = succeed(&mut world.kubectl(&["get", "configmaps", "--namespace", "constellation-nodes", "-o", "name"]))?;
+    ensure!(!records.contains(&seat.to_string()), "a changed machine has a record: {records}");
+    ensure!(run(&mut world.constellation(&["verify"]))?.code == 0, "the cluster itself must still verify");
+    Ok(())
+}
+
+fn print_console(machine: &Machine) {
+    let text = std::fs::read(machine.console()).unwrap_or_default();
+    eprintln!("---- console of {}\n{}", machine.seat(), String::from_utf8_lossy(&text));
+}
+
+/// Components that the refusal names as different, with the value that was measured.
+fn differences(report: &Value) -> Vec<(String, String)> {
+    let mut found = vec![];
+    walk(report, &mut |object| {
+        for difference in object.get("differences").and_then(Value::as_array).into_iter().flatten() {
+            if let (Some(component), Some(actual)) = (difference["component"].as_str(), difference["actual"].as_str()) {
+                found.push((component.to_owned(), actual.to_owned()));
+            }
+        }
+    });
+    found
+}
+
+fn walk(value: &Value, visit: &mut impl FnMut(&Map<String, Value>)) {
+    match value {
+        Value::Object(object) => {
+            visit(object);
+            object.values().for_each(|value| walk(value, visit));
+        }
+        Value::Array(values) => values.iter().for_each(|value| walk(value, visit)),
+        _ => {}
+    }
+}

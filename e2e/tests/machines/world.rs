@@ -1,0 +1,146 @@
+//! What the tests on machines share: directories, the programs, and the cluster's workspace.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use e2e::commands::{Ran, directory, run, succeed};
+use serde_json::Value;
+
+/// Directories of one run. Dropping it takes the cluster down.
+pub struct World {
+    programs: PathBuf,
+    /// Directory of the image.
+    pub image: PathBuf,
+    /// Components with the image of test pods beside them.
+    components: PathBuf,
+    /// The cluster's workspace.
+    pub workspace: PathBuf,
+    /// Sockets and pid files, by `XDG_RUNTIME_DIR`.
+    pub runtime: PathBuf,
+    base: PathBuf,
+}
+
+impl World {
+    /// Makes empty directories; nothing runs yet.
+    pub fn new() -> Result<Self> {
+        let base = std::env::temp_dir().join(format!("cst-e2e-{}", std::process::id()));
+        let world = Self {
+            programs: directory("CONSTELLATION_PROGRAMS")?,
+            image: directory("CONSTELLATION_IMAGE")?,
+            components: base.join("components"),
+            workspace: base.join("workspace"),
+            runtime: base.join("run"),
+            base,
+        };
+        for path in [&world.components.join("images"), &world.workspace, &world.runtime] {
+            std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+        }
+        let given = directory("CONSTELLATION_COMPONENTS")?;
+        for entry in std::fs::read_dir(&given).with_context(|| format!("cannot list {}", given.display()))? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with('v') {
+                symlink(entry.path(), world.components.join(entry.file_name()))?;
+            }
+        }
+        e2e::pod_image::write(&world.components.join("images/busybox.tar"))?;
+        Ok(world)
+    }
+
+    /// `constellation` in the cluster's workspace.
+    pub fn constellation(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.programs.join("constellation"));
+        command
+            .arg("-C")
+            .arg(&self.workspace)
+            .args(arguments)
+            .env("CONSTELLATION_COMPONENTS", &self.components)
+            .env("XDG_RUNTIME_DIR", &self.runtime)
+            .env("NO_COLOR", "1");
+        command
+    }
+
+    /// `constellation mini up` with this run's image.
+    pub fn mini_up(&self) -> Command {
+        let mut command = self.constellation(&["mini", "up", "--workers", "1", "--image-dir"]);
+        command.arg(&self.image);
+        command
+    }
+
+    /// Verifies one machine, or every node, as JSON.
+    pub fn verify(&self, endpoint: Option<&str>) -> Result<(i32, Value)> {
+        let mut command = self.constellation(&["verify", "-o", "json"]);
+        if let Some(endpoint) = endpoint {
+            command.args(["--node-endpoint", endpoint]);
+        }
+        let Ran { code, stdout, stderr } = run(&mut command)?;
+        let value = serde_json::from_str(&stdout).with_context(|| format!("verify printed:\n{stdout}{stderr}"))?;
+        Ok((code, value))
+    }
+
+    /// `kubectl` with the cluster's kubeconfig.
+    pub fn kubectl(&self, arguments: &[&str]) -> Command {
+        let program = std::fs::read_dir(&self.components)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path().join("bin/linux/amd64/kubectl"))
+            .find(|path| path.is_file())
+            .unwrap_or_else(|| "kubectl".into());
+        let mut command = Command::new(program);
+        command.arg("--kubeconfig").arg(self.workspace.join("constellation-admin.conf")).args(arguments);
+        command
+    }
+
+    /// What `kubectl get ... -o json` prints.
+    pub fn get(&self, arguments: &[&str]) -> Result<Value> {
+        let text = succeed(self.kubectl(&["get", "-o", "json"]).args(arguments))?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// The directory of sockets and pid files that `mini up` made.
+    pub fn run_directory(&self) -> Result<PathBuf> {
+        let mut entries = std::fs::read_dir(&self.runtime)?;
+        Ok(entries.next().context("mini up made no run directory")??.path())
+    }
+
+    /// A directory for a test's own files.
+    pub fn scratch(&self, name: &str) -> Result<PathBuf> {
+        let path = self.base.join(name);
+        std::fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    /// Every file of the workspace that a person or a log collector would read.
+    pub fn texts(&self) -> Result<Vec<PathBuf>> {
+        let mut texts = vec![];
+        collect(&self.workspace.join("constellation-mini"), &mut texts)?;
+        Ok(texts.into_iter().filter(|path| path.extension().is_some_and(|e| e == "log" || e == "json")).collect())
+    }
+}
+
+fn collect(directory: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            collect(&entry.path(), out)?;
+        } else {
+            out.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Err(error) = run(&mut self.constellation(&["mini", "down", "--yes"])) {
+            eprintln!("mini down: {error:#}");
+        }
+        if std::thread::panicking() || std::env::var_os("CONSTELLATION_KEEP").is_some() {
+            eprintln!("kept: {}", self.base.display());
+        } else if let Err(error) = std::fs::remove_dir_all(&self.base) {
+            eprintln!("cannot remove {}: {error}", self.base.display());
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `cargo xtask mini`: from a fresh clone to a verified cluster on this host.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::step::step;
+use crate::{components, dist, image, packages, workspace};
+
+/// Directory of the cluster's workspace below the checkout: config, state, kubeconfig, machines.
+pub(crate) const WORKSPACE: &str = "mini";
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Number of workers.
+    #[arg(long, default_value_t = 1)]
+    workers: u8,
+}
+
+/// Everything `mini` and layer 3 need, in the order it is needed; each step is skipped where its result is there.
+pub(crate) fn set_up() -> Result<Setup> {
+    step("host packages", packages::run)?;
+    let programs = step("release programs", dist::run)?;
+    let image = step("OS image", || image::run(&image::Args::default()))?;
+    let components = step("Kubernetes", components::run)?;
+    Ok(Setup { programs, image, components })
+}
+
+/// What [`set_up`] made.
+pub(crate) struct Setup {
+    /// Directory of the static release programs.
+    pub(crate) programs: std::path::PathBuf,
+    /// Directory of the image: `image.raw`, `measurements.json`, `info.json`.
+    pub(crate) image: std::path::PathBuf,
+    /// Components directory in the layout of dl.k8s.io.
+    pub(crate) components: std::path::PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    eprintln!(
+        "This builds the OS image and starts real machines. With KVM count on 10 minutes from nothing;\n\
+         without it (software emulation, two cores) on 40, most of it once: a second run reuses what is built."
+    );
+    let setup = set_up()?;
+    let directory = workspace::root().join(WORKSPACE);
+    std::fs::create_dir_all(&directory)?;
+    // `mini up` names its own phases and times
+    workspace::run(
+        Command::new(setup.programs.join("constellation"))
+            .arg("--workspace")
+            .arg(&directory)
+            .args(["mini", "up", "--workers", &args.workers.to_string()])
+            .arg("--image-dir")
+            .arg(&setup.image)
+            .env("CONSTELLATION_COMPONENTS", &setup.components),
+    )
+}
