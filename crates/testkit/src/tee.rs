@@ -66,6 +66,20 @@ impl SoftTpm {
         }
     }
 
+    /// A machine that booted somewhere else and left these traces.
+    ///
+    /// # Panics
+    /// When no key can be made.
+    #[must_use]
+    pub fn from_traces(pcrs: PcrValues, event_log: Vec<u8>, command_line: String) -> Self {
+        Self {
+            key: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a new P-256 key"),
+            pcrs: Mutex::new(pcrs),
+            event_log,
+            command_line: Some(command_line),
+        }
+    }
+
     /// Extends a PCR as software on the machine can at any time.
     pub fn extend(&self, pcr: PcrIndex, digest: &Digest) {
         self.pcrs

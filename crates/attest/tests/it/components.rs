@@ -1,7 +1,10 @@
 //! A refusal names the part that differs, and not only the register.
 
 use attest::event_log::event_type;
-use attest::{ClusterMark, Component, Digest, Outcome, Policy, Refusal, Variant, appraise};
+use attest::{
+    ClusterMark, Component, ComponentDigest, Digest, Outcome, PcrIndex, PcrValues, Policy, Refusal,
+    Variant, appraise,
+};
 use testkit::boot::Image;
 use testkit::tee::SoftTpm;
 
@@ -226,7 +229,7 @@ fn the_tree_is_what_a_person_reads() {
     let refusal = refusal_of(&booted, &image);
     let tree = refusal.to_string();
     let (line_9, line_11) = (image.pcrs(), booted.pcrs());
-    let pcr = |n| attest::PcrIndex::new(n).unwrap();
+    let pcr = |n| PcrIndex::new(n).unwrap();
     let expected = format!(
         "\
 ✗ refused: boot measurements not accepted (qemu-vtpm, demanded image v0.1.0)
@@ -328,4 +331,131 @@ fn a_refusal_before_the_quote_says_what_was_not_reached() {
         refusal.to_string().ends_with("└─ · cluster mark"),
         "{refusal}"
     );
+}
+
+/// What a real boot of this project's image left: OVMF, systemd-stub and Linux wrote the log.
+fn real_boot() -> (PcrValues, Vec<u8>, String) {
+    let file = |name: &str| {
+        let path = format!(
+            "{}/testdata/event-log/constellation-qemu.{name}",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    let values: std::collections::BTreeMap<PcrIndex, Digest> =
+        serde_json::from_slice(&file("json")).unwrap();
+    let mut pcrs = PcrValues::at_reset();
+    for (index, value) in values {
+        pcrs.set(index, value);
+    }
+    (
+        pcrs,
+        file("bin"),
+        String::from_utf8(file("cmdline")).unwrap(),
+    )
+}
+
+#[test]
+fn parts_of_a_real_boot_of_the_image_have_their_names() {
+    let (pcrs, log, _) = real_boot();
+    let policy = Policy::from_own_measurements(Variant::QemuVtpm, &pcrs, &log).unwrap();
+    let named = |number| -> Vec<&str> {
+        let pcr = PcrIndex::new(number).unwrap();
+        policy
+            .components()
+            .iter()
+            .filter(|part| part.pcr == pcr)
+            .map(|part| part.name.as_str())
+            .collect()
+    };
+    assert_eq!(
+        named(4),
+        ["boot attempt", "separator", "boot loader (UKI)", "kernel"]
+    );
+    assert_eq!(named(9), ["command line", "initrd"]);
+    assert_eq!(
+        named(11),
+        [
+            "kernel",
+            "os-release",
+            "command line",
+            "initrd",
+            "uname",
+            "sbat"
+        ]
+    );
+    assert_eq!(named(12), [""; 0]);
+}
+
+/// The real boot against the policy of an image that differs from it in one part.
+#[test]
+fn one_changed_part_of_a_real_boot_is_named() {
+    let (pcrs, log, line) = real_boot();
+    let own = Policy::from_own_measurements(Variant::QemuVtpm, &pcrs, &log).unwrap();
+    let document = SoftTpm::from_traces(pcrs, log, line.clone()).document(&binding());
+    verdict(&document, &own).unwrap();
+
+    let root = Digest::of(b"the root file system that was demanded");
+    let token = line
+        .split(' ')
+        .find(|token| token.starts_with("roothash="))
+        .unwrap();
+    let demanded = line.replace(token, &format!("roothash={root}"));
+    let utf16: Vec<u8> = demanded
+        .encode_utf16()
+        .chain([0])
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let changes = [
+        (
+            9,
+            Component::CommandLine,
+            Digest::of(&utf16),
+            Component::RootFileSystem,
+        ),
+        (
+            11,
+            Component::CommandLine,
+            Digest::of(demanded.as_bytes()),
+            Component::RootFileSystem,
+        ),
+        (
+            9,
+            Component::CommandLine,
+            Digest::of(b"x"),
+            Component::CommandLine,
+        ),
+        (9, Component::Initrd, Digest::of(b"x"), Component::Initrd),
+        (4, Component::Kernel, Digest::of(b"x"), Component::Kernel),
+        (
+            11,
+            Component::OsRelease,
+            Digest::of(b"x"),
+            Component::OsRelease,
+        ),
+    ];
+    for (number, part, digest, named) in changes {
+        let pcr = PcrIndex::new(number).unwrap();
+        let mut components = own.components().to_vec();
+        components
+            .iter_mut()
+            .find(|c| c.pcr == pcr && c.name == part)
+            .unwrap()
+            .digest = digest;
+        components.push(ComponentDigest {
+            pcr,
+            name: Component::RootFileSystem,
+            digest: root,
+        });
+        let mut measurements = own.measurements().clone();
+        measurements.get_mut(&pcr).unwrap().expected =
+            Digest::of(b"the value of the demanded image");
+        let policy = Policy::new(Variant::QemuVtpm, None, measurements, components).unwrap();
+        let refusal = verdict(&document, &policy).unwrap_err();
+        assert_eq!(
+            parts(&refusal),
+            [(format!("PCR {number}"), named)],
+            "{refusal}"
+        );
+    }
 }

@@ -22,6 +22,7 @@ fn pcr(number: u32) -> PcrIndex {
 #[test]
 fn logs_of_real_machines_lead_to_their_pcrs() {
     for name in [
+        "constellation-qemu",
         "tpm2-tools-sd-boot-fedora37",
         "tpm2-tools-postcode",
         "keylime-secureboot",
