@@ -104,14 +104,15 @@ fn units(tree: &mut Tree, list: &str) -> Result<()> {
         if let Some((alias, unit)) = line.split_once(" = ") {
             tree.link(&format!("{UNITS}/{alias}"), unit);
         } else if let Some((target, wanted)) = line.split_once(": ") {
-            let (target, kind) =
-                target.strip_suffix(" requires").map_or((target, "wants"), |target| (target, "requires"));
+            let (target, kind) = target
+                .strip_suffix(" requires")
+                .map_or((target, "wants"), |target| (target, "requires"));
             for unit in wanted.split_whitespace() {
                 if !tree.0.contains_key(&format!("{UNITS}/{unit}")) {
                     bail!("{unit} is to be started and is not in the image");
                 }
                 tree.link(
-                    &format!("{UNITS}/{target}.wants/{unit}"),
+                    &format!("{UNITS}/{target}.{kind}/{unit}"),
                     &format!("../{unit}"),
                 );
             }

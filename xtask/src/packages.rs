@@ -19,6 +19,8 @@ const PACKAGES: &[&str] = &[
     // tests with real programs
     "etcd-server", "cryptsetup-bin", "e2fsprogs", "iproute2", "nftables", "iputils-ping",
     "containernetworking-plugins", "curl", "xz-utils",
+    // pods of the tests on machines
+    "busybox-static",
 ];
 /// Too old in Debian 12 itself: mkosi 14 knows no UKI, QEMU 7.2 can not emulate what a 6.12 kernel needs.
 const BACKPORTED: [&str; 2] = ["mkosi", "qemu-system-x86"];

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::tree::{Tree, matches, merged};
+use super::tree::{Kind, Node, Tree, matches, merged};
 use super::{Inputs, lines, units};
 
 /// Directories that something is mounted on.
@@ -26,31 +26,22 @@ const MOUNT_POINTS: [&str; 13] = [
 
 pub(super) fn build(packages: &Tree, inputs: &Inputs) -> Result<Tree> {
     let patterns = inputs.config("root.remove")?;
-    let unwanted = inputs.config("packages.remove")?;
-    let unwanted: BTreeSet<String> = lines(&unwanted)
-        .filter_map(|name| {
-            packages
-                .0
-                .get_key_value(&format!("var/lib/dpkg/info/{name}.list"))
-        })
-        .flat_map(|(path, _)| packages.content(path).map(|list| list.to_vec()).into_iter())
-        .flat_map(|list| {
-            String::from_utf8_lossy(&list)
-                .lines()
-                .map(|line| merged(line.trim_start_matches('/')))
-                .collect::<Vec<_>>()
-        })
-        .collect();
+    let unwanted = files_of(packages, &inputs.config("packages.remove")?)?;
     let removed = |path: &str| lines(&patterns).any(|pattern| matches(pattern, path));
-    // The one generator that reads nothing but the image's own command line and fstab.
-    let is_wants = |path: &str| path.contains(".wants/") || path.contains(".requires/");
+    // What packages would have started: `root.units` says what is started.
+    let starts = |path: &str| path.contains(".wants/") || path.contains(".requires/");
+    let is_directory = |path: &str| {
+        matches!(
+            packages.0.get(path),
+            Some(Node {
+                kind: Kind::Directory,
+                ..
+            })
+        )
+    };
     let mut tree = packages.clone();
     tree.retain(|path| {
-        let directory = matches!(
-            packages.0.get(path).map(|node| &node.kind),
-            Some(super::tree::Kind::Directory)
-        );
-        !removed(path) && !is_wants(path) && (directory || !unwanted.contains(path))
+        !removed(path) && !starts(path) && (is_directory(path) || !unwanted.contains(path))
     });
     for directory in MOUNT_POINTS {
         tree.directory(directory);
@@ -66,10 +57,29 @@ pub(super) fn build(packages: &Tree, inputs: &Inputs) -> Result<Tree> {
         0o644,
         std::fs::read(&inputs.services)?,
     );
+    tree.file("usr/lib/os-release", 0o644, inputs.os_release());
     tree.file("etc/machine-id", 0o444, *b"");
     tree.link("etc/mtab", "../proc/self/mounts");
     tree.link("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf");
-    tree.file("usr/lib/os-release", 0o644, inputs.os_release());
     units(&mut tree, &inputs.config("root.units")?)?;
     Ok(tree)
+}
+
+/// The files of packages, as dpkg lists them.
+fn files_of(packages: &Tree, names: &str) -> Result<BTreeSet<String>> {
+    let mut files = BTreeSet::new();
+    for name in lines(names) {
+        let list = [format!("{name}.list"), format!("{name}:amd64.list")];
+        let list = list
+            .iter()
+            .find_map(|list| packages.content(&format!("var/lib/dpkg/info/{list}")).ok());
+        let list =
+            list.with_context(|| format!("{name} of packages.remove is not in the package tree"))?;
+        files.extend(
+            String::from_utf8_lossy(list)
+                .lines()
+                .map(|line| merged(line.trim_start_matches('/'))),
+        );
+    }
+    Ok(files)
 }
