@@ -10,7 +10,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddrV4, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -337,15 +340,22 @@ impl Drop for Process {
     }
 }
 
-/// Ports that nobody listens on now.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
+/// Ports that nobody listens on now, below those the kernel gives to outgoing connections: between choosing a port and
+/// listening on it, another program's connection must not take it.
+pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    // each process begins elsewhere, and none gives a port twice
+    static NEXT: OnceLock<AtomicU32> = OnceLock::new();
+    let next = NEXT.get_or_init(|| AtomicU32::new(std::process::id().wrapping_mul(7919)));
     let mut ports = [0; N];
-    // held until all are chosen, so that they differ
-    let mut held = Vec::new();
     for port in &mut ports {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
-        *port = listener.local_addr().context("read a port")?.port();
-        held.push(listener);
+        *port = (0..COUNT)
+            .filter_map(|_| {
+                u16::try_from(FIRST + next.fetch_add(1, Ordering::Relaxed) % COUNT).ok()
+            })
+            .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+            .context("find a free port")?;
     }
     Ok(ports)
 }
