@@ -34,7 +34,7 @@ fn main() -> anyhow::Result<()> {
                     Progress::Begin(step) => println!("step: {step:?}"),
                     Progress::Wiped { done, total } => println!("wiped: {done} of {total}"),
                 })?;
-            mounts::mount_ext4(&disk.mapped(), Path::new(MOUNT))?;
+            disk.mount(Path::new(MOUNT))?;
             std::fs::write(Path::new(MOUNT).join("witness"), disk.uuid().to_string())?;
             if let Some(key) = key {
                 println!("step: set key");
@@ -46,8 +46,8 @@ fn main() -> anyhow::Result<()> {
             disk.close()?;
         }
         ("open", Found::Initialized(found), Some(key)) => {
-            let disk = StateDisk::open(device, files, &found, &key)?;
-            mounts::mount_ext4(&disk.mapped(), Path::new(MOUNT))?;
+            let mut disk = StateDisk::open(device, files, &found, &key)?;
+            disk.mount(Path::new(MOUNT))?;
             println!(
                 "witness: {}",
                 std::fs::read_to_string(Path::new(MOUNT).join("witness"))?

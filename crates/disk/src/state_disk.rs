@@ -42,6 +42,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::luks2::{DATA_OFFSET, HEADERS_SIZE, HeaderError, Kind, VerifiedHeader, commit};
+use crate::mounts::{self, MountError};
 use crate::program::ProgramError;
 use crate::wipe::{self, WipeError};
 use files::{file, make_run_directory, remove, write_new};
@@ -106,6 +107,8 @@ struct Description {
     uuid: Uuid,
     device: PathBuf,
     first_boot: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mounted_at: Option<PathBuf>,
 }
 
 /// An operation on the state disk failed.
@@ -156,6 +159,9 @@ pub enum StateDiskError {
         #[source]
         source: ProgramError,
     },
+    /// Mounting failed.
+    #[error("cannot use the state disk's file system")]
+    Mount(#[source] MountError),
     /// Wiping failed.
     #[error("cannot make the integrity tags")]
     Wipe(#[source] WipeError),
@@ -171,6 +177,7 @@ pub struct StateDisk {
     files: RunFiles,
     uuid: Uuid,
     first_boot: bool,
+    mounted_at: Option<PathBuf>,
 }
 
 impl StateDisk {
@@ -226,6 +233,7 @@ impl StateDisk {
             files,
             uuid: header.uuid(),
             first_boot: true,
+            mounted_at: None,
         };
         disk.describe()?;
         Ok(disk)
@@ -250,9 +258,17 @@ impl StateDisk {
             files,
             uuid: disk.uuid(),
             first_boot: false,
+            mounted_at: None,
         };
         opened.describe()?;
         Ok(opened)
+    }
+
+    /// Mounts the file system.
+    pub fn mount(&mut self, target: &Path) -> Result<(), StateDiskError> {
+        mounts::mount_ext4(&self.mapped(), target).map_err(StateDiskError::Mount)?;
+        self.mounted_at = Some(target.to_owned());
+        self.describe()
     }
 
     /// The disk that the initrd has opened.
@@ -263,6 +279,7 @@ impl StateDisk {
             uuid,
             device,
             first_boot,
+            mounted_at,
         } = serde_json::from_slice(&text)
             .map_err(|source| StateDiskError::Description { path, source })?;
         Ok(Self {
@@ -270,11 +287,13 @@ impl StateDisk {
             files,
             uuid,
             first_boot,
+            mounted_at,
         })
     }
 
     /// Gives a new disk its key: the node is now a node of a cluster, and this key opens the disk at the next boot.
     ///
+    /// The last step of becoming a node: all that was written to the file system before is durable when the disk is marked.
     /// The key is changed in a copy in memory, which is then put on the disk in an order in which a crash leaves either a new disk or
     /// an initialised one. If it fails it can be called again, also with another key.
     pub fn set_key(&mut self, key: &DiskKey) -> Result<(), StateDiskError> {
@@ -293,6 +312,8 @@ impl StateDisk {
         // What goes on the disk is opened once before, as the next boot will.
         test_key(&copy, key)?;
 
+        // An initialised disk is one on which the node is complete: what was written to its file system has to be on the device before.
+        self.sync()?;
         // A header is there if an earlier call stopped after writing it; no step may change what a visible header refers to.
         apply(&self.device, &commit::erase())?;
         apply(&self.device, &commit::create(&header, &keyslot))?;
@@ -331,6 +352,15 @@ impl StateDisk {
         close(NAME)
     }
 
+    /// Makes durable what was written to the file system.
+    fn sync(&self) -> Result<(), StateDiskError> {
+        let Some(path) = &self.mounted_at else {
+            return Ok(());
+        };
+        let mounted = File::open(path).map_err(file("open", path))?;
+        rustix::fs::syncfs(mounted).map_err(|source| file("flush", path)(source.into()))
+    }
+
     fn first_boot_key(&self) -> Result<FirstBootKey, StateDiskError> {
         let path = self.files.first_boot_key();
         let bytes = fs::read(&path).map_err(file("read", &path))?;
@@ -342,6 +372,7 @@ impl StateDisk {
             uuid: self.uuid,
             device: self.device.clone(),
             first_boot: self.first_boot,
+            mounted_at: self.mounted_at.clone(),
         };
         let path = self.files.description();
         let temporary = path.with_extension("new");

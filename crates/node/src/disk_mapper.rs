@@ -68,7 +68,10 @@ pub enum DiskMapperError {
     Format(#[source] StateDiskError),
     /// Mounting failed.
     #[error("cannot mount the state disk")]
-    Mount(#[source] MountError),
+    Mount(#[source] StateDiskError),
+    /// A directory on it could not be made.
+    #[error("cannot prepare the state disk")]
+    Directory(#[source] MountError),
 }
 
 /// Runs until the state disk is mounted.
@@ -86,11 +89,11 @@ pub fn run() -> Result<(), DiskMapperError> {
 
 fn prepare(device: &Path, console: &Console) -> Result<(), DiskMapperError> {
     wait_for(device, PATIENCE, console)?;
-    let disk = match disk::probe(device).map_err(DiskMapperError::Probe)? {
+    let mut disk = match disk::probe(device).map_err(DiskMapperError::Probe)? {
         Found::New(reason) => format(device, reason, console)?,
         Found::Initialized(disk) => return Err(DiskMapperError::Initialized(disk.uuid())),
     };
-    mount(&disk)?;
+    mount(&mut disk)?;
     console.say(format_args!("state disk {} is ready", disk.uuid()));
     Ok(())
 }
@@ -144,11 +147,11 @@ fn format(device: &Path, reason: NewDisk, console: &Console) -> Result<StateDisk
     .map_err(DiskMapperError::Format)
 }
 
-fn mount(disk: &StateDisk) -> Result<(), DiskMapperError> {
+fn mount(disk: &mut StateDisk) -> Result<(), DiskMapperError> {
     let state = Path::new(STATE);
-    mounts::mount_ext4(&disk.mapped(), state).map_err(DiskMapperError::Mount)?;
+    disk.mount(state).map_err(DiskMapperError::Mount)?;
     for (name, mode) in DIRECTORIES {
-        mounts::make_directory(&state.join(name), mode).map_err(DiskMapperError::Mount)?;
+        mounts::make_directory(&state.join(name), mode).map_err(DiskMapperError::Directory)?;
     }
     Ok(())
 }
