@@ -98,10 +98,10 @@ const INIT: &[Row] = &[
     (Step::Etcd, &[Step::Pki, Step::Mesh]),
     (Step::ApiServerComponent, &[]),
     (Step::ApiServer, &[Step::Etcd, Step::ApiServerComponent]),
-    (Step::Components, &[Step::ApiServerComponent]),
-    (Step::Controllers, &[Step::ApiServer, Step::Components]),
+    (Step::Components, &[Step::ApiServer]),
+    (Step::Controllers, &[Step::Components]),
     (Step::ClusterRecords, &[Step::ApiServer]),
-    (Step::Images, &[Step::ApiServer, Step::Components]),
+    (Step::Images, &[Step::Components]),
     (Step::PodNetwork, &[Step::Mesh]),
     (
         Step::Kubelet,

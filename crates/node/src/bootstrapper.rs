@@ -477,6 +477,7 @@ impl Candidate {
             disk: self.disk.clone(),
             verify: Arc::clone(&self.verify),
             log: Arc::clone(log),
+            units: tokio::sync::Mutex::new(()),
         })
     }
 }

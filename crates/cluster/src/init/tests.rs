@@ -218,6 +218,11 @@ impl Machine {
                     // a rejoin finds what it needs: the disk opens with the node's key and knows the cluster's salt
                     assert_eq!(self.disk_key, Some([9; 32]));
                     assert!(self.record.as_ref().is_some_and(NodeState::is_member));
+                    // which the initrd does, and marks the machine before anything else runs
+                    self.pcr15 = cluster_id().pcr15();
+                    let started = at_start(Mark::of(&self.pcr15), self.record.clone());
+                    assert!(matches!(started, AtStart::Resume(_)));
+                    self.process.ended = true;
                 } else {
                     self.disk_key = None;
                     self.record = None;

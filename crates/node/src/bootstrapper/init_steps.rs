@@ -61,7 +61,10 @@ impl Steps for InitSteps {
                     .await
             }
             Step::ApiServer => self.start_api_server().await,
-            Step::Components => self.install(|_| true).await,
+            Step::Components => {
+                self.install(|name| name != Service::ApiServer.program_name())
+                    .await
+            }
             Step::Controllers => {
                 node.start(
                     &[Service::ControllerManager, Service::Scheduler],
