@@ -6,7 +6,7 @@ use std::{collections::HashMap, path::Path, time::Duration};
 
 use http::StatusCode;
 use kube::{
-    Api, Client, Config, Discovery,
+    Api, Client, Config,
     api::{ApiResource, DynamicObject, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
     core::GroupVersionKind,
@@ -23,9 +23,9 @@ pub mod tokens;
 pub const FIELD_MANAGER: &str = "constellation";
 /// Where our objects are.
 pub const NAMESPACE: &str = "kube-system";
-/// A definition that was just made takes this long to be served, at most.
-const KIND_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(250);
+/// How long one question about readiness may take.
+const READY_ANSWER: Duration = Duration::from_secs(20);
 
 /// Why the API did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +125,8 @@ async fn from_kubeconfig(kubeconfig: Kubeconfig) -> Result<Client, ApiError> {
         .map_err(ApiError::Kubeconfig)?;
     // the cluster's addresses are never behind a proxy of the environment
     config.proxy_url = None;
-    config.connect_timeout = Some(Duration::from_secs(5));
+    // a machine without hardware virtualisation takes its time for a handshake
+    config.connect_timeout = Some(Duration::from_secs(30));
     Client::try_from(config).map_err(|error| ApiError::Client(Box::new(error)))
 }
 
@@ -152,8 +153,8 @@ pub async fn ready(client: &Client) -> Result<(), String> {
     let request = http::Request::get("/readyz?verbose")
         .body(Vec::new())
         .map_err(|error| error.to_string())?;
-    match tokio::time::timeout(Duration::from_secs(5), client.request_text(request)).await {
-        Err(_) => Err("no answer within five seconds".to_owned()),
+    match tokio::time::timeout(READY_ANSWER, client.request_text(request)).await {
+        Err(_) => Err("no answer in time".to_owned()),
         Ok(Ok(_)) => Ok(()),
         Ok(Err(kube::Error::Api(status))) => Err(failed_checks(&status.message)),
         Ok(Err(error)) => Err(chain(&error)),
@@ -263,45 +264,53 @@ impl Applier {
         Ok(())
     }
 
-    /// Finds a kind, waiting for one whose definition was just applied.
     async fn kind(&self, kind: GroupVersionKind) -> Result<(ApiResource, Scope), ApiError> {
         if let Some(known) = self.kinds.lock().await.get(&kind) {
             return Ok(known.clone());
         }
-        let begun = tokio::time::Instant::now();
-        loop {
-            match discovery::pinned_kind(&self.client, &kind).await {
-                Ok((resource, capabilities)) => {
-                    let found = (resource, capabilities.scope);
-                    self.kinds.lock().await.insert(kind, found.clone());
-                    return Ok(found);
-                }
-                Err(kube::Error::Discovery(_)) if begun.elapsed() < KIND_DEADLINE => {
-                    tokio::time::sleep(POLL).await
-                }
-                Err(kube::Error::Api(status))
-                    if status.code == 404 && begun.elapsed() < KIND_DEADLINE =>
-                {
-                    tokio::time::sleep(POLL).await;
-                }
-                Err(kube::Error::Discovery(_)) => {
-                    return Err(ApiError::UnknownKind(format!(
-                        "{}/{} {}",
-                        kind.group, kind.version, kind.kind
-                    )));
-                }
-                Err(source) => return Err(request(format!("look up kind {}", kind.kind))(source)),
+        let unknown =
+            || ApiError::UnknownKind(format!("{}/{} {}", kind.group, kind.version, kind.kind));
+        match discovery::pinned_kind(&self.client, &kind).await {
+            Ok((resource, capabilities)) => {
+                let found = (resource, capabilities.scope);
+                self.kinds.lock().await.insert(kind, found.clone());
+                Ok(found)
             }
+            Err(kube::Error::Discovery(_)) => Err(unknown()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Err(unknown()),
+            Err(source) => Err(request(format!("look up kind {}", kind.kind))(source)),
         }
     }
 }
 
-/// Whether the API serves a group, such as that of our resources.
-pub async fn has_group(client: &Client, group: &str) -> Result<bool, ApiError> {
-    let discovery = Discovery::new(client.clone())
-        .filter(&[group])
-        .run()
-        .await
-        .map_err(request("list the API's groups"))?;
-    Ok(discovery.has_group(group))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_error_names_the_document() {
+        assert_eq!(documents("").unwrap().len(), 0);
+        let good = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n";
+        assert_eq!(
+            documents(&format!("# comment\n---\n{good}---\n{good}---\n"))
+                .unwrap()
+                .len(),
+            2
+        );
+        let nameless = format!("{good}---\napiVersion: v1\nkind: Namespace\n");
+        assert!(matches!(documents(&nameless), Err(ApiError::Nameless(2))));
+        assert!(matches!(documents("{"), Err(ApiError::Yaml(_))));
+        assert!(matches!(
+            documents("- 1"),
+            Err(ApiError::Manifest { number: 1, .. })
+        ));
+    }
+
+    #[test]
+    fn the_reason_for_not_being_ready_is_what_failed() {
+        let answer =
+            "[+]ping ok\n[-]etcd failed: reason withheld\n[+]log ok\nhealthz check failed\n";
+        assert_eq!(failed_checks(answer), "[-]etcd failed: reason withheld");
+        assert_eq!(failed_checks(" plain \n"), "plain");
+    }
 }

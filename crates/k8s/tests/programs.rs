@@ -2,6 +2,8 @@
 //!
 //! Needs `etcd` (Debian: etcd-server), the programs of Kubernetes (see `testkit::kubernetes`), what `packet_filter` names, and root.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 #[path = "programs/access.rs"]
 mod access;
 #[path = "programs/approver.rs"]

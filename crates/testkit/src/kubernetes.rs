@@ -31,7 +31,7 @@ use k8s::{
 };
 
 /// How long the API server may take, on a busy machine without hardware virtualisation.
-const READY: Duration = Duration::from_secs(180);
+const READY: Duration = Duration::from_secs(300);
 
 /// The programs of one release.
 #[derive(Clone, Debug)]

@@ -120,9 +120,11 @@ pub enum Denial {
     Usages(Vec<String>),
 }
 
-/// What the PKCS#10 request inside says.
-struct Pkcs10 {
-    node: NodeName,
+/// What the PKCS#10 request of a kubelet says.
+#[derive(Debug)]
+pub struct KubeletRequest {
+    /// The node in its subject.
+    pub node: NodeName,
     dns: Vec<String>,
     ips: Vec<IpAddr>,
     other_names: bool,
@@ -146,7 +148,7 @@ fn checked(
     serving: bool,
     facts: &Facts,
 ) -> Result<Approval, Denial> {
-    let request = parse(&spec.request.0)?;
+    let request = KubeletRequest::parse(&spec.request.0)?;
     check_usages(spec.usages.as_deref().unwrap_or_default(), serving)?;
     let user = spec.username.as_deref().unwrap_or_default();
     let groups = spec.groups.as_deref().unwrap_or_default();
@@ -206,57 +208,59 @@ fn checked(
     })
 }
 
-/// Reads a PEM request strictly: one block, a key of the one kind, a signature by it, the subject of a node, and no extensions but
-/// alternative names.
-fn parse(pem: &[u8]) -> Result<Pkcs10, Denial> {
-    if pem.len() > MAX_REQUEST {
-        return Err(Denial::Malformed);
-    }
-    let block = pem::parse(pem).map_err(|_| Denial::Malformed)?;
-    if block.tag() != "CERTIFICATE REQUEST" {
-        return Err(Denial::Malformed);
-    }
-    let (rest, request) =
-        X509CertificationRequest::from_der(block.contents()).map_err(|_| Denial::Malformed)?;
-    if !rest.is_empty() || request.verify_signature().is_err() {
-        return Err(Denial::Malformed);
-    }
-    let info = &request.certification_request_info;
-    let algorithm = &info.subject_pki.algorithm;
-    let curve = algorithm
-        .parameters
-        .as_ref()
-        .and_then(|parameters| parameters.as_oid().ok());
-    if algorithm.algorithm != oid_registry::OID_KEY_TYPE_EC_PUBLIC_KEY
-        || curve != Some(oid_registry::OID_EC_P256)
-    {
-        return Err(Denial::Malformed);
-    }
-    let node = subject(&info.subject)?;
-    let mut parsed = Pkcs10 {
-        node,
-        dns: Vec::new(),
-        ips: Vec::new(),
-        other_names: false,
-    };
-    for extension in request.requested_extensions().into_iter().flatten() {
-        match extension {
-            ParsedExtension::SubjectAlternativeName(names) => {
-                for name in &names.general_names {
-                    match name {
-                        GeneralName::DNSName(name) => parsed.dns.push((*name).to_owned()),
-                        GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {
-                            Ok(octets) => parsed.ips.push(IpAddr::V4(Ipv4Addr::from(octets))),
-                            Err(_) => parsed.other_names = true,
-                        },
-                        _ => parsed.other_names = true,
+impl KubeletRequest {
+    /// Reads a PEM request strictly: one block, a key of the one kind, a signature by it, the subject of a node, and no extensions but
+    /// alternative names.
+    pub fn parse(pem: &[u8]) -> Result<Self, Denial> {
+        if pem.len() > MAX_REQUEST {
+            return Err(Denial::Malformed);
+        }
+        let block = pem::parse(pem).map_err(|_| Denial::Malformed)?;
+        if block.tag() != "CERTIFICATE REQUEST" {
+            return Err(Denial::Malformed);
+        }
+        let (rest, request) =
+            X509CertificationRequest::from_der(block.contents()).map_err(|_| Denial::Malformed)?;
+        if !rest.is_empty() || request.verify_signature().is_err() {
+            return Err(Denial::Malformed);
+        }
+        let info = &request.certification_request_info;
+        let algorithm = &info.subject_pki.algorithm;
+        let curve = algorithm
+            .parameters
+            .as_ref()
+            .and_then(|parameters| parameters.as_oid().ok());
+        if algorithm.algorithm != oid_registry::OID_KEY_TYPE_EC_PUBLIC_KEY
+            || curve != Some(oid_registry::OID_EC_P256)
+        {
+            return Err(Denial::Malformed);
+        }
+        let node = subject(&info.subject)?;
+        let mut parsed = Self {
+            node,
+            dns: Vec::new(),
+            ips: Vec::new(),
+            other_names: false,
+        };
+        for extension in request.requested_extensions().into_iter().flatten() {
+            match extension {
+                ParsedExtension::SubjectAlternativeName(names) => {
+                    for name in &names.general_names {
+                        match name {
+                            GeneralName::DNSName(name) => parsed.dns.push((*name).to_owned()),
+                            GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {
+                                Ok(octets) => parsed.ips.push(IpAddr::V4(Ipv4Addr::from(octets))),
+                                Err(_) => parsed.other_names = true,
+                            },
+                            _ => parsed.other_names = true,
+                        }
                     }
                 }
+                _ => return Err(Denial::Extension),
             }
-            _ => return Err(Denial::Extension),
         }
+        Ok(parsed)
     }
-    Ok(parsed)
 }
 
 /// The node of a subject that has exactly the group of nodes and one node's name.
@@ -301,7 +305,11 @@ fn check_usages(usages: &[String], serving: bool) -> Result<(), Denial> {
     }
 }
 
-fn check_names(request: &Pkcs10, serving: bool, identity: &NodeIdentity) -> Result<(), Denial> {
+fn check_names(
+    request: &KubeletRequest,
+    serving: bool,
+    identity: &NodeIdentity,
+) -> Result<(), Denial> {
     if request.other_names {
         return Err(Denial::AlternativeName(
             "neither DNS name nor IPv4 address".to_owned(),

@@ -79,7 +79,7 @@ impl Fetch {
     ) -> Result<(), InstallError> {
         let mut attempts = Vec::new();
         for source in sources {
-            match self.from_source(target, source, progress).await {
+            match self.try_source(target, source, progress).await {
                 Ok(()) => return Ok(()),
                 Err(Failure::Stop(error)) => return Err(error),
                 Err(Failure::Transient(reason) | Failure::Final(reason)) => {
@@ -93,7 +93,7 @@ impl Fetch {
         })
     }
 
-    async fn from_source(
+    async fn try_source(
         &self,
         target: &Target,
         source: &str,

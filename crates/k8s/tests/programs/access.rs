@@ -57,9 +57,25 @@ pub(crate) fn status(result: Result<impl Sized, kube::Error>) -> Option<u16> {
     }
 }
 
+/// One control plane for all of them: its start is most of the time.
 #[tokio::test]
-async fn nobody_gets_in_without_credentials() -> Result<()> {
+async fn who_reaches_what() -> Result<()> {
     let control_plane = ControlPlane::start().await?;
+    nobody_gets_in_without_credentials(&control_plane)
+        .await
+        .context("without credentials")?;
+    the_admin_rules_by_a_binding_that_can_be_removed(&control_plane)
+        .await
+        .context("the admin")?;
+    node_identities_are_kept_and_read_by_nodes_only(&control_plane)
+        .await
+        .context("node identities")?;
+    a_bootstrap_token_asks_for_a_certificate_and_nothing_else(&control_plane)
+        .await
+        .context("bootstrap token")
+}
+
+async fn nobody_gets_in_without_credentials(control_plane: &ControlPlane) -> Result<()> {
     let leaf = control_plane
         .pki()
         .authorities()
@@ -89,7 +105,7 @@ async fn nobody_gets_in_without_credentials() -> Result<()> {
     // a stranger's certificate of another authority is nobody
     let stranger = k8s::pki::Authorities::generate("other", Timestamp::now())?
         .issue_admin("admin", Timestamp::now())?;
-    let stranger = as_leaf(&control_plane, &stranger).await?;
+    let stranger = as_leaf(control_plane, &stranger).await?;
     let namespaces: Api<Namespace> = Api::all(stranger);
     assert_eq!(
         status(namespaces.list(&ListParams::default()).await),
@@ -103,29 +119,28 @@ async fn nobody_gets_in_without_credentials() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn the_admin_rules_by_a_binding_that_can_be_removed() -> Result<()> {
-    let control_plane = ControlPlane::start().await?;
+async fn the_admin_rules_by_a_binding_that_can_be_removed(
+    control_plane: &ControlPlane,
+) -> Result<()> {
     let leaf = control_plane
         .pki()
         .authorities()
         .issue_admin("test-admin", Timestamp::now())?;
-    let secrets: Api<Secret> =
-        Api::namespaced(as_leaf(&control_plane, &leaf).await?, "kube-system");
+    let secrets: Api<Secret> = Api::namespaced(as_leaf(control_plane, &leaf).await?, "kube-system");
     assert_eq!(
         status(secrets.list(&ListParams::default()).await),
         Some(403),
         "before the roles are there"
     );
-    with_roles(&control_plane).await?;
+    with_roles(control_plane).await?;
     assert_eq!(status(secrets.list(&ListParams::default()).await), None);
     Ok(())
 }
 
-#[tokio::test]
-async fn node_identities_are_kept_and_read_by_nodes_only() -> Result<()> {
-    let control_plane = ControlPlane::start().await?;
-    let client = with_roles(&control_plane).await?;
+async fn node_identities_are_kept_and_read_by_nodes_only(
+    control_plane: &ControlPlane,
+) -> Result<()> {
+    let client = with_roles(control_plane).await?;
     let worker = identity("worker-0", 2, Role::Worker);
     api::records::put_node_identity(&client, &worker)
         .await
@@ -147,7 +162,7 @@ async fn node_identities_are_kept_and_read_by_nodes_only() -> Result<()> {
         .pki()
         .authorities()
         .issue_kubelet_client(&name, Timestamp::now())?;
-    let kubelet = as_leaf(&control_plane, &kubelet).await?;
+    let kubelet = as_leaf(control_plane, &kubelet).await?;
     assert_eq!(api::records::node_identities(&kubelet).await?.len(), 2);
     let refused = api::records::put_node_identity(&kubelet, &worker)
         .await
@@ -172,10 +187,10 @@ async fn node_identities_are_kept_and_read_by_nodes_only() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_bootstrap_token_asks_for_a_certificate_and_nothing_else() -> Result<()> {
-    let control_plane = ControlPlane::start().await?;
-    let client = with_roles(&control_plane).await?;
+async fn a_bootstrap_token_asks_for_a_certificate_and_nothing_else(
+    control_plane: &ControlPlane,
+) -> Result<()> {
+    let client = with_roles(control_plane).await?;
     let token = api::tokens::create(&client, &"worker-0".parse()?, Timestamp::now()).await?;
     let joining =
         api::client_from(&control_plane.kubeconfig(Credential::Token(token.text()))).await?;

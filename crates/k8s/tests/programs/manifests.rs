@@ -22,11 +22,14 @@ use kube::{
 };
 use testkit::kubernetes::ControlPlane;
 
-use super::access::with_roles;
+use super::{access::with_roles, storage};
 
 #[tokio::test]
-async fn a_new_cluster_takes_all_that_init_writes() -> Result<()> {
+async fn a_new_cluster_takes_all_that_init_writes_and_keeps_it_safe() -> Result<()> {
     let mut control_plane = ControlPlane::start().await?;
+    storage::secrets_are_encrypted_in_etcd_and_requests_are_audited(&control_plane)
+        .await
+        .context("storage")?;
     let client = with_roles(&control_plane).await?;
     let applier = api::Applier::new(client.clone());
     let coredns = addons::coredns(

@@ -59,9 +59,9 @@ fn until(program: &Program, sign: &str) -> Result<String> {
     Ok(text)
 }
 
-#[tokio::test]
-async fn kubelet_and_kube_proxy_take_our_flags_and_files() -> Result<()> {
-    let control_plane = ControlPlane::start().await?;
+#[test]
+fn kubelet_and_kube_proxy_take_our_flags_and_files() -> Result<()> {
+    let control_plane = ControlPlane::prepare(Timestamp::now())?;
     let node = control_plane.node();
     let ca = control_plane.pki().authorities().cluster_certificate();
     node.write_first_kubelet_client(control_plane.pki().authorities(), Timestamp::now())?;

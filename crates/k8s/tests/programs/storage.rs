@@ -34,9 +34,9 @@ fn holds(directory: &Path, needle: &[u8]) -> bool {
     })
 }
 
-#[tokio::test]
-async fn secrets_are_encrypted_in_etcd_and_requests_are_audited() -> Result<()> {
-    let control_plane = ControlPlane::start().await?;
+pub(crate) async fn secrets_are_encrypted_in_etcd_and_requests_are_audited(
+    control_plane: &ControlPlane,
+) -> Result<()> {
     let client = k8s::api::client(&control_plane.agent_kubeconfig()).await?;
 
     let secrets: Api<Secret> = Api::namespaced(client.clone(), "default");
