@@ -61,10 +61,24 @@ fn mkosi(config: &Path, cache: &Path, output: &Path, online: bool) -> Result<()>
     if !online {
         command.args(["--cache-only", "always"]);
     }
+    // apt and dpkg tell more than anybody wants to read; it is there when something fails.
+    let log = output.with_extension("log");
+    let file =
+        std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    command.stdout(file.try_clone()?).stderr(file);
     // The system's python comes first: another one does not know Debian's modules.
     workspace::run(
         command
             .arg("build")
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
     )
+    .with_context(|| {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let last: Vec<&str> = text.lines().rev().take(15).collect();
+        format!(
+            "the end of {}:\n{}",
+            log.display(),
+            last.into_iter().rev().collect::<Vec<_>>().join("\n")
+        )
+    })
 }
