@@ -43,7 +43,7 @@ fn machine(workspace: &Workspace, seat: Seat) -> Machine {
 fn server(workspace: &Workspace) -> Handle {
     let run = workspace.run_directory();
     Handle {
-        pid_file: run.join("serve.pid"),
+        pid_file: run.join(serve::PID),
         mark: run.display().to_string(),
     }
 }

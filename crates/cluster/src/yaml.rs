@@ -12,7 +12,7 @@ use std::fmt;
 pub(crate) use reader::{Section, Value};
 
 /// The largest document that is read.
-pub const MAX_DOCUMENT: usize = 256 * 1024;
+pub(crate) const MAX_DOCUMENT: usize = 256 * 1024;
 
 /// A place in a document, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -13,7 +13,8 @@ use crate::world::World;
 /// Starts `mini up`, and interrupts it as Ctrl-C does once `reached` holds.
 fn interrupt_when(world: &World, what: &str, reached: impl Fn() -> bool) -> Result<()> {
     let mut up = world.mini_up().stdout(Stdio::null()).spawn().context("cannot start constellation")?;
-    let result = wait(what, Duration::from_secs(300), || {
+    // without KVM and with few processors the workers start only when the API answers
+    let result = wait(what, Duration::from_secs(1800), || {
         ensure!(up.try_wait()?.is_none() || reached(), "mini up ended before it could be interrupted");
         ensure!(reached(), "not yet");
         Ok(())

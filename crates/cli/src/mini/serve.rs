@@ -25,6 +25,8 @@ use super::{Plan, server};
 pub(crate) const SWITCH: &str = "switch";
 /// The capture's socket in the run directory.
 pub(crate) const CAPTURE: &str = "capture";
+/// The process' pid file in the run directory.
+pub(crate) const PID: &str = "serve.pid";
 const LOG: &str = "serve.log";
 const START_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -66,7 +68,7 @@ pub(crate) async fn run(workspace: &Workspace, arguments: &ServeArguments) -> Re
     let captures = bind(&arguments.run_dir.join(CAPTURE))?;
     let pid = std::process::id().to_string();
     // last: who finds the pid file finds everything else there
-    workspace::replace(&server(workspace).pid_file, pid.as_bytes(), 0o600)?;
+    workspace::replace(&arguments.run_dir.join(PID), pid.as_bytes(), 0o600)?;
     tracing::info!(%address, "serving");
     let switch = Switch::new();
     let ended = tokio::select! {

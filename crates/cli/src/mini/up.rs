@@ -114,7 +114,7 @@ pub(crate) async fn run(
             Failure::infrastructure(format!("start {}", machine.seat())).because(error)
         })
     };
-    let (now, later) = in_order(&stopped, probe.accelerator);
+    let (now, later) = in_order(&stopped, seats.len(), probe.accelerator);
     now.iter().try_for_each(|machine| start(machine))?;
     phases.ended(terminal, "machines", step, "");
 
@@ -460,10 +460,11 @@ fn new_init_secret() -> Result<InitSecret, Failure> {
 /// control plane that they wait for.
 fn in_order<'a>(
     stopped: &[&'a Machine],
+    machines: usize,
     accelerator: Accelerator,
 ) -> (Vec<&'a Machine>, Vec<&'a Machine>) {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let staggered = accelerator.is_emulated() && processors < 2 * stopped.len();
+    let staggered = accelerator.is_emulated() && processors < 2 * machines;
     stopped
         .iter()
         .copied()

@@ -6,17 +6,17 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 use testkit::boot::Image;
 
-/// The metadata server has one fixed port: tests that use it take turns.
-pub static METADATA_PORT: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// A local cluster has fixed ports: tests that use or occupy them take turns.
+pub(crate) static HOST_PORTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-pub struct Lab {
+pub(crate) struct Lab {
     directory: TempDir,
     pub image: Image,
 }
 
 /// What a run of the binary left.
 #[derive(Debug)]
-pub struct Ran {
+pub(crate) struct Ran {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
@@ -33,7 +33,7 @@ impl From<Output> for Ran {
 }
 
 impl Lab {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let lab = Self {
             directory,
@@ -65,7 +65,7 @@ impl Lab {
     }
 
     /// With a generated config file.
-    pub fn configured() -> Self {
+    pub(crate) fn configured() -> Self {
         let lab = Self::new();
         let ran = lab.run(&[
             "config",
@@ -80,36 +80,36 @@ impl Lab {
         lab
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    pub fn workspace(&self) -> PathBuf {
+    pub(crate) fn workspace(&self) -> PathBuf {
         self.path().join("workspace")
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.workspace().join(name)
     }
 
-    pub fn image_dir(&self) -> PathBuf {
+    pub(crate) fn image_dir(&self) -> PathBuf {
         self.path().join("image")
     }
 
-    pub fn components(&self) -> PathBuf {
+    pub(crate) fn components(&self) -> PathBuf {
         self.path().join("components")
     }
 
-    pub fn runtime_dir(&self) -> PathBuf {
+    pub(crate) fn runtime_dir(&self) -> PathBuf {
         self.path().join("run")
     }
 
-    pub fn binary() -> &'static str {
+    pub(crate) fn binary() -> &'static str {
         env!("CARGO_BIN_EXE_constellation")
     }
 
     /// The binary in this workspace, nothing of the caller's environment but the path.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(Self::binary());
         self.dress(&mut command);
         command.arg("-C").arg(self.workspace()).args(arguments);
@@ -117,7 +117,7 @@ impl Lab {
     }
 
     /// Gives a command the environment of this workspace.
-    pub fn dress(&self, command: &mut Command) {
+    pub(crate) fn dress(&self, command: &mut Command) {
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
@@ -127,11 +127,11 @@ impl Lab {
             .current_dir(self.path());
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         self.command(arguments).output().unwrap().into()
     }
 
-    pub fn up(&self) -> Vec<String> {
+    pub(crate) fn up(&self) -> Vec<String> {
         ["mini", "up", "--image-dir"]
             .map(str::to_owned)
             .into_iter()

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::Command;
 
-use crate::harness::{Lab, METADATA_PORT, Ran};
+use crate::harness::{HOST_PORTS, Lab, Ran};
 
 fn up(lab: &Lab) -> Ran {
     let arguments = lab.up();
@@ -57,6 +57,7 @@ fn too_little_memory_is_told() {
 
 #[test]
 fn a_busy_port_of_a_machine_is_told() {
+    let _turn = HOST_PORTS.blocking_lock();
     let lab = Lab::configured();
     let _listener = TcpListener::bind("127.42.1.10:9999").unwrap();
     let ran = up(&lab);
@@ -70,7 +71,7 @@ fn a_busy_port_of_a_machine_is_told() {
 
 #[test]
 fn a_busy_port_of_the_metadata_server_is_told_and_the_run_can_be_taken_down() {
-    let _turn = METADATA_PORT.blocking_lock();
+    let _turn = HOST_PORTS.blocking_lock();
     let lab = Lab::configured();
     let listener = TcpListener::bind("127.0.0.1:8080").unwrap();
     let ran = up(&lab);
@@ -178,7 +179,7 @@ fn down_asks_first_and_does_nothing_where_nothing_is() {
     assert_only_the_config_is_left(&lab);
 }
 
-pub fn assert_only_the_config_is_left(lab: &Lab) {
+pub(crate) fn assert_only_the_config_is_left(lab: &Lab) {
     let names = |path| {
         std::fs::read_dir(path)
             .unwrap()

@@ -1,6 +1,6 @@
 //! The background process: metadata, mirror, switch, capture; seen as a node and as a machine see it.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use cloud::qemu::Seat;
 use cloud::qemu::client::QemuMetadata;
 use cluster::{Metadata, Role};
 
-use crate::harness::{Lab, METADATA_PORT};
+use crate::harness::{HOST_PORTS, Lab};
 use crate::host::assert_only_the_config_is_left;
 
 /// A lab whose background process was started the way `mini up` starts it: by `mini up`, which then fails because the
@@ -33,7 +33,6 @@ impl Served {
         std::fs::write(lab.file("constellation-mini/plan.json"), plan.to_string()).unwrap();
         let mut server = lab
             .command(&["mini", "serve", "--run-dir", run.to_str().unwrap()])
-            .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
         for _ in 0..200 {
@@ -76,7 +75,7 @@ fn http(request: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_learns_who_it_is() {
-    let _turn = METADATA_PORT.lock().await;
+    let _turn = HOST_PORTS.lock().await;
     let _served = Served::start();
     let worker = node(Role::Worker).this_instance().await.unwrap();
     assert_eq!(
@@ -111,7 +110,7 @@ async fn a_node_learns_who_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mirror_gives_parts_of_files_and_nothing_beside_them() {
-    let _turn = METADATA_PORT.lock().await;
+    let _turn = HOST_PORTS.lock().await;
     let served = Served::start();
     let path = "/components/v1.20.2/bin/linux/amd64/kubelet";
     let whole = http(&format!("GET {path} HTTP/1.1"));
@@ -149,7 +148,7 @@ async fn the_mirror_gives_parts_of_files_and_nothing_beside_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn machines_reach_each_other_and_a_capture_shows_it() {
-    let _turn = METADATA_PORT.lock().await;
+    let _turn = HOST_PORTS.lock().await;
     let served = Served::start();
     // the command derives its run directory from the workspace: lead it to the one in use
     let file = served.lab.path().join("network.pcap");
@@ -193,38 +192,36 @@ async fn machines_reach_each_other_and_a_capture_shows_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_up_is_continued_and_taken_down() {
-    let _turn = METADATA_PORT.lock().await;
+    let _turn = HOST_PORTS.lock().await;
     let lab = Lab::configured();
     let arguments = lab.up();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     // the image does not boot: `up` waits for the bootstrapper until it is interrupted
     let interrupted = |lab: &Lab| {
-        let child = lab
+        let mut child = lab
             .command(&arguments)
             .stderr(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        let machine = lab.file("constellation-mini/control-plane-0/console.log");
-        for _ in 0..600 {
-            if machine.exists() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(50));
+        let mut said = String::new();
+        let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+        while !said.contains("boot to bootstrapper") {
+            assert_ne!(
+                stderr.read_line(&mut said).unwrap(),
+                0,
+                "ended early: {said}"
+            );
         }
-        std::thread::sleep(Duration::from_secs(1));
-        let pid = i32::try_from(child.id()).unwrap();
-        rustix::process::kill_process(
-            rustix::process::Pid::from_raw(pid).unwrap(),
-            rustix::process::Signal::INT,
-        )
-        .unwrap();
-        crate::harness::Ran::from(child.wait_with_output().unwrap())
+        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        stderr.read_to_string(&mut said).unwrap();
+        (child.wait().unwrap().code(), said)
     };
     let first = interrupted(&lab);
-    assert_eq!(first.code, Some(130), "{first:?}");
+    assert_eq!(first.0, Some(130), "{first:?}");
     assert!(
         first
-            .stderr
+            .1
             .contains("hint: the same command continues where it stopped"),
         "{first:?}"
     );
@@ -240,7 +237,7 @@ async fn an_interrupted_up_is_continued_and_taken_down() {
     let secret = std::fs::read(lab.file("constellation-state.yaml")).unwrap();
 
     let second = interrupted(&lab);
-    assert_eq!(second.code, Some(130), "{second:?}");
+    assert_eq!(second.0, Some(130), "{second:?}");
     let after = status(&lab);
     assert_eq!(
         (pid(&after), &after["server"]),
@@ -256,9 +253,13 @@ async fn an_interrupted_up_is_continued_and_taken_down() {
     assert_eq!(down.code, Some(0), "{down:?}");
     assert_only_the_config_is_left(&lab);
     for pid in [pid(&before).unwrap(), before["server"].as_i64().unwrap()] {
-        assert!(
-            !std::path::Path::new(&format!("/proc/{pid}")).exists(),
-            "{pid} still runs"
-        );
+        assert!(has_ended(pid), "{pid} still runs");
     }
+}
+
+/// Gone, or dead and not yet fetched by its parent.
+fn has_ended(pid: i64) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_none_or(|(_, rest)| rest.starts_with('Z'))
 }

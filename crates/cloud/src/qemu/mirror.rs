@@ -1,7 +1,7 @@
 //! The component mirror: files of one directory over HTTP, with ranges so that a broken download resumes.
 //!
-//! Gives out files below its directory and nothing else: a path is a list of plain names, and the kernel is told to
-//! resolve it beneath the directory. Does not vouch for the files: nodes check each against the hash they were given.
+//! Gives out files that the directory names and nothing else: a path is a list of plain names, never `..`. Symbolic links
+//! in the directory are its owner's and are followed. Does not vouch for the files: nodes check each against its hash.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ impl Mirror {
             path,
             OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK,
             Mode::empty(),
-            ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+            ResolveFlags::NO_MAGICLINKS,
         )
         .map(std::fs::File::from)
     }
@@ -311,15 +311,19 @@ mod tests {
         std::fs::write(inside.join("bin/kubelet"), "k").unwrap();
         std::fs::write(inside.join(".hidden"), "h").unwrap();
         std::fs::write(directory.path().join("secret"), "s").unwrap();
-        std::os::unix::fs::symlink("../secret", inside.join("link")).unwrap();
-        std::os::unix::fs::symlink("/etc", inside.join("etc")).unwrap();
+        std::fs::create_dir(directory.path().join("v1")).unwrap();
+        std::fs::write(directory.path().join("v1/kubelet"), "k").unwrap();
+        std::os::unix::fs::symlink("../v1", inside.join("v1")).unwrap();
+        std::os::unix::fs::symlink("/proc/self/fd", inside.join("magic")).unwrap();
         let mirror = Mirror::open(&inside).unwrap();
         assert!(mirror.file("bin/kubelet").is_ok());
+        // a link that the owner of the directory made
+        assert!(mirror.file("v1/kubelet").is_ok());
         for path in [
             "../secret",
             "bin/../../secret",
-            "link",
-            "etc/passwd",
+            "v1/../../secret",
+            "magic/0",
             "/etc/passwd",
             "",
             "bin//kubelet",

@@ -142,5 +142,5 @@ fn component(value: &Value<'_>) -> Option<ComponentDigest> {
 }
 
 fn digest(value: &Value<'_>) -> Option<Digest> {
-    value.parse(DIGEST, |text| Digest::from_str(text))
+    value.parse(DIGEST, Digest::from_str)
 }
