@@ -29,7 +29,7 @@ pub(crate) fn write_services(programs: &Path, path: &Path) -> Result<()> {
     for name in IMAGES {
         let program = programs.join(name);
         let program = std::fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
-        let (layer, layer_size) = add(archive([(format!("{name}"), 0o755, program.as_slice())].into_iter())?);
+        let (layer, layer_size) = add(archive([(name.to_owned(), 0o755, program.as_slice())].into_iter())?);
         let config = json!({
             "architecture": "amd64",
             "os": "linux",
@@ -87,4 +87,53 @@ fn archive<'a>(files: impl Iterator<Item = (String, u32, &'a [u8])>) -> Result<V
         archive.append_data(&mut header, name, bytes)?;
     }
     Ok(archive.into_inner()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn the_archive_names_every_image_and_has_what_it_names() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in IMAGES {
+            std::fs::write(directory.path().join(name), name.as_bytes()).unwrap();
+        }
+        let path = directory.path().join("services.tar");
+        write_services(directory.path(), &path).unwrap();
+        let first = std::fs::read(&path).unwrap();
+        write_services(directory.path(), &path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), first);
+
+        let mut files = std::collections::BTreeMap::new();
+        for entry in tar::Archive::new(first.as_slice()).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let name = entry.path().unwrap().display().to_string();
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).unwrap();
+            files.insert(name, bytes);
+        }
+        let blob = |digest: &serde_json::Value| {
+            let digest = digest.as_str().unwrap().strip_prefix("sha256:").unwrap();
+            let bytes = &files[&format!("blobs/sha256/{digest}")];
+            assert_eq!(hex::encode(aws_lc_rs::digest::digest(&SHA256, bytes)), digest);
+            bytes
+        };
+        let index: serde_json::Value = serde_json::from_slice(&files["index.json"]).unwrap();
+        let manifests = index["manifests"].as_array().unwrap();
+        assert_eq!(manifests.len(), IMAGES.len());
+        for (manifest, name) in manifests.iter().zip(IMAGES) {
+            let reference = &manifest["annotations"]["io.containerd.image.name"];
+            assert_eq!(reference, &json!(format!("constellation.local/{name}:{VERSION}")));
+            let manifest: serde_json::Value = serde_json::from_slice(blob(&manifest["digest"])).unwrap();
+            let config: serde_json::Value = serde_json::from_slice(blob(&manifest["config"]["digest"])).unwrap();
+            assert_eq!(config["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"]);
+            let mut layer = tar::Archive::new(blob(&manifest["layers"][0]["digest"]).as_slice());
+            let entry = layer.entries().unwrap().next().unwrap().unwrap();
+            assert_eq!(entry.path().unwrap().to_str(), Some(name));
+            assert_eq!(entry.header().mode().unwrap(), 0o755);
+        }
+    }
 }

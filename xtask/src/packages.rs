@@ -176,3 +176,25 @@ fn rust_target() -> Result<()> {
     workspace::run(Command::new("rustup").args(["target", "add", RUST_TARGET]))
         .with_context(|| format!("the Rust target {RUST_TARGET} is missing"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_debian_12_asks_backports() {
+        let missing = ["mkosi", "swtpm", "qemu-system-x86"];
+        let bookworm = goes(&Release::Bookworm, &missing);
+        let backports = vec!["-t", "bookworm-backports"];
+        assert_eq!(bookworm, [(vec![], vec!["swtpm"]), (backports, vec!["mkosi", "qemu-system-x86"])]);
+        assert_eq!(goes(&Release::Newer, &missing), [(vec![], missing.to_vec())]);
+        assert!(goes(&Release::Newer, &[]).is_empty());
+    }
+
+    #[test]
+    fn the_line_to_run_is_one_line_and_stops_etcd() {
+        let line = script(&Release::Newer, &["etcd-server", "swtpm"]);
+        let install = "apt-get install -y --no-install-recommends etcd-server swtpm";
+        assert_eq!(line, format!("apt-get update && {install} && systemctl disable --now etcd"));
+    }
+}

@@ -256,3 +256,56 @@ pub(super) fn matches(pattern: &str, path: &str) -> bool {
     }
     at(pattern.as_bytes(), path.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_stands_for_a_path_and_all_below() {
+        for (pattern, path, expected) in [
+            ("usr/share", "usr/share", true),
+            ("usr/share", "usr/share/doc/x", true),
+            ("usr/share", "usr/shared", false),
+            ("usr/bin/perl*", "usr/bin/perl5.40", true),
+            ("usr/lib/modules/*/kernel/sound", "usr/lib/modules/6.12/kernel/sound/a.ko", true),
+            ("usr/lib/modules/*/kernel/sound", "usr/lib/modules/6.12/kernel/drivers", false),
+            ("etc/*-", "etc/shadow-", true),
+            ("etc/*-", "etc/shadow", false),
+            ("", "usr", false),
+        ] {
+            assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn links_lead_to_files_of_the_tree() {
+        let mut tree = Tree::default();
+        tree.file("usr/sbin/iptables-nft", 0o755, *b"program");
+        tree.link("etc/alternatives/iptables", "/usr/sbin/iptables-nft");
+        tree.link("usr/sbin/iptables", "/etc/alternatives/iptables");
+        tree.link("usr/lib/loop", "../lib/loop");
+        let chain = tree.resolve("usr/sbin/iptables").unwrap();
+        assert_eq!(chain, ["usr/sbin/iptables", "etc/alternatives/iptables", "usr/sbin/iptables-nft"]);
+        assert!(tree.resolve("usr/lib/loop").is_err());
+        assert_eq!(join("usr/lib/a", "../../lib/b"), "usr/lib/b");
+        assert_eq!(merged("sbin/init"), "usr/sbin/init");
+    }
+
+    #[test]
+    fn what_is_written_is_what_was_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut tree = Tree::default();
+        tree.file("a/b", 0o640, *b"content");
+        tree.link("a/c", "b");
+        tree.write(&directory.path().join("tree")).unwrap();
+        let mut archive = tar::Builder::new(std::fs::File::create(directory.path().join("tar")).unwrap());
+        archive.follow_symlinks(false);
+        archive.append_dir_all(".", directory.path().join("tree")).unwrap();
+        archive.finish().unwrap();
+        let read = Tree::from_tar(&directory.path().join("tar"), |path| path != "a/d").unwrap();
+        assert_eq!(read.to_cpio().unwrap(), tree.to_cpio().unwrap());
+        assert_eq!(&**read.content("a/b").unwrap(), b"content");
+        assert!(read.content("a/c").is_err(), "a link is no file");
+    }
+}

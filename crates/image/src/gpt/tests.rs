@@ -102,6 +102,6 @@ proptest! {
         static START: LazyLock<Vec<u8>> = LazyLock::new(|| disk()[..64 * SECTOR].to_vec());
         let mut bytes = START.clone();
         bytes[at] = value;
-        let _ = parse(&bytes, len).is_ok();
+        drop(parse(&bytes, len));
     }
 }

@@ -163,6 +163,6 @@ proptest! {
         let mut bytes = uki(&line(), b"initrd");
         let len = bytes.len();
         bytes[at % len] = value;
-        let _ = predict(&bytes).is_ok();
+        drop(predict(&bytes));
     }
 }
