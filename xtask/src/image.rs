@@ -6,6 +6,7 @@
 
 mod build;
 mod elf;
+mod guard;
 mod initrd;
 mod packages;
 mod root;

@@ -10,7 +10,7 @@ use image::{ImageInfo, ImageReference, fat, gpt, uki, verity};
 
 use super::tools::Tool;
 use super::tree::{Tree, matches};
-use super::{initrd, lines, root};
+use super::{guard, initrd, lines, root};
 use crate::step::step;
 
 /// What a build leaves for users; the same bytes each time.
@@ -109,6 +109,7 @@ pub(super) fn build(inputs: &Inputs, packages: &Path, directory: &Path) -> Resul
         })
     })?;
     let root_tree = root::build(&packages, inputs)?;
+    guard::root(&root_tree)?;
     let root = step("root file system", || {
         erofs(&root_tree, &packages, directory)
     })?;
@@ -118,6 +119,7 @@ pub(super) fn build(inputs: &Inputs, packages: &Path, directory: &Path) -> Resul
     let verity = verity::build(&root, VERITY_UUID, &salt);
 
     let initrd_tree = initrd::build(&packages, inputs)?;
+    guard::initrd(&initrd_tree)?;
     let initrd = step("initrd", || compress(&initrd_tree.to_cpio()?, &packages))?;
     let kernel = packages
         .0
@@ -126,6 +128,7 @@ pub(super) fn build(inputs: &Inputs, packages: &Path, directory: &Path) -> Resul
     let kernel = kernel.context("no kernel in the package tree")?;
     let version = kernel.split('/').nth(3).unwrap_or_default();
     let command_line = command_line(&inputs.config("cmdline")?, &verity.root_hash);
+    guard::command_line(&command_line)?;
     let stub = packages.content("usr/lib/systemd/boot/efi/linuxx64.efi.stub")?;
     // No `.osrel`: the stub would add a file made of it to the initrd, and PCR 9 would hold that instead of our bytes.
     let uki = uki::build(

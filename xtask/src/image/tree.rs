@@ -268,8 +268,16 @@ mod tests {
             ("usr/share", "usr/share/doc/x", true),
             ("usr/share", "usr/shared", false),
             ("usr/bin/perl*", "usr/bin/perl5.40", true),
-            ("usr/lib/modules/*/kernel/sound", "usr/lib/modules/6.12/kernel/sound/a.ko", true),
-            ("usr/lib/modules/*/kernel/sound", "usr/lib/modules/6.12/kernel/drivers", false),
+            (
+                "usr/lib/modules/*/kernel/sound",
+                "usr/lib/modules/6.12/kernel/sound/a.ko",
+                true,
+            ),
+            (
+                "usr/lib/modules/*/kernel/sound",
+                "usr/lib/modules/6.12/kernel/drivers",
+                false,
+            ),
             ("etc/*-", "etc/shadow-", true),
             ("etc/*-", "etc/shadow", false),
             ("", "usr", false),
@@ -286,7 +294,14 @@ mod tests {
         tree.link("usr/sbin/iptables", "/etc/alternatives/iptables");
         tree.link("usr/lib/loop", "../lib/loop");
         let chain = tree.resolve("usr/sbin/iptables").unwrap();
-        assert_eq!(chain, ["usr/sbin/iptables", "etc/alternatives/iptables", "usr/sbin/iptables-nft"]);
+        assert_eq!(
+            chain,
+            [
+                "usr/sbin/iptables",
+                "etc/alternatives/iptables",
+                "usr/sbin/iptables-nft"
+            ]
+        );
         assert!(tree.resolve("usr/lib/loop").is_err());
         assert_eq!(join("usr/lib/a", "../../lib/b"), "usr/lib/b");
         assert_eq!(merged("sbin/init"), "usr/sbin/init");
@@ -299,9 +314,12 @@ mod tests {
         tree.file("a/b", 0o640, *b"content");
         tree.link("a/c", "b");
         tree.write(&directory.path().join("tree")).unwrap();
-        let mut archive = tar::Builder::new(std::fs::File::create(directory.path().join("tar")).unwrap());
+        let mut archive =
+            tar::Builder::new(std::fs::File::create(directory.path().join("tar")).unwrap());
         archive.follow_symlinks(false);
-        archive.append_dir_all(".", directory.path().join("tree")).unwrap();
+        archive
+            .append_dir_all(".", directory.path().join("tree"))
+            .unwrap();
         archive.finish().unwrap();
         let read = Tree::from_tar(&directory.path().join("tar"), |path| path != "a/d").unwrap();
         assert_eq!(read.to_cpio().unwrap(), tree.to_cpio().unwrap());
