@@ -67,6 +67,11 @@ impl Node {
             "--tls-min-version=VersionTLS12".to_owned(),
             format!("--tls-cipher-suites={}", TLS_CIPHER_SUITES.join(",")),
             "--leader-elect=true".to_owned(),
+            // A machine that is emulated or short of processors can take more than the default 10 s to answer, and a manager
+            // that loses its lease ends and begins anew. Another one takes over within a minute.
+            "--leader-elect-lease-duration=60s".to_owned(),
+            "--leader-elect-renew-deadline=40s".to_owned(),
+            "--leader-elect-retry-period=5s".to_owned(),
             "--profiling=false".to_owned(),
         ];
         if self.differences.insecure_port {
