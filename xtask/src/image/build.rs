@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use attest::{ImageEntry, ImageMeasurements, Measurement};
 use aws_lc_rs::digest::{SHA256, digest};
 use image::{ImageInfo, ImageReference, fat, gpt, uki, verity};
+use serde_json::json;
 
 use super::tools::Tool;
 use super::tree::{Tree, matches};
@@ -14,7 +15,13 @@ use super::{guard, initrd, lines, root};
 use crate::step::step;
 
 /// What a build leaves for users; the same bytes each time.
-pub(super) const OUTPUTS: [&str; 4] = ["image.raw", "uki.efi", "measurements.json", "info.json"];
+pub(super) const OUTPUTS: [&str; 5] = [
+    "image.raw",
+    "uki.efi",
+    "measurements.json",
+    "info.json",
+    "manifest.json",
+];
 
 /// Everything in the image has this time: 2025-01-01.
 const EPOCH: &str = "1735689600";
@@ -99,6 +106,8 @@ pub(super) fn hex_digest(bytes: &[u8]) -> String {
 
 /// Builds into `directory`.
 pub(super) fn build(inputs: &Inputs, packages: &Path, directory: &Path) -> Result<()> {
+    let manifest = manifest(&packages.with_file_name("tree.manifest"))?;
+    write(&directory.join("manifest.json"), &manifest)?;
     let packages = step("read the package tree", || {
         let kept = |path: &str| matches("usr/share/dbus-1", path);
         Tree::from_tar(packages, |path| {
@@ -174,6 +183,20 @@ pub(super) fn build(inputs: &Inputs, packages: &Path, directory: &Path) -> Resul
     write(&directory.join("uki.efi"), &uki)?;
     write(&directory.join("image.raw"), &disk)?;
     describe(&uki, directory)
+}
+
+/// Names and versions of the packages that were installed, of what mkosi wrote about them.
+fn manifest(path: &Path) -> Result<Vec<u8>> {
+    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let all: serde_json::Value = serde_json::from_slice(&text)?;
+    let packages = all["packages"]
+        .as_array()
+        .context("mkosi wrote no list of packages")?;
+    let packages: Vec<_> = packages
+        .iter()
+        .map(|package| json!({ "name": package["name"], "version": package["version"] }))
+        .collect();
+    Ok(serde_json::to_vec_pretty(&json!({ "packages": packages }))?)
 }
 
 /// `measurements.json` and `info.json`.
