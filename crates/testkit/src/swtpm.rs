@@ -197,7 +197,8 @@ impl Swtpm {
 
     fn wait_for(&mut self, socket: &Path) -> Result<()> {
         let started = Instant::now();
-        while !socket.exists() {
+        // the socket's file is there before anybody listens on it
+        while UnixStream::connect(socket).is_err() {
             if let Some(status) = self.process.try_wait()? {
                 let said = std::fs::read_to_string(self.directory.path().join("stderr"))?;
                 bail!("swtpm ended at once with {status}: {said}");
