@@ -18,6 +18,8 @@ use crate::workspace::{self, Workspace};
 /// Port of the API server.
 pub(crate) const PORT: u16 = 6443;
 const POLL: Duration = Duration::from_secs(2);
+/// How long one request may take.
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// A node as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -123,7 +125,18 @@ pub(crate) async fn wait_for_nodes(
     let mut shown = String::new();
     let mut last_error = None;
     while begun.elapsed() < deadline {
-        match nodes(client).await {
+        // an API server that is busy may accept a request and never answer it
+        let answer = match tokio::time::timeout(ANSWER, nodes(client)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                terminal.debug(format_args!(
+                    "list nodes: no answer within {} s",
+                    ANSWER.as_secs()
+                ));
+                continue;
+            }
+        };
+        match answer {
             Ok(nodes) => {
                 let missing: Vec<_> = expected
                     .iter()
