@@ -13,7 +13,7 @@ const PACKAGES: &[&str] = &[
     // C of the crypto library, static programs
     "gcc", "make", "cmake", "musl-tools",
     // image
-    "mkosi", "debian-archive-keyring", "python3",
+    "mkosi", "debian-archive-keyring", "python3", "uidmap",
     // machines
     "qemu-system-x86", "ovmf", "swtpm", "swtpm-tools",
     // tests with real programs
