@@ -2,6 +2,11 @@
 //!
 //! Needs root (a small file system is mounted in a namespace of its own) and the packages of `cargo xtask packages`.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the whole crate is a test; clippy exempts only the functions marked as one"
+)]
+
 #[path = "programs/config.rs"]
 mod config;
 #[path = "programs/harness.rs"]
