@@ -1,10 +1,18 @@
 //! Approves certificate requests of recorded nodes' kubelets, and of nobody else's.
 //!
 //! Whether a request may be approved is `k8s::api::csr::decide`, a pure function. This module feeds it the records and keeps the
-//! order that makes a token good for one request only: the record takes note of the request, then the request is approved, then
-//! the token is deleted. A crash in between ends in the same approval and no other: the record names the request.
+//! order that makes a token good for one request only: the record takes note of the request, then the request is approved. A
+//! crash in between ends in the same approval and no other: the record names the request. The token itself is deleted when the
+//! node makes its first request with the certificate it got: until then its kubelet fetches that certificate with the token, and
+//! may have to ask again. A service that was restarted in between leaves it to the token's end, 15 minutes after the ticket.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use cluster::NodeName;
 
 use futures::StreamExt as _;
 use k8s::api::{
@@ -60,6 +68,8 @@ struct Approver {
     records: Records,
     events: Events,
     decisions: Family<Labels, Counter>,
+    /// Tokens that were used, until their node is seen with its certificate.
+    used_tokens: Mutex<BTreeMap<NodeName, String>>,
 }
 
 /// Settles requests in the background until the process is asked to stop.
@@ -76,6 +86,7 @@ pub(crate) fn start(client: Client, records: Records, events: Events, context: &
         records,
         events,
         decisions,
+        used_tokens: Mutex::default(),
     };
     let shutdown = context.shutdown.clone();
     tokio::spawn(async move {
@@ -143,9 +154,8 @@ impl Approver {
                     format!("{:?} of {}", approval.purpose, approval.node),
                 )
                 .await?;
-                if let Some(token) = token {
-                    self.delete_token(&token).await?;
-                }
+                self.retire_token(approval.purpose, &approval.node, token)
+                    .await?;
                 tracing::info!(target: runtime::AUDIT, event = "certificate", verdict = "approved", request = name, node = %approval.node, purpose = ?approval.purpose);
                 self.decisions
                     .get_or_create(&Labels {
@@ -219,6 +229,30 @@ impl Approver {
                 Ok(())
             }
             Err(error) => Err(ApproverError::Settle(name, error)),
+        }
+    }
+
+    /// Keeps a used token for its kubelet's sake, and deletes it once that has its certificate.
+    async fn retire_token(
+        &self,
+        purpose: Purpose,
+        node: &NodeName,
+        token: Option<String>,
+    ) -> Result<(), ApproverError> {
+        let has_certificate = purpose != Purpose::FirstClient;
+        let retired = {
+            let mut used = self
+                .used_tokens
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if let Some(token) = token {
+                used.insert(node.clone(), token);
+            }
+            if has_certificate { used.remove(node) } else { None }
+        };
+        match retired {
+            Some(token) => self.delete_token(&token).await,
+            None => Ok(()),
         }
     }
 
