@@ -173,7 +173,7 @@ impl fmt::Display for Unique {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     /// Another node has it.
-    #[error("its {what} is recorded for the node {other}; if that node is gone for good, delete its NodeIdentity")]
+    #[error("its {what} is recorded for the node {other}; if that node is gone for good, delete its record (ConfigMap {other} in constellation-nodes)")]
     Taken {
         /// What.
         what: Unique,
@@ -182,7 +182,7 @@ pub enum Denial {
     },
     /// It is a node already.
     #[error(
-        "{0} has joined before: it must rejoin with the disk on record; if that disk is lost, delete its NodeIdentity first"
+        "{0} has joined before: it must rejoin with the disk on record; if that disk is lost, delete its record first (ConfigMap {0} in constellation-nodes)"
     )]
     AlreadyJoined(NodeName),
     /// A node keeps its role.
