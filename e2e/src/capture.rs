@@ -27,10 +27,14 @@ pub fn summarise(pcap: &[u8], marker: &[u8]) -> Result<Summary> {
     let mut rest = pcap.get(24..).context("capture ends in its header")?;
     let mut summary = Summary::default();
     while !rest.is_empty() {
-        let length = rest.get(8..12).context("capture ends in a record's header")?;
+        let length = rest
+            .get(8..12)
+            .context("capture ends in a record's header")?;
         let length = u32::from_le_bytes(length.try_into()?) as usize;
         // the last record may still be being written
-        let Some(frame) = rest.get(16..16 + length) else { break };
+        let Some(frame) = rest.get(16..16 + length) else {
+            break;
+        };
         rest = &rest[16 + length..];
         summary.frames += 1;
         summary.wireguard += usize::from(is_wireguard(frame));
@@ -51,7 +55,9 @@ fn ipv4(frame: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn is_wireguard(frame: &[u8]) -> bool {
-    let Some((header, payload)) = ipv4(frame) else { return false };
+    let Some((header, payload)) = ipv4(frame) else {
+        return false;
+    };
     let port = 51820_u16.to_be_bytes();
     header.get(9) == Some(&17)
         && (payload.get(..2) == Some(&port) || payload.get(2..4) == Some(&port))
@@ -96,9 +102,20 @@ mod tests {
         let mut wireguard = vec![0xca, 0x6c, 0xca, 0x6c, 0, 0, 0, 0, 4, 0, 0, 0];
         wireguard.extend([7; 32]);
         let clear = packet(6, [10, 244, 1, 5], b"GET / hello-marker");
-        let summary =
-            summarise(&capture(&[packet(17, [10, 42, 2, 10], &wireguard), clear]), b"hello-marker").unwrap();
-        assert_eq!(summary, Summary { frames: 2, wireguard: 1, inner_addresses: 1, marker: 1 });
+        let summary = summarise(
+            &capture(&[packet(17, [10, 42, 2, 10], &wireguard), clear]),
+            b"hello-marker",
+        )
+        .unwrap();
+        assert_eq!(
+            summary,
+            Summary {
+                frames: 2,
+                wireguard: 1,
+                inner_addresses: 1,
+                marker: 1
+            }
+        );
     }
 
     #[test]

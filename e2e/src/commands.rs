@@ -22,7 +22,13 @@ pub struct Ran {
 /// When the program cannot be started.
 pub fn run(command: &mut Command) -> Result<Ran> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let Output { status, stdout, stderr } = command.output().with_context(|| format!("cannot start {name}"))?;
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command
+        .output()
+        .with_context(|| format!("cannot start {name}"))?;
     Ok(Ran {
         code: status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&stdout).into_owned(),
@@ -37,7 +43,12 @@ pub fn run(command: &mut Command) -> Result<Ran> {
 pub fn succeed(command: &mut Command) -> Result<String> {
     let ran = run(command)?;
     if ran.code != 0 {
-        bail!("{command:?} ended with {}:\n{}{}", ran.code, ran.stdout, ran.stderr);
+        bail!(
+            "{command:?} ended with {}:\n{}{}",
+            ran.code,
+            ran.stdout,
+            ran.stderr
+        );
     }
     Ok(ran.stdout)
 }

@@ -29,7 +29,8 @@ fn append(archive: &mut tar::Builder<Vec<u8>>, name: &str, mode: u32, bytes: &[u
 /// # Errors
 /// When busybox is not installed or the file cannot be written.
 pub fn write(path: &Path) -> Result<()> {
-    let busybox = std::fs::read(BUSYBOX).with_context(|| format!("cannot read {BUSYBOX} (package busybox-static)"))?;
+    let busybox = std::fs::read(BUSYBOX)
+        .with_context(|| format!("cannot read {BUSYBOX} (package busybox-static)"))?;
     let mut layer = tar::Builder::new(Vec::new());
     append(&mut layer, "bin/busybox", 0o755, &busybox)?;
     let layer = layer.into_inner()?;
@@ -39,9 +40,7 @@ pub fn write(path: &Path) -> Result<()> {
         "config": {"Entrypoint": ["/bin/busybox"]},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", sha256(&layer))]},
     }))?;
-    let descriptor = |kind: &str, bytes: &[u8]| {
-        json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": format!("sha256:{}", sha256(bytes)), "size": bytes.len()})
-    };
+    let descriptor = |kind: &str, bytes: &[u8]| json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": format!("sha256:{}", sha256(bytes)), "size": bytes.len()});
     let manifest = serde_json::to_vec(&json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -49,14 +48,26 @@ pub fn write(path: &Path) -> Result<()> {
         "layers": [descriptor("layer.v1.tar", &layer)],
     }))?;
     let mut entry = descriptor("manifest.v1+json", &manifest);
-    entry["annotations"] = json!({"io.containerd.image.name": REFERENCE, "org.opencontainers.image.ref.name": "e2e"});
+    entry["annotations"] =
+        json!({"io.containerd.image.name": REFERENCE, "org.opencontainers.image.ref.name": "e2e"});
     let index = serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": [entry]}))?;
 
     let mut archive = tar::Builder::new(Vec::new());
-    append(&mut archive, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    append(
+        &mut archive,
+        "oci-layout",
+        0o644,
+        br#"{"imageLayoutVersion":"1.0.0"}"#,
+    )?;
     append(&mut archive, "index.json", 0o644, &index)?;
     for blob in [&config, &manifest, &layer] {
-        append(&mut archive, &format!("blobs/sha256/{}", sha256(blob)), 0o644, blob)?;
+        append(
+            &mut archive,
+            &format!("blobs/sha256/{}", sha256(blob)),
+            0o644,
+            blob,
+        )?;
     }
-    std::fs::write(path, archive.into_inner()?).with_context(|| format!("cannot write {}", path.display()))
+    std::fs::write(path, archive.into_inner()?)
+        .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -18,10 +18,16 @@ pub struct Test<W> {
 
 /// Runs `tests` in order; after a vital one failed the rest count as failed, for they were not shown.
 pub fn run<W>(world: &mut W, tests: &[Test<W>]) -> ExitCode {
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let filter = std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with('-'))
+        .unwrap_or_default();
     let (mut passed, mut failed) = (0, 0);
     let mut broken = None;
-    for test in tests.iter().filter(|test| test.vital || test.name.contains(&filter)) {
+    for test in tests
+        .iter()
+        .filter(|test| test.vital || test.name.contains(&filter))
+    {
         if let Some(cause) = broken {
             eprintln!("test {} ... FAILED (not run: {cause} failed)", test.name);
             failed += 1;
@@ -46,5 +52,9 @@ pub fn run<W>(world: &mut W, tests: &[Test<W>]) -> ExitCode {
         }
     }
     println!("{passed} passed, {failed} failed");
-    if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 && passed > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

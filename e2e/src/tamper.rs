@@ -33,12 +33,14 @@ impl Component {
 /// # Errors
 /// When the image is not one of this project, or a file cannot be read or written.
 pub fn tamper(from: &Path, to: &Path, component: Component) -> Result<()> {
-    let mut disk = std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    let mut disk =
+        std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
     let range = uki_range(from)?;
     let uki = usize::try_from(range.start)?..usize::try_from(range.end)?;
     match component {
         Component::CommandLine => {
-            let place = find(&disk[uki.clone()], b"loglevel=4").context("no loglevel=4 in the command line")?;
+            let place = find(&disk[uki.clone()], b"loglevel=4")
+                .context("no loglevel=4 in the command line")?;
             disk[uki.start + place + b"loglevel=".len()] = b'5';
         }
         Component::Initrd => grow_initrd(&mut disk[uki])?,
@@ -48,14 +50,24 @@ pub fn tamper(from: &Path, to: &Path, component: Component) -> Result<()> {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
 }
 
 /// Counts one byte of the section's padding, a zero, as content.
 fn grow_initrd(uki: &mut [u8]) -> Result<()> {
     let parsed = pe::Pe::parse(uki)?;
-    let section = parsed.sections().iter().find(|section| section.name == ".initrd").context("no .initrd")?.clone();
-    ensure!(section.virtual_size < section.raw_size, "the initrd fills its section to the last byte; nothing to grow into");
+    let section = parsed
+        .sections()
+        .iter()
+        .find(|section| section.name == ".initrd")
+        .context("no .initrd")?
+        .clone();
+    ensure!(
+        section.virtual_size < section.raw_size,
+        "the initrd fills its section to the last byte; nothing to grow into"
+    );
     // a section header: name (8 bytes), virtual size, virtual address, ... (PE/COFF, "Section Table")
     let mut header = b".initrd\0".to_vec();
     header.extend(section.virtual_size.to_le_bytes());
@@ -69,7 +81,10 @@ fn grow_initrd(uki: &mut [u8]) -> Result<()> {
 fn change_root(disk: &mut [u8], uki: std::ops::Range<usize>) -> Result<()> {
     let partitions = gpt::parse(disk, disk.len() as u64)?;
     let place = |kind: gpt::Guid| -> Result<_> {
-        let partition = partitions.iter().find(|partition| partition.kind == kind).context("partition missing")?;
+        let partition = partitions
+            .iter()
+            .find(|partition| partition.kind == kind)
+            .context("partition missing")?;
         let start = usize::try_from(partition.offset)?;
         Ok((start..start + usize::try_from(partition.len)?, partition.id))
     };
@@ -86,11 +101,15 @@ fn change_root(disk: &mut [u8], uki: std::ops::Range<usize>) -> Result<()> {
     let before = verity::build(&disk[data.clone()], uuid, &salt);
     disk[root.start] ^= 1;
     let after = verity::build(&disk[data], uuid, &salt);
-    ensure!(before.bytes.len() == after.bytes.len(), "a hash tree of another size");
+    ensure!(
+        before.bytes.len() == after.bytes.len(),
+        "a hash tree of another size"
+    );
     disk[tree.start..tree.start + after.bytes.len()].copy_from_slice(&after.bytes);
 
     let (old, new) = (hex::encode(before.root_hash), hex::encode(after.root_hash));
-    let word = find(&disk[uki.clone()], old.as_bytes()).context("the command line has another root hash than the tree")?;
+    let word = find(&disk[uki.clone()], old.as_bytes())
+        .context("the command line has another root hash than the tree")?;
     disk[uki.start + word..uki.start + word + new.len()].copy_from_slice(new.as_bytes());
 
     // the partitions are found by halves of the root hash
@@ -104,12 +123,21 @@ fn change_root(disk: &mut [u8], uki: std::ops::Range<usize>) -> Result<()> {
                 id if id == tree_id => gpt::Guid(second.try_into()?),
                 id => id,
             };
-            Ok((partition.kind, id, start..start + usize::try_from(partition.len)?))
+            Ok((
+                partition.kind,
+                id,
+                start..start + usize::try_from(partition.len)?,
+            ))
         })
         .collect::<Result<_>>()?;
     let contents: Vec<gpt::Content<'_>> = contents
         .iter()
-        .map(|(kind, id, range)| gpt::Content { kind: *kind, id: *id, name: "", bytes: &disk[range.clone()] })
+        .map(|(kind, id, range)| gpt::Content {
+            kind: *kind,
+            id: *id,
+            name: "",
+            bytes: &disk[range.clone()],
+        })
         .collect();
     let rebuilt = gpt::build(gpt::Guid([0x42; 16]), &contents);
     ensure!(rebuilt.len() == disk.len(), "a disk of another size");

@@ -19,10 +19,18 @@ use world::World;
 
 macro_rules! test {
     ($module:ident::$name:ident) => {
-        Test { name: stringify!($name), body: $module::$name, vital: false }
+        Test {
+            name: stringify!($name),
+            body: $module::$name,
+            vital: false,
+        }
     };
     (vital $module:ident::$name:ident) => {
-        Test { name: stringify!($name), body: $module::$name, vital: true }
+        Test {
+            name: stringify!($name),
+            body: $module::$name,
+            vital: true,
+        }
     };
 }
 

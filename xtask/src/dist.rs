@@ -26,19 +26,31 @@ pub(crate) fn run() -> Result<PathBuf> {
         command.args(["--package", package]);
     }
     // The same bytes wherever the checkout and cargo's home are.
-    let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")))?;
+    let home = std::env::var("CARGO_HOME")
+        .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")))?;
     let flags = [
-        format!("--remap-path-prefix={}=/constellation", workspace::root().display()),
+        format!(
+            "--remap-path-prefix={}=/constellation",
+            workspace::root().display()
+        ),
         format!("--remap-path-prefix={home}=/cargo"),
     ];
-    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")).env("SOURCE_DATE_EPOCH", "0");
-    command.env("CFLAGS_x86_64_unknown_linux_musl", format!("-ffile-prefix-map={home}=/cargo"));
+    command
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .env("SOURCE_DATE_EPOCH", "0");
+    command.env(
+        "CFLAGS_x86_64_unknown_linux_musl",
+        format!("-ffile-prefix-map={home}=/cargo"),
+    );
     workspace::run(&mut command)?;
     let directory = workspace::target().join(TARGET).join("release");
     for (_, program) in PROGRAMS {
         let path = directory.join(program);
         check_static(&path)?;
-        eprintln!("{:>8.1} MiB  {program}", std::fs::metadata(&path)?.len() as f64 / f64::from(1 << 20));
+        eprintln!(
+            "{:>8.1} MiB  {program}",
+            std::fs::metadata(&path)?.len() as f64 / f64::from(1 << 20)
+        );
     }
     Ok(directory)
 }
@@ -49,7 +61,12 @@ fn check_static(path: &Path) -> Result<()> {
     let elf = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let number = |at: usize, len: usize| {
         let bytes = elf.get(at..at + len).context("the program is cut off")?;
-        Ok::<_, anyhow::Error>(bytes.iter().rev().fold(0_u64, |value, &byte| value << 8 | u64::from(byte)))
+        Ok::<_, anyhow::Error>(
+            bytes
+                .iter()
+                .rev()
+                .fold(0_u64, |value, &byte| value << 8 | u64::from(byte)),
+        )
     };
     if elf.get(..5) != Some(b"\x7fELF\x02") {
         bail!("{} is no 64-bit ELF program", path.display());

@@ -15,13 +15,27 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut targets: Vec<String> = std::fs::read_dir(workspace::root().join("fuzz/fuzz_targets"))
         .context("cannot list fuzz/fuzz_targets")?
         .flatten()
-        .filter_map(|entry| entry.path().file_stem().map(|stem| stem.to_string_lossy().into_owned()))
+        .filter_map(|entry| {
+            entry
+                .path()
+                .file_stem()
+                .map(|stem| stem.to_string_lossy().into_owned())
+        })
         .collect();
     targets.sort();
     for target in targets {
         workspace::run(
             workspace::cargo()
-                .args(["run", "--quiet", "--release", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--bin", &target])
+                .args([
+                    "run",
+                    "--quiet",
+                    "--release",
+                    "--locked",
+                    "--manifest-path",
+                    "fuzz/Cargo.toml",
+                    "--bin",
+                    &target,
+                ])
                 .args(["--", "--seconds", &args.seconds.to_string()]),
         )?;
     }

@@ -23,7 +23,11 @@ pub(crate) fn set_up() -> Result<Setup> {
     let programs = step("release programs", dist::run)?;
     let image = step("OS image", || image::run(&image::Args::default()))?;
     let components = step("Kubernetes", components::run)?;
-    Ok(Setup { programs, image, components })
+    Ok(Setup {
+        programs,
+        image,
+        components,
+    })
 }
 
 /// What [`set_up`] made.

@@ -13,7 +13,12 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::json;
 
 /// Programs with an image, which is called `constellation.local/<name>:<version>`.
-const IMAGES: [&str; 4] = ["pause", "join-service", "key-service", "verification-service"];
+const IMAGES: [&str; 4] = [
+    "pause",
+    "join-service",
+    "key-service",
+    "verification-service",
+];
 const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
 
 /// Writes the archive of the programs in `programs` to `path`.
@@ -28,8 +33,11 @@ pub(crate) fn write_services(programs: &Path, path: &Path) -> Result<()> {
     let mut manifests = Vec::new();
     for name in IMAGES {
         let program = programs.join(name);
-        let program = std::fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
-        let (layer, layer_size) = add(archive([(name.to_owned(), 0o755, program.as_slice())].into_iter())?);
+        let program = std::fs::read(&program)
+            .with_context(|| format!("cannot read {}", program.display()))?;
+        let (layer, layer_size) = add(archive(
+            [(name.to_owned(), 0o755, program.as_slice())].into_iter(),
+        )?);
         let config = json!({
             "architecture": "amd64",
             "os": "linux",
@@ -64,9 +72,19 @@ pub(crate) fn write_services(programs: &Path, path: &Path) -> Result<()> {
     });
     let index = serde_json::to_vec(&index)?;
     let layout = serde_json::to_vec(&json!({ "imageLayoutVersion": "1.0.0" }))?;
-    let files = [("oci-layout".to_owned(), layout.as_slice()), ("index.json".to_owned(), index.as_slice())];
-    let blobs = blobs.iter().map(|(name, bytes)| (format!("blobs/sha256/{name}"), bytes.as_slice()));
-    let bytes = archive(files.into_iter().chain(blobs).map(|(name, bytes)| (name, 0o644, bytes)))?;
+    let files = [
+        ("oci-layout".to_owned(), layout.as_slice()),
+        ("index.json".to_owned(), index.as_slice()),
+    ];
+    let blobs = blobs
+        .iter()
+        .map(|(name, bytes)| (format!("blobs/sha256/{name}"), bytes.as_slice()));
+    let bytes = archive(
+        files
+            .into_iter()
+            .chain(blobs)
+            .map(|(name, bytes)| (name, 0o644, bytes)),
+    )?;
     // Left alone when nothing changed, so that what depends on it is not built again.
     if std::fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
@@ -118,7 +136,10 @@ mod tests {
         let blob = |digest: &serde_json::Value| {
             let digest = digest.as_str().unwrap().strip_prefix("sha256:").unwrap();
             let bytes = &files[&format!("blobs/sha256/{digest}")];
-            assert_eq!(hex::encode(aws_lc_rs::digest::digest(&SHA256, bytes)), digest);
+            assert_eq!(
+                hex::encode(aws_lc_rs::digest::digest(&SHA256, bytes)),
+                digest
+            );
             bytes
         };
         let index: serde_json::Value = serde_json::from_slice(&files["index.json"]).unwrap();
@@ -126,10 +147,18 @@ mod tests {
         assert_eq!(manifests.len(), IMAGES.len());
         for (manifest, name) in manifests.iter().zip(IMAGES) {
             let reference = &manifest["annotations"]["io.containerd.image.name"];
-            assert_eq!(reference, &json!(format!("constellation.local/{name}:{VERSION}")));
-            let manifest: serde_json::Value = serde_json::from_slice(blob(&manifest["digest"])).unwrap();
-            let config: serde_json::Value = serde_json::from_slice(blob(&manifest["config"]["digest"])).unwrap();
-            assert_eq!(config["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"]);
+            assert_eq!(
+                reference,
+                &json!(format!("constellation.local/{name}:{VERSION}"))
+            );
+            let manifest: serde_json::Value =
+                serde_json::from_slice(blob(&manifest["digest"])).unwrap();
+            let config: serde_json::Value =
+                serde_json::from_slice(blob(&manifest["config"]["digest"])).unwrap();
+            assert_eq!(
+                config["rootfs"]["diff_ids"][0],
+                manifest["layers"][0]["digest"]
+            );
             let mut layer = tar::Archive::new(blob(&manifest["layers"][0]["digest"]).as_slice());
             let entry = layer.entries().unwrap().next().unwrap().unwrap();
             assert_eq!(entry.path().unwrap().to_str(), Some(name));

@@ -11,14 +11,30 @@ use crate::workspace;
 /// What is needed, and what for.
 const PACKAGES: &[&str] = &[
     // C of the crypto library, static programs
-    "gcc", "make", "cmake", "musl-tools",
+    "gcc",
+    "make",
+    "cmake",
+    "musl-tools",
     // image
-    "mkosi", "debian-archive-keyring", "python3", "uidmap",
+    "mkosi",
+    "debian-archive-keyring",
+    "python3",
+    "uidmap",
     // machines
-    "qemu-system-x86", "ovmf", "swtpm", "swtpm-tools",
+    "qemu-system-x86",
+    "ovmf",
+    "swtpm",
+    "swtpm-tools",
     // tests with real programs
-    "etcd-server", "cryptsetup-bin", "e2fsprogs", "iproute2", "nftables", "iputils-ping",
-    "containernetworking-plugins", "curl", "xz-utils",
+    "etcd-server",
+    "cryptsetup-bin",
+    "e2fsprogs",
+    "iproute2",
+    "nftables",
+    "iputils-ping",
+    "containernetworking-plugins",
+    "curl",
+    "xz-utils",
     // pods of the tests on machines
     "busybox-static",
 ];
@@ -54,14 +70,22 @@ enum Release {
 
 impl Release {
     fn read() -> Result<Self> {
-        let text = std::fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
+        let text =
+            std::fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
         let value = |key: &str| {
-            text.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim_matches('"').to_owned())
+            text.lines()
+                .find_map(|line| line.strip_prefix(key))
+                .map(|value| value.trim_matches('"').to_owned())
         };
-        match (value("ID=").unwrap_or_default().as_str(), value("VERSION_ID=").unwrap_or_default().as_str()) {
+        match (
+            value("ID=").unwrap_or_default().as_str(),
+            value("VERSION_ID=").unwrap_or_default().as_str(),
+        ) {
             ("debian", "12") => Ok(Self::Bookworm),
             ("debian" | "ubuntu", _) => Ok(Self::Newer),
-            (id, version) => bail!("packages are known for Debian 12, 13 and Ubuntu 24.04, not for {id} {version}"),
+            (id, version) => bail!(
+                "packages are known for Debian 12, 13 and Ubuntu 24.04, not for {id} {version}"
+            ),
         }
     }
 }
@@ -79,21 +103,32 @@ fn missing(release: &Release) -> Result<Vec<&'static str>> {
         .filter_map(|line| {
             let mut words = line.strip_prefix("installed ")?.split(' ');
             let (name, version) = (words.next()?, words.next()?);
-            let old = *release == Release::Bookworm && BACKPORTED.contains(&name) && !version.contains("bpo");
+            let old = *release == Release::Bookworm
+                && BACKPORTED.contains(&name)
+                && !version.contains("bpo");
             (!old).then_some(name)
         })
         .collect();
-    Ok(PACKAGES.iter().copied().filter(|name| !installed.contains(name)).collect())
+    Ok(PACKAGES
+        .iter()
+        .copied()
+        .filter(|name| !installed.contains(name))
+        .collect())
 }
 
 /// What apt is asked for, in up to two goes: backports have to be asked for.
 fn goes<'a>(release: &Release, missing: &[&'a str]) -> Vec<(Vec<&'static str>, Vec<&'a str>)> {
-    let (backported, plain): (Vec<&str>, Vec<&str>) =
-        missing.iter().copied().partition(|name| *release == Release::Bookworm && BACKPORTED.contains(name));
-    [(vec![], plain), (vec!["-t", "bookworm-backports"], backported)]
-        .into_iter()
-        .filter(|(_, names)| !names.is_empty())
-        .collect()
+    let (backported, plain): (Vec<&str>, Vec<&str>) = missing
+        .iter()
+        .copied()
+        .partition(|name| *release == Release::Bookworm && BACKPORTED.contains(name));
+    [
+        (vec![], plain),
+        (vec!["-t", "bookworm-backports"], backported),
+    ]
+    .into_iter()
+    .filter(|(_, names)| !names.is_empty())
+    .collect()
 }
 
 /// The same as [`install`], for a person.
@@ -101,11 +136,22 @@ fn script(release: &Release, missing: &[&str]) -> String {
     let goes = goes(release, missing);
     let mut parts = Vec::new();
     if goes.iter().any(|(options, _)| !options.is_empty()) && !Path::new(BACKPORTS).exists() {
-        parts.push(format!("printf '{}' > {BACKPORTS}", BACKPORTS_SOURCE.replace('\n', "\\n")));
+        parts.push(format!(
+            "printf '{}' > {BACKPORTS}",
+            BACKPORTS_SOURCE.replace('\n', "\\n")
+        ));
     }
     parts.push("apt-get update".to_owned());
     for (options, names) in goes {
-        parts.push([&["apt-get", "install", "-y", "--no-install-recommends"], &options[..], &names[..]].concat().join(" "));
+        parts.push(
+            [
+                &["apt-get", "install", "-y", "--no-install-recommends"],
+                &options[..],
+                &names[..],
+            ]
+            .concat()
+            .join(" "),
+        );
     }
     // Debian starts what it installs; nothing here needs a system-wide etcd.
     if missing.contains(&"etcd-server") {
@@ -117,18 +163,26 @@ fn script(release: &Release, missing: &[&str]) -> String {
 fn install(release: &Release, missing: &[&str]) -> Result<()> {
     let goes = goes(release, missing);
     if goes.iter().any(|(options, _)| !options.is_empty()) && !Path::new(BACKPORTS).exists() {
-        std::fs::write(BACKPORTS, BACKPORTS_SOURCE).with_context(|| format!("cannot write {BACKPORTS}"))?;
+        std::fs::write(BACKPORTS, BACKPORTS_SOURCE)
+            .with_context(|| format!("cannot write {BACKPORTS}"))?;
     }
     // Without this file's say Debian starts every daemon it installs. An existing one is somebody else's choice.
     let policy = Policy::new()?;
     let apt = || {
         let mut command = Command::new("apt-get");
-        command.args(["-q", "-y", "-o", "DPkg::Lock::Timeout=600"]).env("DEBIAN_FRONTEND", "noninteractive");
+        command
+            .args(["-q", "-y", "-o", "DPkg::Lock::Timeout=600"])
+            .env("DEBIAN_FRONTEND", "noninteractive");
         command
     };
     workspace::run(apt().arg("update"))?;
     for (options, names) in goes {
-        workspace::run(apt().args(["install", "--no-install-recommends"]).args(options).args(names))?;
+        workspace::run(
+            apt()
+                .args(["install", "--no-install-recommends"])
+                .args(options)
+                .args(names),
+        )?;
     }
     drop(policy);
     Ok(())
@@ -155,21 +209,31 @@ impl Policy {
 
 impl Drop for Policy {
     fn drop(&mut self) {
-        if self.created && let Err(error) = std::fs::remove_file(Self::PATH) {
+        if self.created
+            && let Err(error) = std::fs::remove_file(Self::PATH)
+        {
             eprintln!("cannot remove {}: {error}", Self::PATH);
         }
     }
 }
 
 fn is_root() -> Result<bool> {
-    let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
-    Ok(status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0")))
+    let status =
+        std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    Ok(status
+        .lines()
+        .any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0")))
 }
 
 /// The Rust target of the static programs, where rustup is what manages them.
 fn rust_target() -> Result<()> {
-    let output = Command::new("rustc").args(["--print", "target-libdir", "--target", RUST_TARGET]).output();
-    let directory = output.ok().filter(|output| output.status.success()).map(|output| output.stdout);
+    let output = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", RUST_TARGET])
+        .output();
+    let directory = output
+        .ok()
+        .filter(|output| output.status.success())
+        .map(|output| output.stdout);
     if directory.is_some_and(|path| Path::new(String::from_utf8_lossy(&path).trim()).exists()) {
         return Ok(());
     }
@@ -186,8 +250,17 @@ mod tests {
         let missing = ["mkosi", "swtpm", "qemu-system-x86"];
         let bookworm = goes(&Release::Bookworm, &missing);
         let backports = vec!["-t", "bookworm-backports"];
-        assert_eq!(bookworm, [(vec![], vec!["swtpm"]), (backports, vec!["mkosi", "qemu-system-x86"])]);
-        assert_eq!(goes(&Release::Newer, &missing), [(vec![], missing.to_vec())]);
+        assert_eq!(
+            bookworm,
+            [
+                (vec![], vec!["swtpm"]),
+                (backports, vec!["mkosi", "qemu-system-x86"])
+            ]
+        );
+        assert_eq!(
+            goes(&Release::Newer, &missing),
+            [(vec![], missing.to_vec())]
+        );
         assert!(goes(&Release::Newer, &[]).is_empty());
     }
 
@@ -195,6 +268,9 @@ mod tests {
     fn the_line_to_run_is_one_line_and_stops_etcd() {
         let line = script(&Release::Newer, &["etcd-server", "swtpm"]);
         let install = "apt-get install -y --no-install-recommends etcd-server swtpm";
-        assert_eq!(line, format!("apt-get update && {install} && systemctl disable --now etcd"));
+        assert_eq!(
+            line,
+            format!("apt-get update && {install} && systemctl disable --now etcd")
+        );
     }
 }

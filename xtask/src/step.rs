@@ -10,6 +10,9 @@ pub(crate) fn step<T>(name: &str, body: impl FnOnce() -> Result<T>) -> Result<T>
     let start = Instant::now();
     let result = body().with_context(|| format!("step \"{name}\" failed"));
     let outcome = if result.is_ok() { "done" } else { "FAILED" };
-    eprintln!("<== {name}: {outcome} in {:.1} s", start.elapsed().as_secs_f64());
+    eprintln!(
+        "<== {name}: {outcome} in {:.1} s",
+        start.elapsed().as_secs_f64()
+    );
     result
 }

@@ -27,17 +27,29 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if wants(1) {
         step("tidy", tidy::run)?;
         step("layer 1: units", || {
-            workspace::run(cargo_test().args(["--workspace", "--exclude", "e2e", "--lib", "--bins"]))?;
+            workspace::run(cargo_test().args([
+                "--workspace",
+                "--exclude",
+                "e2e",
+                "--lib",
+                "--bins",
+            ]))?;
             run_targets(|name| name != "programs" && name != "machines")
         })?;
-        step("fuzz smoke", || fuzz::run(&fuzz::Args { seconds: args.fuzz_seconds }))?;
+        step("fuzz smoke", || {
+            fuzz::run(&fuzz::Args {
+                seconds: args.fuzz_seconds,
+            })
+        })?;
     }
     if wants(2) {
         let components = step("Kubernetes", components::run)?;
         step("layer 2: programs", || {
             // real processes share the machine: one test program at a time
             workspace::run(
-                cargo_test().args(["--workspace", "--test", "programs"]).env("CONSTELLATION_COMPONENTS", &components),
+                cargo_test()
+                    .args(["--workspace", "--test", "programs"])
+                    .env("CONSTELLATION_COMPONENTS", &components),
             )
         })?;
     }
@@ -46,7 +58,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         step("layer 3: machines", || {
             workspace::run(
                 cargo_test()
-                    .args(["--package", "e2e", "--test", "machines", "--", "--test-threads=1", "--nocapture"])
+                    .args([
+                        "--package",
+                        "e2e",
+                        "--test",
+                        "machines",
+                        "--",
+                        "--test-threads=1",
+                        "--nocapture",
+                    ])
                     .env("CONSTELLATION_COMPONENTS", &setup.components)
                     .env("CONSTELLATION_PROGRAMS", &setup.programs)
                     .env("CONSTELLATION_IMAGE", &setup.image),

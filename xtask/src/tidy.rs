@@ -20,7 +20,10 @@ pub(crate) struct Violation {
 
 impl Violation {
     fn new(place: impl Into<String>, rule: impl Into<String>) -> Self {
-        Self { place: place.into(), rule: rule.into() }
+        Self {
+            place: place.into(),
+            rule: rule.into(),
+        }
     }
 }
 
@@ -29,9 +32,19 @@ pub(crate) fn run() -> Result<()> {
     step("sources", || report(sources::check()?))?;
     step("documents", || report(documents::check()?))?;
     step("generated code", || codegen::run(true))?;
-    step("formatting", || workspace::run(workspace::cargo().args(["fmt", "--all", "--check"])))?;
+    step("formatting", || {
+        workspace::run(workspace::cargo().args(["fmt", "--all", "--check"]))
+    })?;
     step("lints", || {
-        workspace::run(workspace::cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        workspace::run(workspace::cargo().args([
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]))
     })
 }
 
@@ -48,11 +61,21 @@ fn report(violations: Vec<Violation>) -> Result<()> {
 /// Files that git tracks (or would: not ignored) with this extension, relative to the root.
 fn tracked(extension: &str) -> Result<Vec<PathBuf>> {
     let output = Command::new("git")
-        .args(["ls-files", "--cached", "--others", "--exclude-standard", "-z", &format!("*.{extension}")])
+        .args([
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "-z",
+            &format!("*.{extension}"),
+        ])
         .current_dir(workspace::root())
         .output()?;
     if !output.status.success() {
-        bail!("git ls-files: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "git ls-files: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(String::from_utf8(output.stdout)?
         .split('\0')

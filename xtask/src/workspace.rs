@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail};
 
 /// Root of the checkout (the directory of the virtual manifest).
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace root")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the workspace root")
 }
 
 /// Cargo's target directory: `$CARGO_TARGET_DIR` (relative to the root, as cargo takes it) or `target`.
@@ -21,12 +23,14 @@ pub(crate) fn target() -> PathBuf {
 /// Runs a program in the workspace root with its output on ours; fails with its exit code.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let status = command
-        .current_dir(root())
-        .status()
-        .with_context(|| format!("cannot start {name}; is it installed? `cargo xtask packages` lists what is needed"))?;
+    let status = command.current_dir(root()).status().with_context(|| {
+        format!("cannot start {name}; is it installed? `cargo xtask packages` lists what is needed")
+    })?;
     if !status.success() {
-        bail!("{name} {:?} ended with {status}", command.get_args().collect::<Vec<_>>());
+        bail!(
+            "{name} {:?} ended with {status}",
+            command.get_args().collect::<Vec<_>>()
+        );
     }
     Ok(())
 }

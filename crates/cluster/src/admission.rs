@@ -173,7 +173,9 @@ impl fmt::Display for Unique {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     /// Another node has it.
-    #[error("its {what} is recorded for the node {other}; if that node is gone for good, delete its record (ConfigMap {other} in constellation-nodes)")]
+    #[error(
+        "its {what} is recorded for the node {other}; if that node is gone for good, delete its record (ConfigMap {other} in constellation-nodes)"
+    )]
     Taken {
         /// What.
         what: Unique,
@@ -245,7 +247,9 @@ pub fn admit(
     if request.wireguard_public_key.as_bytes() == &[0; 32] {
         return Err(Denial::ZeroKey);
     }
-    let recorded = records.iter().find(|record| record.identity.name == request.name);
+    let recorded = records
+        .iter()
+        .find(|record| record.identity.name == request.name);
     if let Some(record) = recorded {
         check_same_node(request, proven, record)?;
     }
@@ -269,7 +273,10 @@ pub fn admit(
         admitted_at: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
     };
     if let Some((what, other)) = conflict(&identity, records) {
-        return Err(Denial::Taken { what, other: other.clone() });
+        return Err(Denial::Taken {
+            what,
+            other: other.clone(),
+        });
     }
     let write = match recorded {
         None => Write::Create,
@@ -287,22 +294,36 @@ pub fn admit(
 ///
 /// # Errors
 /// When no record has both the disk and the machine's attestation key.
-pub fn recognise(disk: DiskUuid, proven: &Proven, records: &[Record]) -> Result<RecognisedNode, Unrecognised> {
+pub fn recognise(
+    disk: DiskUuid,
+    proven: &Proven,
+    records: &[Record],
+) -> Result<RecognisedNode, Unrecognised> {
     let record = records
         .iter()
         .find(|record| record.identity.disk_uuid == disk)
         .ok_or(Unrecognised::UnknownDisk(disk))?;
-    if record.identity.attestation_key_id != proven.key_id || record.identity.attestation_variant != proven.variant {
-        return Err(Unrecognised::OtherMachine { disk, node: record.identity.name.clone() });
+    if record.identity.attestation_key_id != proven.key_id
+        || record.identity.attestation_variant != proven.variant
+    {
+        return Err(Unrecognised::OtherMachine {
+            disk,
+            node: record.identity.name.clone(),
+        });
     }
-    Ok(RecognisedNode { identity: record.identity.clone() })
+    Ok(RecognisedNode {
+        identity: record.identity.clone(),
+    })
 }
 
 /// The first thing that `identity` shares with another node's record, and that node.
 ///
 /// Whoever wrote a record looks again with this before it makes a ticket, and withdraws the record if it finds a conflict. Of
 /// two services that wrote conflicting records, the later one to write always sees the earlier one's: at most one goes on.
-pub fn conflict<'a>(identity: &NodeIdentity, records: &'a [Record]) -> Option<(Unique, &'a NodeName)> {
+pub fn conflict<'a>(
+    identity: &NodeIdentity,
+    records: &'a [Record],
+) -> Option<(Unique, &'a NodeName)> {
     records
         .iter()
         .map(|record| &record.identity)
@@ -331,8 +352,13 @@ pub fn conflict<'a>(identity: &NodeIdentity, records: &'a [Record]) -> Option<(U
 /// A record of the wanted name: only its own machine, only while it is pending, only in its role.
 fn check_same_node(request: &JoinRequest, proven: &Proven, record: &Record) -> Result<(), Denial> {
     let identity = &record.identity;
-    if identity.attestation_key_id != proven.key_id || identity.attestation_variant != proven.variant {
-        return Err(Denial::Taken { what: Unique::Name, other: identity.name.clone() });
+    if identity.attestation_key_id != proven.key_id
+        || identity.attestation_variant != proven.variant
+    {
+        return Err(Denial::Taken {
+            what: Unique::Name,
+            other: identity.name.clone(),
+        });
     }
     if record.standing == Standing::Joined {
         return Err(Denial::AlreadyJoined(identity.name.clone()));
@@ -367,7 +393,10 @@ fn check_address(address: Ipv4Addr, plan: &AddressPlan) -> Result<(), Denial> {
     }
 }
 
-fn next_place(plan: &AddressPlan, records: &[Record]) -> Result<crate::network::NodeAddresses, NetworkError> {
+fn next_place(
+    plan: &AddressPlan,
+    records: &[Record],
+) -> Result<crate::network::NodeAddresses, NetworkError> {
     let taken = || records.iter().map(|record| record.identity.index);
     let highest = taken().max().unwrap_or(0);
     plan.node(highest.saturating_add(1))
@@ -376,8 +405,13 @@ fn next_place(plan: &AddressPlan, records: &[Record]) -> Result<crate::network::
 
 /// Whether a repeated request brings nothing new; when a node was admitted is no part of who it is.
 fn unchanged(recorded: &NodeIdentity, asked: &NodeIdentity) -> bool {
-    NodeIdentity { admitted_at: String::new(), ..recorded.clone() }
-        == NodeIdentity { admitted_at: String::new(), ..asked.clone() }
+    NodeIdentity {
+        admitted_at: String::new(),
+        ..recorded.clone()
+    } == NodeIdentity {
+        admitted_at: String::new(),
+        ..asked.clone()
+    }
 }
 
 #[cfg(test)]

@@ -324,7 +324,8 @@ impl Ticket {
         if self.control_plane_files > 0 {
             return Err(TicketError::ControlPlaneFiles(self.control_plane_files));
         }
-        let disk_key = Arc::new(DiskKey::from_vec(self.state_disk_key).map_err(TicketError::Secret)?);
+        let disk_key =
+            Arc::new(DiskKey::from_vec(self.state_disk_key).map_err(TicketError::Secret)?);
         let measurement_secret =
             MeasurementSecret::from_vec(self.measurement_secret).map_err(TicketError::Secret)?;
         let measurement_salt =

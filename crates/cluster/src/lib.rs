@@ -4,19 +4,19 @@
 
 pub mod admission;
 pub mod boot_lock;
-pub mod init;
-pub mod join;
-pub mod join_config;
-pub mod node_state;
-pub mod plan;
 pub mod catalogue;
 pub mod config;
 pub mod disk_uuid;
 pub mod identity;
+pub mod init;
+pub mod join;
+pub mod join_config;
 pub mod kubernetes;
 pub mod metadata;
 pub mod name;
 pub mod network;
+pub mod node_state;
+pub mod plan;
 pub mod role;
 pub mod state;
 mod yaml;

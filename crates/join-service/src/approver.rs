@@ -248,7 +248,11 @@ impl Approver {
             if let Some(token) = token {
                 used.insert(node.clone(), token);
             }
-            if has_certificate { used.remove(node) } else { None }
+            if has_certificate {
+                used.remove(node)
+            } else {
+                None
+            }
         };
         match retired {
             Some(token) => self.delete_token(&token).await,

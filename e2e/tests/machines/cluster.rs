@@ -12,41 +12,68 @@ use crate::world::World;
 
 /// Starts `mini up`, and interrupts it as Ctrl-C does once `reached` holds.
 fn interrupt_when(world: &World, what: &str, reached: impl Fn() -> bool) -> Result<()> {
-    let mut up = world.mini_up().stdout(Stdio::null()).spawn().context("cannot start constellation")?;
+    let mut up = world
+        .mini_up()
+        .stdout(Stdio::null())
+        .spawn()
+        .context("cannot start constellation")?;
     // without KVM and with few processors the workers start only when the API answers
     let result = wait(what, Duration::from_secs(1800), || {
-        ensure!(up.try_wait()?.is_none() || reached(), "mini up ended before it could be interrupted");
+        ensure!(
+            up.try_wait()?.is_none() || reached(),
+            "mini up ended before it could be interrupted"
+        );
         ensure!(reached(), "not yet");
         Ok(())
     });
     signal(&up, "INT")?;
     let status = up.wait()?;
     result?;
-    ensure!(status.code() == Some(130), "an interrupted mini up must end with 130, not {status}");
+    ensure!(
+        status.code() == Some(130),
+        "an interrupted mini up must end with 130, not {status}"
+    );
     Ok(())
 }
 
 fn signal(child: &Child, signal: &str) -> Result<()> {
-    succeed(Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string())).map(drop)
+    succeed(
+        Command::new("kill")
+            .arg(format!("-{signal}"))
+            .arg(child.id().to_string()),
+    )
+    .map(drop)
 }
 
 fn machine_started(world: &World, name: &str) -> bool {
-    let console = world.workspace.join("constellation-mini").join(name).join("console.log");
+    let console = world
+        .workspace
+        .join("constellation-mini")
+        .join(name)
+        .join("console.log");
     std::fs::metadata(console).is_ok_and(|metadata| metadata.len() > 0)
 }
 
 pub fn an_interrupted_up_is_taken_down_without_a_trace(world: &mut World) -> Result<()> {
-    interrupt_when(world, "first machine on", || machine_started(world, "control-plane-0"))?;
+    interrupt_when(world, "first machine on", || {
+        machine_started(world, "control-plane-0")
+    })?;
     succeed(&mut world.constellation(&["mini", "down", "--yes"]))?;
     nothing_is_left(world)
 }
 
 pub fn an_interrupted_up_is_continued_to_a_verified_cluster(world: &mut World) -> Result<()> {
-    interrupt_when(world, "both machines on", || machine_started(world, "worker-0"))?;
+    interrupt_when(world, "both machines on", || {
+        machine_started(world, "worker-0")
+    })?;
     let status = world.mini_up().status()?;
     if !status.success() {
         for name in ["control-plane-0", "worker-0"] {
-            let console = world.workspace.join("constellation-mini").join(name).join("console.log");
+            let console = world
+                .workspace
+                .join("constellation-mini")
+                .join(name)
+                .join("console.log");
             let text = std::fs::read(&console).unwrap_or_default();
             eprintln!("---- console of {name}\n{}", String::from_utf8_lossy(&text));
         }
@@ -61,12 +88,19 @@ pub fn both_nodes_are_ready(world: &mut World) -> Result<()> {
     let nodes = world.get(&["nodes"])?;
     let mut ready: Vec<&str> = items(&nodes)
         .filter(|node| {
-            node["status"]["conditions"].as_array().into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
+            node["status"]["conditions"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|c| c["type"] == "Ready" && c["status"] == "True")
         })
         .filter_map(|node| node["metadata"]["name"].as_str())
         .collect();
     ready.sort_unstable();
-    ensure!(ready == ["control-plane-0", "worker-0"], "Ready nodes: {ready:?}");
+    ensure!(
+        ready == ["control-plane-0", "worker-0"],
+        "Ready nodes: {ready:?}"
+    );
     Ok(())
 }
 
@@ -74,22 +108,35 @@ pub fn both_nodes_are_ready(world: &mut World) -> Result<()> {
 pub fn the_prediction_is_what_the_tpm_holds(world: &mut World) -> Result<()> {
     let text = std::fs::read_to_string(world.image.join("measurements.json"))?;
     let predicted: Value = serde_json::from_str(&text)?;
-    let predicted = predicted["list"][0]["measurements"].as_object().context("no measurements")?;
+    let predicted = predicted["list"][0]["measurements"]
+        .as_object()
+        .context("no measurements")?;
     let (code, report) = world.verify(None)?;
     ensure!(code == 0, "verify ended with {code}: {report}");
     for index in ["4", "9", "11"] {
-        let expected = predicted[index]["expected"].as_str().context("no prediction")?;
+        let expected = predicted[index]["expected"]
+            .as_str()
+            .context("no prediction")?;
         let text = report.to_string();
         // the value that was quoted, once for each node
         let seen = text.matches(expected).count();
-        ensure!(seen >= 2, "PCR {index}: {expected} is not what both machines quoted: {text}");
+        ensure!(
+            seen >= 2,
+            "PCR {index}: {expected} is not what both machines quoted: {text}"
+        );
     }
     Ok(())
 }
 
 pub fn verify_names_the_image_and_says_it_is_not_confidential(world: &mut World) -> Result<()> {
     let ran = run(&mut world.constellation(&["verify"]))?;
-    ensure!(ran.code == 0, "verify ended with {}: {}{}", ran.code, ran.stdout, ran.stderr);
+    ensure!(
+        ran.code == 0,
+        "verify ended with {}: {}{}",
+        ran.code,
+        ran.stdout,
+        ran.stderr
+    );
     let all = format!("{}{}", ran.stdout, ran.stderr);
     for word in ["control-plane-0", "worker-0", "v0.1.0", "not confidential"] {
         ensure!(all.contains(word), "verify does not say {word:?}:\n{all}");
@@ -99,8 +146,9 @@ pub fn verify_names_the_image_and_says_it_is_not_confidential(world: &mut World)
 
 /// The master secret and the init secret are in files of their own and nowhere else on the host.
 pub fn no_secret_is_in_a_log_or_an_argument(world: &mut World) -> Result<()> {
-    let secret: Value =
-        serde_json::from_str(&std::fs::read_to_string(world.workspace.join("constellation-mastersecret.json"))?)?;
+    let secret: Value = serde_json::from_str(&std::fs::read_to_string(
+        world.workspace.join("constellation-mastersecret.json"),
+    )?)?;
     let state = std::fs::read_to_string(world.workspace.join("constellation-state.yaml"))?;
     let init_secret = state
         .lines()
@@ -109,12 +157,18 @@ pub fn no_secret_is_in_a_log_or_an_argument(world: &mut World) -> Result<()> {
         .trim()
         .trim_matches(['"', '\''])
         .to_owned();
-    let secrets = [secret["key"].as_str().context("no key")?.to_owned(), init_secret];
+    let secrets = [
+        secret["key"].as_str().context("no key")?.to_owned(),
+        init_secret,
+    ];
     let mut places: Vec<(String, Vec<u8>)> = vec![];
     for path in world.texts()? {
         places.push((path.display().to_string(), std::fs::read(&path)?));
     }
-    ensure!(places.len() >= 4, "consoles and logs are missing: {places:?}");
+    ensure!(
+        places.len() >= 4,
+        "consoles and logs are missing: {places:?}"
+    );
     for process in std::fs::read_dir("/proc")?.flatten() {
         if let Ok(arguments) = std::fs::read(process.path().join("cmdline")) {
             places.push((process.path().display().to_string(), arguments));
@@ -122,7 +176,10 @@ pub fn no_secret_is_in_a_log_or_an_argument(world: &mut World) -> Result<()> {
     }
     for (place, bytes) in &places {
         for secret in &secrets {
-            ensure!(!contains(bytes, secret.as_bytes()), "a secret is in {place}");
+            ensure!(
+                !contains(bytes, secret.as_bytes()),
+                "a secret is in {place}"
+            );
         }
     }
     Ok(())
@@ -135,7 +192,10 @@ pub fn down_leaves_the_config_and_nothing_else(world: &mut World) -> Result<()> 
 
 fn nothing_is_left(world: &World) -> Result<()> {
     let files = names(&world.workspace)?;
-    ensure!(files == ["constellation-conf.yaml"], "left in the workspace: {files:?}");
+    ensure!(
+        files == ["constellation-conf.yaml"],
+        "left in the workspace: {files:?}"
+    );
     let sockets = names(&world.runtime)?;
     ensure!(sockets.is_empty(), "left in the run directory: {sockets:?}");
     let workspace = world.workspace.to_string_lossy().into_owned();
@@ -152,14 +212,18 @@ fn nothing_is_left(world: &World) -> Result<()> {
 }
 
 fn names(directory: &Path) -> Result<Vec<String>> {
-    let mut names: Vec<String> =
-        std::fs::read_dir(directory)?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> = std::fs::read_dir(directory)?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     Ok(names)
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
 }
 
 /// Items of a Kubernetes list.

@@ -36,18 +36,40 @@ fn apply(world: &World, name: &str, object: &Value) -> Result<()> {
 }
 
 fn running_address(world: &World, name: &str) -> Result<String> {
-    wait(&format!("pod {name} running"), Duration::from_secs(240), || {
-        let pod = world.get(&["pod", name])?;
-        ensure!(pod["status"]["phase"] == "Running", "{}", pod["status"]);
-        Ok(pod["status"]["podIP"].as_str().context("no address")?.to_owned())
-    })
+    wait(
+        &format!("pod {name} running"),
+        Duration::from_secs(240),
+        || {
+            let pod = world.get(&["pod", name])?;
+            ensure!(pod["status"]["phase"] == "Running", "{}", pod["status"]);
+            Ok(pod["status"]["podIP"]
+                .as_str()
+                .context("no address")?
+                .to_owned())
+        },
+    )
 }
 
-pub fn a_pod_on_the_worker_reaches_a_pod_on_the_control_plane_through_wireguard_only(world: &mut World) -> Result<()> {
-    let answer = format!("while true; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\n{MARKER}\\n' | /bin/busybox nc -l -p 8000; done");
-    apply(world, "server", &pod("server", "control-plane-0", &["/bin/busybox", "sh", "-c", &answer]))?;
+pub fn a_pod_on_the_worker_reaches_a_pod_on_the_control_plane_through_wireguard_only(
+    world: &mut World,
+) -> Result<()> {
+    let answer = format!(
+        "while true; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\n{MARKER}\\n' | /bin/busybox nc -l -p 8000; done"
+    );
+    apply(
+        world,
+        "server",
+        &pod(
+            "server",
+            "control-plane-0",
+            &["/bin/busybox", "sh", "-c", &answer],
+        ),
+    )?;
     let address = running_address(world, "server")?;
-    ensure!(address.starts_with("10.244."), "the server's address {address} is not one of the pods' network");
+    ensure!(
+        address.starts_with("10.244."),
+        "the server's address {address} is not one of the pods' network"
+    );
 
     let scratch = world.scratch("capture")?;
     let file = scratch.join("worker.pcap");
@@ -56,25 +78,54 @@ pub fn a_pod_on_the_worker_reaches_a_pod_on_the_control_plane_through_wireguard_
         &world.workspace.join("constellation-mini"),
         &world.run_directory()?,
     );
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     // QEMU itself writes what crosses the worker's NIC on the network between the machines
     runtime.block_on(async { machine.control().await?.capture(&file).await })?;
 
-    let ask = format!("for i in 1 2 3 4 5 6 7 8 9; do /bin/busybox wget -q -T 20 -O - http://{address}:8000/ && exit 0; /bin/busybox sleep 3; done; exit 1");
-    apply(world, "client", &pod("client", "worker-0", &["/bin/busybox", "sh", "-c", &ask]))?;
+    let ask = format!(
+        "for i in 1 2 3 4 5 6 7 8 9; do /bin/busybox wget -q -T 20 -O - http://{address}:8000/ && exit 0; /bin/busybox sleep 3; done; exit 1"
+    );
+    apply(
+        world,
+        "client",
+        &pod("client", "worker-0", &["/bin/busybox", "sh", "-c", &ask]),
+    )?;
     let result = wait("the client's end", Duration::from_secs(300), || {
         let pod = world.get(&["pod", "client"])?;
-        let phase = pod["status"]["phase"].as_str().unwrap_or_default().to_owned();
+        let phase = pod["status"]["phase"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         ensure!(phase == "Succeeded" || phase == "Failed", "{phase}");
         Ok(phase)
     });
     runtime.block_on(async { machine.control().await?.stop_capture().await })?;
     let log = succeed(&mut world.kubectl(&["logs", "client"]))?;
-    ensure!(result? == "Succeeded" && log.contains(MARKER), "the client got: {log:?}");
+    ensure!(
+        result? == "Succeeded" && log.contains(MARKER),
+        "the client got: {log:?}"
+    );
 
     let summary = summarise(&std::fs::read(&file)?, MARKER.as_bytes())?;
     eprintln!("on the wire: {summary:?}");
-    ensure!(summary.wireguard >= 8, "hardly any WireGuard on the wire: {summary:?}");
-    ensure!(summary.marker == 0 && summary.inner_addresses == 0, "pod traffic in the clear: {summary:?}");
-    succeed(&mut world.kubectl(&["delete", "pod", "server", "client", "--wait=false", "--grace-period=0", "--force"])).map(drop)
+    ensure!(
+        summary.wireguard >= 8,
+        "hardly any WireGuard on the wire: {summary:?}"
+    );
+    ensure!(
+        summary.marker == 0 && summary.inner_addresses == 0,
+        "pod traffic in the clear: {summary:?}"
+    );
+    succeed(&mut world.kubectl(&[
+        "delete",
+        "pod",
+        "server",
+        "client",
+        "--wait=false",
+        "--grace-period=0",
+        "--force",
+    ]))
+    .map(drop)
 }

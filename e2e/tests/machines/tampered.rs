@@ -48,57 +48,121 @@ fn refused(world: &World, component: Component, index: usize) -> Result<()> {
     let machine = Started(Machine::new(seat, &scratch, &sockets));
     let firmware = Firmware::debian();
     let accelerator = probe(&firmware).accelerator;
-    let shape = Shape { firmware, image, vcpus: 2, memory_mib: 1536, state_disk_gib: 1, accelerator };
+    let shape = Shape {
+        firmware,
+        image,
+        vcpus: 2,
+        memory_mib: 1536,
+        state_disk_gib: 1,
+        accelerator,
+    };
     machine.0.start(&shape, &run_directory.join("switch"))?;
 
     // it gives evidence of what it runs, and that is not what the user's config accepts
     let endpoint = seat.host_address().to_string();
-    let report = wait("evidence of the changed machine", Duration::from_secs(600), || {
-        let (code, report) = world.verify(Some(&endpoint))?;
-        ensure!(!report.to_string().contains("\"unreachable\""), "no evidence yet");
-        ensure!(code == 3, "verify must refuse with 3, not {code}: {report}");
-        Ok(report)
-    })
+    let report = wait(
+        "evidence of the changed machine",
+        Duration::from_secs(600),
+        || {
+            let (code, report) = world.verify(Some(&endpoint))?;
+            ensure!(
+                !report.to_string().contains("\"unreachable\""),
+                "no evidence yet"
+            );
+            ensure!(code == 3, "verify must refuse with 3, not {code}: {report}");
+            Ok(report)
+        },
+    )
     .inspect_err(|_| print_console(&machine.0))?;
     let differences = differences(&report);
     eprintln!("refused for: {differences:?}");
     let (_, actual) = differences
         .iter()
         .find(|(name, _)| name == component.name())
-        .with_context(|| format!("the refusal does not name the {}: {report:#}", component.name()))?;
+        .with_context(|| {
+            format!(
+                "the refusal does not name the {}: {report:#}",
+                component.name()
+            )
+        })?;
 
     // it asked to join and was refused; the service that refused says why with the same words
-    let log = wait("refusal in the join service's log", Duration::from_secs(300), || {
-        let log = succeed(&mut world.kubectl(&[
-            "logs", "--namespace", "kube-system", "--selector", "app.kubernetes.io/name=join-service", "--tail", "-1",
-        ]))?;
-        match log.lines().rev().find(|line| line.contains(component.name()) && line.contains(actual)) {
-            Some(line) => Ok(line.to_owned()),
-            None => bail!("nothing about the {} in the join service's log:\n{log}", component.name()),
-        }
-    })
+    let log = wait(
+        "refusal in the join service's log",
+        Duration::from_secs(300),
+        || {
+            let log = succeed(&mut world.kubectl(&[
+                "logs",
+                "--namespace",
+                "kube-system",
+                "--selector",
+                "app.kubernetes.io/name=join-service",
+                "--tail",
+                "-1",
+            ]))?;
+            match log
+                .lines()
+                .rev()
+                .find(|line| line.contains(component.name()) && line.contains(actual))
+            {
+                Some(line) => Ok(line.to_owned()),
+                None => bail!(
+                    "nothing about the {} in the join service's log:\n{log}",
+                    component.name()
+                ),
+            }
+        },
+    )
     .inspect_err(|_| print_console(&machine.0))?;
     eprintln!("join service: {log}");
 
     let nodes = succeed(&mut world.kubectl(&["get", "nodes", "-o", "name"]))?;
-    ensure!(!nodes.contains(&seat.to_string()), "a changed machine became a node: {nodes}");
-    let records = succeed(&mut world.kubectl(&["get", "configmaps", "--namespace", "constellation-nodes", "-o", "name"]))?;
-    ensure!(!records.contains(&seat.to_string()), "a changed machine has a record: {records}");
-    ensure!(run(&mut world.constellation(&["verify"]))?.code == 0, "the cluster itself must still verify");
+    ensure!(
+        !nodes.contains(&seat.to_string()),
+        "a changed machine became a node: {nodes}"
+    );
+    let records = succeed(&mut world.kubectl(&[
+        "get",
+        "configmaps",
+        "--namespace",
+        "constellation-nodes",
+        "-o",
+        "name",
+    ]))?;
+    ensure!(
+        !records.contains(&seat.to_string()),
+        "a changed machine has a record: {records}"
+    );
+    ensure!(
+        run(&mut world.constellation(&["verify"]))?.code == 0,
+        "the cluster itself must still verify"
+    );
     Ok(())
 }
 
 fn print_console(machine: &Machine) {
     let text = std::fs::read(machine.console()).unwrap_or_default();
-    eprintln!("---- console of {}\n{}", machine.seat(), String::from_utf8_lossy(&text));
+    eprintln!(
+        "---- console of {}\n{}",
+        machine.seat(),
+        String::from_utf8_lossy(&text)
+    );
 }
 
 /// Components that the refusal names as different, with the value that was measured.
 fn differences(report: &Value) -> Vec<(String, String)> {
     let mut found = vec![];
     walk(report, &mut |object| {
-        for difference in object.get("differences").and_then(Value::as_array).into_iter().flatten() {
-            if let (Some(component), Some(actual)) = (difference["component"].as_str(), difference["actual"].as_str()) {
+        for difference in object
+            .get("differences")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            if let (Some(component), Some(actual)) = (
+                difference["component"].as_str(),
+                difference["actual"].as_str(),
+            ) {
                 found.push((component.to_owned(), actual.to_owned()));
             }
         }

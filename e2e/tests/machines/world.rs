@@ -34,11 +34,18 @@ impl World {
             runtime: base.join("run"),
             base,
         };
-        for path in [&world.components.join("images"), &world.workspace, &world.runtime] {
-            std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+        for path in [
+            &world.components.join("images"),
+            &world.workspace,
+            &world.runtime,
+        ] {
+            std::fs::create_dir_all(path)
+                .with_context(|| format!("cannot make {}", path.display()))?;
         }
         let given = directory("CONSTELLATION_COMPONENTS")?;
-        for entry in std::fs::read_dir(&given).with_context(|| format!("cannot list {}", given.display()))? {
+        for entry in
+            std::fs::read_dir(&given).with_context(|| format!("cannot list {}", given.display()))?
+        {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with('v') {
                 symlink(entry.path(), world.components.join(entry.file_name()))?;
@@ -74,8 +81,13 @@ impl World {
         if let Some(endpoint) = endpoint {
             command.args(["--node-endpoint", endpoint]);
         }
-        let Ran { code, stdout, stderr } = run(&mut command)?;
-        let value = serde_json::from_str(&stdout).with_context(|| format!("verify printed:\n{stdout}{stderr}"))?;
+        let Ran {
+            code,
+            stdout,
+            stderr,
+        } = run(&mut command)?;
+        let value = serde_json::from_str(&stdout)
+            .with_context(|| format!("verify printed:\n{stdout}{stderr}"))?;
         Ok((code, value))
     }
 
@@ -89,7 +101,10 @@ impl World {
             .find(|path| path.is_file())
             .unwrap_or_else(|| "kubectl".into());
         let mut command = Command::new(program);
-        command.arg("--kubeconfig").arg(self.workspace.join("constellation-admin.conf")).args(arguments);
+        command
+            .arg("--kubeconfig")
+            .arg(self.workspace.join("constellation-admin.conf"))
+            .args(arguments);
         command
     }
 
@@ -102,7 +117,10 @@ impl World {
     /// The directory of sockets and pid files that `mini up` made.
     pub fn run_directory(&self) -> Result<PathBuf> {
         let mut entries = std::fs::read_dir(&self.runtime)?;
-        Ok(entries.next().context("mini up made no run directory")??.path())
+        Ok(entries
+            .next()
+            .context("mini up made no run directory")??
+            .path())
     }
 
     /// A directory for a test's own files.
@@ -116,7 +134,10 @@ impl World {
     pub fn texts(&self) -> Result<Vec<PathBuf>> {
         let mut texts = vec![];
         collect(&self.workspace.join("constellation-mini"), &mut texts)?;
-        Ok(texts.into_iter().filter(|path| path.extension().is_some_and(|e| e == "log" || e == "json")).collect())
+        Ok(texts
+            .into_iter()
+            .filter(|path| path.extension().is_some_and(|e| e == "log" || e == "json"))
+            .collect())
     }
 }
 

@@ -49,7 +49,8 @@ pub(super) fn build(dir: &Path) -> Result<()> {
     for program in PROGRAMS {
         let part = out.join(format!(".{program}.part"));
         let built = tree.join("_output/bin").join(program);
-        std::fs::copy(&built, &part).with_context(|| format!("the build left no {}", built.display()))?;
+        std::fs::copy(&built, &part)
+            .with_context(|| format!("the build left no {}", built.display()))?;
         publish(&part, &out.join(program))?;
     }
     Ok(())
@@ -58,7 +59,10 @@ pub(super) fn build(dir: &Path) -> Result<()> {
 /// `apt-get source` unpacks and applies `debian/patches`.
 fn source(work: &Path) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", "cd \"$0\" && apt-get source --only-source \"$1\""]).arg(work).arg(SOURCE);
+    command
+        .args(["-c", "cd \"$0\" && apt-get source --only-source \"$1\""])
+        .arg(work)
+        .arg(SOURCE);
     command
 }
 

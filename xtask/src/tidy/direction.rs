@@ -25,20 +25,58 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("image", &["attest"]),
     ("runtime", &[]),
     // run: one per trust domain
-    ("cli", &["attest", "channel", "cloud", "cluster", "image", "k8s", "keys", "proto"]),
-    ("node", &["attest", "channel", "cloud", "cluster", "disk", "k8s", "keys", "proto", "runtime", "tee"]),
-    ("join-service", &["attest", "channel", "cluster", "k8s", "keys", "proto", "runtime", "tee"]),
-    ("key-service", &["cluster", "k8s", "keys", "proto", "runtime"]),
-    ("verification-service", &["attest", "proto", "runtime", "tee"]),
+    (
+        "cli",
+        &[
+            "attest", "channel", "cloud", "cluster", "image", "k8s", "keys", "proto",
+        ],
+    ),
+    (
+        "node",
+        &[
+            "attest", "channel", "cloud", "cluster", "disk", "k8s", "keys", "proto", "runtime",
+            "tee",
+        ],
+    ),
+    (
+        "join-service",
+        &[
+            "attest", "channel", "cluster", "k8s", "keys", "proto", "runtime", "tee",
+        ],
+    ),
+    (
+        "key-service",
+        &["cluster", "k8s", "keys", "proto", "runtime"],
+    ),
+    (
+        "verification-service",
+        &["attest", "proto", "runtime", "tee"],
+    ),
     ("pause", &[]),
     // develop
     ("testkit", &["attest", "cluster", "k8s", "keys"]),
     ("xtask", &["attest", "cluster", "image"]),
-    ("e2e", &["attest", "channel", "cloud", "cluster", "image", "k8s", "keys", "proto", "tee", "testkit"]),
+    (
+        "e2e",
+        &[
+            "attest", "channel", "cloud", "cluster", "image", "k8s", "keys", "proto", "tee",
+            "testkit",
+        ],
+    ),
 ];
 
 /// Crates that decide touch no outside thing, so they may not even link what does.
-const NOT_IN_DECIDE: &[&str] = &["tokio", "reqwest", "hyper", "tonic", "kube", "rustix", "tpm2-protocol", "tracing", "anyhow"];
+const NOT_IN_DECIDE: &[&str] = &[
+    "tokio",
+    "reqwest",
+    "hyper",
+    "tonic",
+    "kube",
+    "rustix",
+    "tpm2-protocol",
+    "tracing",
+    "anyhow",
+];
 const DECIDE: &[&str] = &["keys", "attest", "cluster"];
 
 /// One crypto library in the tree.
@@ -66,32 +104,50 @@ pub(super) fn check() -> Result<Vec<Violation>> {
         .args(["metadata", "--format-version", "1", "--no-deps", "--locked"])
         .current_dir(workspace::root())
         .output()?;
-    let metadata: Metadata =
-        serde_json::from_slice(&output.stdout).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    let metadata: Metadata = serde_json::from_slice(&output.stdout)
+        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
     let allowed: BTreeMap<&str, &[&str]> = ALLOWED.iter().copied().collect();
     let ours = |name: &str| allowed.contains_key(name);
     let mut violations = Vec::new();
     for package in &metadata.packages {
         let place = format!("crates/{}/Cargo.toml", package.name);
         let Some(may) = allowed.get(package.name.as_str()) else {
-            violations.push(Violation::new(place, "crate is not in the table of xtask/src/tidy/direction.rs"));
+            violations.push(Violation::new(
+                place,
+                "crate is not in the table of xtask/src/tidy/direction.rs",
+            ));
             continue;
         };
         for dependency in &package.dependencies {
             let test_only = dependency.kind.as_deref() == Some("dev");
             let name = dependency.name.as_str();
-            if ours(name) && !may.contains(&name) && !(test_only && (name == "testkit" || may_in_tests(name))) {
-                violations.push(Violation::new(&place, format!("must not depend on {name}: see ARCHITECTURE.md, direction")));
+            if ours(name)
+                && !may.contains(&name)
+                && !(test_only && (name == "testkit" || may_in_tests(name)))
+            {
+                violations.push(Violation::new(
+                    &place,
+                    format!("must not depend on {name}: see ARCHITECTURE.md, direction"),
+                ));
             }
-            if !test_only && DECIDE.contains(&package.name.as_str()) && NOT_IN_DECIDE.contains(&name) {
-                violations.push(Violation::new(&place, format!("a crate that decides must not depend on {name}")));
+            if !test_only
+                && DECIDE.contains(&package.name.as_str())
+                && NOT_IN_DECIDE.contains(&name)
+            {
+                violations.push(Violation::new(
+                    &place,
+                    format!("a crate that decides must not depend on {name}"),
+                ));
             }
         }
     }
     let lock = std::fs::read_to_string(workspace::root().join("Cargo.lock"))?;
     for name in NOWHERE {
         if lock.contains(&format!("name = \"{name}\"\n")) && linked(name)? {
-            violations.push(Violation::new("Cargo.lock", format!("{name}: aws-lc-rs is the one crypto library")));
+            violations.push(Violation::new(
+                "Cargo.lock",
+                format!("{name}: aws-lc-rs is the one crypto library"),
+            ));
         }
     }
     Ok(violations)
@@ -102,13 +158,25 @@ const PROGRAMS_IN_TESTS: &[&str] = &["key-service"];
 
 /// Tests may build what they check out of any crate that decides, speaks or acts.
 fn may_in_tests(name: &str) -> bool {
-    PROGRAMS_IN_TESTS.contains(&name) || ALLOWED.iter().take_while(|(n, _)| *n != "cli").any(|(n, _)| *n == name)
+    PROGRAMS_IN_TESTS.contains(&name)
+        || ALLOWED
+            .iter()
+            .take_while(|(n, _)| *n != "cli")
+            .any(|(n, _)| *n == name)
 }
 
 /// A name in the lock file may be an optional dependency that nothing turns on.
 fn linked(name: &str) -> Result<bool> {
     let output = workspace::cargo()
-        .args(["tree", "--workspace", "--invert", name, "--locked", "--edges", "normal,build"])
+        .args([
+            "tree",
+            "--workspace",
+            "--invert",
+            name,
+            "--locked",
+            "--edges",
+            "normal,build",
+        ])
         .current_dir(workspace::root())
         .output()?;
     Ok(output.status.success() && !output.stdout.is_empty())

@@ -8,7 +8,9 @@ use super::{Violation, read, tracked};
 use crate::workspace;
 
 /// Where a backticked path may start.
-const ROOTS: &[&str] = &["crates/", "docs/", "deploy/", "xtask/", "e2e/", "fuzz/", ".ci/"];
+const ROOTS: &[&str] = &[
+    "crates/", "docs/", "deploy/", "xtask/", "e2e/", "fuzz/", ".ci/",
+];
 
 pub(super) fn check() -> Result<Vec<Violation>> {
     let mut sources = String::new();
@@ -38,7 +40,8 @@ fn backticked(line: &str) -> impl Iterator<Item = &str> {
 fn problem(word: &str, document: &Path, sources: &str) -> Option<String> {
     if ROOTS.iter().any(|root| word.starts_with(root)) {
         let path = word.split([':', '#', ' ']).next().unwrap_or(word);
-        let missing = !path.contains(['*', '<', '{', '…']) && !workspace::root().join(path).exists();
+        let missing =
+            !path.contains(['*', '<', '{', '…']) && !workspace::root().join(path).exists();
         return missing.then(|| format!("`{word}`: there is no such path"));
     }
     // life-of documents and the threat table name types and tests: `Type`, `module::Type`, `a_test_name`
@@ -51,11 +54,24 @@ fn problem(word: &str, document: &Path, sources: &str) -> Option<String> {
         && item.starts_with(|c: char| c.is_ascii_uppercase())
         && item.contains(|c: char| c.is_ascii_lowercase())
         && item.chars().all(|c| c.is_ascii_alphanumeric());
-    if strict && is_type && !["struct", "enum", "trait", "type", "message", ""].iter().any(|kind| defines(sources, kind, item)) {
+    if strict
+        && is_type
+        && !["struct", "enum", "trait", "type", "message", ""]
+            .iter()
+            .any(|kind| defines(sources, kind, item))
+    {
         return Some(format!("`{word}`: no such type in the sources"));
     }
-    let is_test = word.matches('_').count() >= 2 && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if strict && is_test && !defines(sources, "fn", word) && !sources.contains(&format!("{word}:")) && !sources.contains(&format!("\"{word}\"")) {
+    let is_test = word.matches('_').count() >= 2
+        && word
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if strict
+        && is_test
+        && !defines(sources, "fn", word)
+        && !sources.contains(&format!("{word}:"))
+        && !sources.contains(&format!("\"{word}\""))
+    {
         return Some(format!("`{word}`: no such function or test in the sources"));
     }
     None
@@ -64,7 +80,10 @@ fn problem(word: &str, document: &Path, sources: &str) -> Option<String> {
 /// `kind name` as a definition; with no kind, an enum variant or other use followed by a delimiter at a line's start.
 fn defines(sources: &str, kind: &str, name: &str) -> bool {
     if kind.is_empty() {
-        return ["", " {", "(", ","].iter().any(|end| sources.contains(&format!("    {name}{end}\n")) || (!end.is_empty() && sources.contains(&format!("    {name}{end}"))));
+        return ["", " {", "(", ","].iter().any(|end| {
+            sources.contains(&format!("    {name}{end}\n"))
+                || (!end.is_empty() && sources.contains(&format!("    {name}{end}")))
+        });
     }
     let definition = format!("{kind} {name}");
     sources.match_indices(&definition).any(|(at, _)| {

@@ -9,7 +9,9 @@ fn name(number: u8) -> NodeName {
 }
 
 fn disk(number: u8) -> DiskUuid {
-    format!("00000000-0000-4000-8000-0000000000{number:02x}").parse().unwrap()
+    format!("00000000-0000-4000-8000-0000000000{number:02x}")
+        .parse()
+        .unwrap()
 }
 
 fn request(number: u8) -> JoinRequest {
@@ -63,17 +65,33 @@ fn a_new_machine_gets_the_next_place() {
 
 #[test]
 fn a_gap_is_used_when_the_top_is_reached_and_a_full_cluster_refuses() {
-    let records: Vec<Record> = (2..=255).map(|number| record(number, Standing::Joined)).collect();
-    let newcomer = JoinRequest { node_ip: Ipv4Addr::new(192, 168, 0, 9), ..request(1) };
-    assert_eq!(ask(&newcomer, &machine(1), &records).unwrap().identity().index, 1);
-    let full: Vec<Record> = (1..=255).map(|number| record(number, Standing::Joined)).collect();
+    let records: Vec<Record> = (2..=255)
+        .map(|number| record(number, Standing::Joined))
+        .collect();
+    let newcomer = JoinRequest {
+        node_ip: Ipv4Addr::new(192, 168, 0, 9),
+        ..request(1)
+    };
+    assert_eq!(
+        ask(&newcomer, &machine(1), &records)
+            .unwrap()
+            .identity()
+            .index,
+        1
+    );
+    let full: Vec<Record> = (1..=255)
+        .map(|number| record(number, Standing::Joined))
+        .collect();
     let other = JoinRequest {
         name: NodeName::new("another").unwrap(),
         disk_uuid: "10000000-0000-4000-8000-000000000000".parse().unwrap(),
         wireguard_public_key: WireGuardPublicKey::new([0xaa; 32].map(|b: u8| b ^ 0x55 ^ 0x01)),
         ..newcomer
     };
-    let proven = Proven { key_id: "ff".repeat(31) + "01", ..machine(1) };
+    let proven = Proven {
+        key_id: "ff".repeat(31) + "01",
+        ..machine(1)
+    };
     assert!(matches!(ask(&other, &proven, &full), Err(Denial::Full(_))));
 }
 
@@ -82,20 +100,47 @@ fn what_another_node_has_is_refused_and_named() {
     let records = [record(1, Standing::Joined)];
     let new = request(2);
     let cases = [
-        (JoinRequest { name: name(1), ..new.clone() }, machine(2), Unique::Name),
-        (JoinRequest { disk_uuid: disk(1), ..new.clone() }, machine(2), Unique::Disk),
+        (
+            JoinRequest {
+                name: name(1),
+                ..new.clone()
+            },
+            machine(2),
+            Unique::Name,
+        ),
+        (
+            JoinRequest {
+                disk_uuid: disk(1),
+                ..new.clone()
+            },
+            machine(2),
+            Unique::Disk,
+        ),
         (new.clone(), machine(1), Unique::AttestationKey),
         (
-            JoinRequest { wireguard_public_key: request(1).wireguard_public_key, ..new.clone() },
+            JoinRequest {
+                wireguard_public_key: request(1).wireguard_public_key,
+                ..new.clone()
+            },
             machine(2),
             Unique::WireGuardKey,
         ),
-        (JoinRequest { node_ip: request(1).node_ip, ..new }, machine(2), Unique::Address),
+        (
+            JoinRequest {
+                node_ip: request(1).node_ip,
+                ..new
+            },
+            machine(2),
+            Unique::Address,
+        ),
     ];
     for (request, proven, what) in cases {
         assert_eq!(
             ask(&request, &proven, &records).unwrap_err(),
-            Denial::Taken { what, other: name(1) }
+            Denial::Taken {
+                what,
+                other: name(1)
+            }
         );
     }
 }
@@ -125,7 +170,13 @@ fn a_machine_interrupted_on_its_way_in_keeps_its_place_with_a_new_disk() {
 #[test]
 fn a_joined_node_is_never_admitted_again_not_even_with_a_wiped_disk() {
     let records = [record(2, Standing::Joined)];
-    for request in [request(2), JoinRequest { disk_uuid: disk(9), ..request(2) }] {
+    for request in [
+        request(2),
+        JoinRequest {
+            disk_uuid: disk(9),
+            ..request(2)
+        },
+    ] {
         assert_eq!(
             ask(&request, &machine(2), &records).unwrap_err(),
             Denial::AlreadyJoined(name(2))
@@ -136,47 +187,101 @@ fn a_joined_node_is_never_admitted_again_not_even_with_a_wiped_disk() {
 #[test]
 fn a_role_is_recorded_once() {
     let records = [record(2, Standing::Pending)];
-    let upwards = JoinRequest { role: Role::ControlPlane, ..request(2) };
+    let upwards = JoinRequest {
+        role: Role::ControlPlane,
+        ..request(2)
+    };
     assert_eq!(
         ask(&upwards, &machine(2), &records).unwrap_err(),
-        Denial::RoleFixed { name: name(2), recorded: Role::Worker, asked: Role::ControlPlane }
+        Denial::RoleFixed {
+            name: name(2),
+            recorded: Role::Worker,
+            asked: Role::ControlPlane
+        }
     );
 }
 
 #[test]
 fn another_variant_is_another_machine() {
     let records = [record(2, Standing::Pending)];
-    let other = Proven { variant: "sev-snp".to_owned(), ..machine(2) };
+    let other = Proven {
+        variant: "sev-snp".to_owned(),
+        ..machine(2)
+    };
     assert_eq!(
         ask(&request(2), &other, &records).unwrap_err(),
-        Denial::Taken { what: Unique::Name, other: name(2) }
+        Denial::Taken {
+            what: Unique::Name,
+            other: name(2)
+        }
     );
     assert!(recognise(disk(2), &other, &records).is_err());
 }
 
 #[test]
 fn addresses_that_nobody_may_have_are_refused() {
-    for address in ["0.0.0.0", "0.1.2.3", "127.0.0.1", "169.254.1.1", "224.0.0.1", "255.255.255.255", "240.0.0.1"] {
+    for address in [
+        "0.0.0.0",
+        "0.1.2.3",
+        "127.0.0.1",
+        "169.254.1.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "240.0.0.1",
+    ] {
         let address = address.parse().unwrap();
-        let bad = JoinRequest { node_ip: address, ..request(2) };
-        assert_eq!(ask(&bad, &machine(2), &[]).unwrap_err(), Denial::NotAMachine(address));
+        let bad = JoinRequest {
+            node_ip: address,
+            ..request(2)
+        };
+        assert_eq!(
+            ask(&bad, &machine(2), &[]).unwrap_err(),
+            Denial::NotAMachine(address)
+        );
     }
     for address in ["10.45.0.1", "10.244.3.4", "10.96.0.1"] {
-        let bad = JoinRequest { node_ip: address.parse().unwrap(), ..request(2) };
-        assert!(matches!(ask(&bad, &machine(2), &[]), Err(Denial::InsideCluster { .. })), "{address}");
+        let bad = JoinRequest {
+            node_ip: address.parse().unwrap(),
+            ..request(2)
+        };
+        assert!(
+            matches!(
+                ask(&bad, &machine(2), &[]),
+                Err(Denial::InsideCluster { .. })
+            ),
+            "{address}"
+        );
     }
-    let zero = JoinRequest { wireguard_public_key: WireGuardPublicKey::new([0; 32]), ..request(2) };
+    let zero = JoinRequest {
+        wireguard_public_key: WireGuardPublicKey::new([0; 32]),
+        ..request(2)
+    };
     assert_eq!(ask(&zero, &machine(2), &[]).unwrap_err(), Denial::ZeroKey);
 }
 
 #[test]
 fn a_node_gets_its_own_disk_again_and_no_other() {
     let records = [record(1, Standing::Joined), record(2, Standing::Pending)];
-    assert_eq!(recognise(disk(1), &machine(1), &records).unwrap().identity().name, name(1));
-    assert_eq!(recognise(disk(2), &machine(2), &records).unwrap().identity().name, name(2));
+    assert_eq!(
+        recognise(disk(1), &machine(1), &records)
+            .unwrap()
+            .identity()
+            .name,
+        name(1)
+    );
+    assert_eq!(
+        recognise(disk(2), &machine(2), &records)
+            .unwrap()
+            .identity()
+            .name,
+        name(2)
+    );
     assert_eq!(
         recognise(disk(1), &machine(2), &records).unwrap_err(),
-        Unrecognised::OtherMachine { disk: disk(1), node: name(1) }
+        Unrecognised::OtherMachine {
+            disk: disk(1),
+            node: name(1)
+        }
     );
     assert_eq!(
         recognise(disk(3), &machine(1), &records).unwrap_err(),
@@ -187,7 +292,14 @@ fn a_node_gets_its_own_disk_again_and_no_other() {
 /// One step of a cluster's life, with few values so that they meet.
 #[derive(Clone, Debug)]
 enum Event {
-    Ask { name: u8, disk: u8, key: u8, wireguard: u8, ip: u8, control_plane: bool },
+    Ask {
+        name: u8,
+        disk: u8,
+        key: u8,
+        wireguard: u8,
+        ip: u8,
+        control_plane: bool,
+    },
     Join(usize),
     Delete(usize),
 }
@@ -204,8 +316,22 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn ask_event(event: &Event, records: &[Record]) -> Option<Result<AdmittedNode, Denial>> {
-    let Event::Ask { name: n, disk: d, key, wireguard, ip, control_plane } = *event else { return None };
-    let role = if control_plane { Role::ControlPlane } else { Role::Worker };
+    let Event::Ask {
+        name: n,
+        disk: d,
+        key,
+        wireguard,
+        ip,
+        control_plane,
+    } = *event
+    else {
+        return None;
+    };
+    let role = if control_plane {
+        Role::ControlPlane
+    } else {
+        Role::Worker
+    };
     let request = JoinRequest {
         name: name(n),
         role,
