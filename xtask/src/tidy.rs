@@ -36,16 +36,20 @@ pub(crate) fn run() -> Result<()> {
         workspace::run(workspace::cargo().args(["fmt", "--all", "--check"]))
     })?;
     step("lints", || {
-        workspace::run(workspace::cargo().args([
-            "clippy",
-            "--quiet",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ]))
+        clippy(&["--lib", "--bins"], &[])?;
+        // tests: what the compiler warns of
+        clippy(&["--all-targets"], &["-A", "clippy::all", "-A", "clippy::restriction"])
     })
+}
+
+fn clippy(targets: &[&str], lints: &[&str]) -> Result<()> {
+    workspace::run(
+        workspace::cargo()
+            .args(["clippy", "--quiet", "--locked", "--workspace"])
+            .args(targets)
+            .args(["--", "-D", "warnings"])
+            .args(lints),
+    )
 }
 
 fn report(violations: Vec<Violation>) -> Result<()> {

@@ -93,9 +93,10 @@ mod tests {
     fn the_lock_is_taken_once() {
         let lock = BootLock::new();
         assert!(!lock.is_taken());
-        let held = lock.take();
-        assert!(held.is_some());
-        drop(held);
+        {
+            let held = lock.take();
+            assert!(held.is_some());
+        }
         assert!(
             lock.take().is_none(),
             "dropping the proof must not free the lock"

@@ -61,6 +61,9 @@ pub enum JoinConfigError {
     Cluster(#[source] serde_json::Error),
 }
 
+/// `data` and `binaryData` of a ConfigMap.
+pub type ConfigMapData = (BTreeMap<String, String>, BTreeMap<String, Vec<u8>>);
+
 impl JoinConfig {
     /// Reads `data` and `binaryData` of the ConfigMap.
     ///
@@ -88,9 +91,7 @@ impl JoinConfig {
     ///
     /// # Errors
     /// When serialising fails, which these types give no reason for.
-    pub fn to_maps(
-        &self,
-    ) -> Result<(BTreeMap<String, String>, BTreeMap<String, Vec<u8>>), JoinConfigError> {
+    pub fn to_maps(&self) -> Result<ConfigMapData, JoinConfigError> {
         let cluster = serde_json::to_string(&self.cluster).map_err(JoinConfigError::Cluster)?;
         let data = BTreeMap::from([
             (

@@ -223,6 +223,9 @@ pub enum Next {
     Complete(Complete),
 }
 
+/// What follows from an attempt to extend PCR 15: the machine is marked and builds, or it failed; with the actions to take.
+pub type MarkOutcome = Result<(Building, Marked, Vec<Action>), (Failed, Vec<Action>)>;
+
 impl AwaitingMark {
     /// Starts with the lock in hand.
     pub(crate) fn new(flow: Flow, cluster_id: &ClusterId, held: Held) -> (Self, Vec<Action>) {
@@ -238,10 +241,7 @@ impl AwaitingMark {
 
     /// Takes PCR 15 as it was read after the extend. Any other value than the one that zero and this cluster's ID make, and
     /// the node goes no further: something else was measured into the register.
-    pub fn read_back(
-        self,
-        pcr15: &[u8; 32],
-    ) -> Result<(Building, Marked, Vec<Action>), (Failed, Vec<Action>)> {
+    pub fn read_back(self, pcr15: &[u8; 32]) -> MarkOutcome {
         if *pcr15 != self.expected {
             return Err(self.failed());
         }

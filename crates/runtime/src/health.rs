@@ -3,10 +3,7 @@
 //! Liveness has no conditions: a process that answers is alive, and one that cannot do its work says so through
 //! readiness instead of being killed in a loop.
 
-use std::{
-    fmt::Write as _,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The readiness conditions of one process.
 #[derive(Clone, Default)]
@@ -45,11 +42,10 @@ impl Health {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
         for entry in entries.iter() {
-            // Writing to a String cannot fail.
-            let _ = match &entry.missing {
-                None => writeln!(text, "[+] {}", entry.name),
-                Some(why) => writeln!(text, "[-] {}: {why}", entry.name),
-            };
+            match &entry.missing {
+                None => text += &format!("[+] {}\n", entry.name),
+                Some(why) => text += &format!("[-] {}: {why}\n", entry.name),
+            }
         }
         (entries.iter().all(|entry| entry.missing.is_none()), text)
     }

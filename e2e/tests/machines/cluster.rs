@@ -54,7 +54,7 @@ fn machine_started(world: &World, name: &str) -> bool {
     std::fs::metadata(console).is_ok_and(|metadata| metadata.len() > 0)
 }
 
-pub fn an_interrupted_up_is_taken_down_without_a_trace(world: &mut World) -> Result<()> {
+pub(crate) fn an_interrupted_up_is_taken_down_without_a_trace(world: &mut World) -> Result<()> {
     interrupt_when(world, "first machine on", || {
         machine_started(world, "control-plane-0")
     })?;
@@ -62,7 +62,9 @@ pub fn an_interrupted_up_is_taken_down_without_a_trace(world: &mut World) -> Res
     nothing_is_left(world)
 }
 
-pub fn an_interrupted_up_is_continued_to_a_verified_cluster(world: &mut World) -> Result<()> {
+pub(crate) fn an_interrupted_up_is_continued_to_a_verified_cluster(
+    world: &mut World,
+) -> Result<()> {
     interrupt_when(world, "both machines on", || {
         machine_started(world, "worker-0")
     })?;
@@ -84,7 +86,7 @@ pub fn an_interrupted_up_is_continued_to_a_verified_cluster(world: &mut World) -
     Ok(())
 }
 
-pub fn both_nodes_are_ready(world: &mut World) -> Result<()> {
+pub(crate) fn both_nodes_are_ready(world: &mut World) -> Result<()> {
     let nodes = world.get(&["nodes"])?;
     let mut ready: Vec<&str> = items(&nodes)
         .filter(|node| {
@@ -105,7 +107,7 @@ pub fn both_nodes_are_ready(world: &mut World) -> Result<()> {
 }
 
 /// The build wrote down what the TPM of each machine must hold; each holds just that.
-pub fn the_prediction_is_what_the_tpm_holds(world: &mut World) -> Result<()> {
+pub(crate) fn the_prediction_is_what_the_tpm_holds(world: &mut World) -> Result<()> {
     let text = std::fs::read_to_string(world.image.join("measurements.json"))?;
     let predicted: Value = serde_json::from_str(&text)?;
     let predicted = predicted["list"][0]["measurements"]
@@ -128,7 +130,9 @@ pub fn the_prediction_is_what_the_tpm_holds(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-pub fn verify_names_the_image_and_says_it_is_not_confidential(world: &mut World) -> Result<()> {
+pub(crate) fn verify_names_the_image_and_says_it_is_not_confidential(
+    world: &mut World,
+) -> Result<()> {
     let ran = run(&mut world.constellation(&["verify"]))?;
     ensure!(
         ran.code == 0,
@@ -145,7 +149,7 @@ pub fn verify_names_the_image_and_says_it_is_not_confidential(world: &mut World)
 }
 
 /// The master secret and the init secret are in files of their own and nowhere else on the host.
-pub fn no_secret_is_in_a_log_or_an_argument(world: &mut World) -> Result<()> {
+pub(crate) fn no_secret_is_in_a_log_or_an_argument(world: &mut World) -> Result<()> {
     let secret: Value = serde_json::from_str(&std::fs::read_to_string(
         world.workspace.join("constellation-mastersecret.json"),
     )?)?;
@@ -185,7 +189,7 @@ pub fn no_secret_is_in_a_log_or_an_argument(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-pub fn down_leaves_the_config_and_nothing_else(world: &mut World) -> Result<()> {
+pub(crate) fn down_leaves_the_config_and_nothing_else(world: &mut World) -> Result<()> {
     succeed(&mut world.constellation(&["mini", "down", "--yes"]))?;
     nothing_is_left(world)
 }
@@ -227,6 +231,6 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 }
 
 /// Items of a Kubernetes list.
-pub fn items(list: &Value) -> impl Iterator<Item = &Value> {
+pub(crate) fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list["items"].as_array().into_iter().flatten()
 }

@@ -50,7 +50,7 @@ fn running_address(world: &World, name: &str) -> Result<String> {
     )
 }
 
-pub fn a_pod_on_the_worker_reaches_a_pod_on_the_control_plane_through_wireguard_only(
+pub(crate) fn a_pod_on_the_worker_reaches_a_pod_on_the_control_plane_through_wireguard_only(
     world: &mut World,
 ) -> Result<()> {
     let answer = format!(

@@ -14,15 +14,15 @@ use serde_json::{Map, Value};
 
 use crate::world::World;
 
-pub fn a_changed_command_line_is_refused_by_name(world: &mut World) -> Result<()> {
+pub(crate) fn a_changed_command_line_is_refused_by_name(world: &mut World) -> Result<()> {
     refused(world, Component::CommandLine, 5)
 }
 
-pub fn a_changed_initrd_is_refused_by_name(world: &mut World) -> Result<()> {
+pub(crate) fn a_changed_initrd_is_refused_by_name(world: &mut World) -> Result<()> {
     refused(world, Component::Initrd, 6)
 }
 
-pub fn a_changed_root_file_system_is_refused_by_name(world: &mut World) -> Result<()> {
+pub(crate) fn a_changed_root_file_system_is_refused_by_name(world: &mut World) -> Result<()> {
     refused(world, Component::RootFileSystem, 7)
 }
 

@@ -9,22 +9,22 @@ use e2e::commands::{Ran, directory, run, succeed};
 use serde_json::Value;
 
 /// Directories of one run. Dropping it takes the cluster down.
-pub struct World {
+pub(crate) struct World {
     programs: PathBuf,
     /// Directory of the image.
-    pub image: PathBuf,
+    pub(crate) image: PathBuf,
     /// Components with the image of test pods beside them.
     components: PathBuf,
     /// The cluster's workspace.
-    pub workspace: PathBuf,
+    pub(crate) workspace: PathBuf,
     /// Sockets and pid files, by `XDG_RUNTIME_DIR`.
-    pub runtime: PathBuf,
+    pub(crate) runtime: PathBuf,
     base: PathBuf,
 }
 
 impl World {
     /// Makes empty directories; nothing runs yet.
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let base = std::env::temp_dir().join(format!("cst-e2e-{}", std::process::id()));
         let world = Self {
             programs: directory("CONSTELLATION_PROGRAMS")?,
@@ -56,7 +56,7 @@ impl World {
     }
 
     /// `constellation` in the cluster's workspace.
-    pub fn constellation(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn constellation(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join("constellation"));
         command
             .arg("-C")
@@ -69,14 +69,14 @@ impl World {
     }
 
     /// `constellation mini up` with this run's image.
-    pub fn mini_up(&self) -> Command {
+    pub(crate) fn mini_up(&self) -> Command {
         let mut command = self.constellation(&["mini", "up", "--workers", "1", "--image-dir"]);
         command.arg(&self.image);
         command
     }
 
     /// Verifies one machine, or every node, as JSON.
-    pub fn verify(&self, endpoint: Option<&str>) -> Result<(i32, Value)> {
+    pub(crate) fn verify(&self, endpoint: Option<&str>) -> Result<(i32, Value)> {
         let mut command = self.constellation(&["verify", "-o", "json"]);
         if let Some(endpoint) = endpoint {
             command.args(["--node-endpoint", endpoint]);
@@ -92,7 +92,7 @@ impl World {
     }
 
     /// `kubectl` with the cluster's kubeconfig.
-    pub fn kubectl(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Command {
         let program = std::fs::read_dir(&self.components)
             .into_iter()
             .flatten()
@@ -109,13 +109,13 @@ impl World {
     }
 
     /// What `kubectl get ... -o json` prints.
-    pub fn get(&self, arguments: &[&str]) -> Result<Value> {
+    pub(crate) fn get(&self, arguments: &[&str]) -> Result<Value> {
         let text = succeed(self.kubectl(&["get", "-o", "json"]).args(arguments))?;
         Ok(serde_json::from_str(&text)?)
     }
 
     /// The directory of sockets and pid files that `mini up` made.
-    pub fn run_directory(&self) -> Result<PathBuf> {
+    pub(crate) fn run_directory(&self) -> Result<PathBuf> {
         let mut entries = std::fs::read_dir(&self.runtime)?;
         Ok(entries
             .next()
@@ -124,14 +124,14 @@ impl World {
     }
 
     /// A directory for a test's own files.
-    pub fn scratch(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn scratch(&self, name: &str) -> Result<PathBuf> {
         let path = self.base.join(name);
         std::fs::create_dir_all(&path)?;
         Ok(path)
     }
 
     /// Every file of the workspace that a person or a log collector would read.
-    pub fn texts(&self) -> Result<Vec<PathBuf>> {
+    pub(crate) fn texts(&self) -> Result<Vec<PathBuf>> {
         let mut texts = vec![];
         collect(&self.workspace.join("constellation-mini"), &mut texts)?;
         Ok(texts

@@ -454,8 +454,8 @@ fn new_measurements_replace_the_old_and_nothing_else() {
         .attestation
         .policy
         .measurements()
-        .iter()
-        .map(|(index, _)| (*index, Measurement::enforced(Digest::of(b"new"))));
+        .keys()
+        .map(|index| (*index, Measurement::enforced(Digest::of(b"new"))));
     let policy = attest::Policy::new(
         attest::Variant::QemuVtpm,
         Some(RELEASE.to_owned()),
