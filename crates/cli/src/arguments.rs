@@ -134,9 +134,6 @@ pub(crate) struct UpArguments {
     /// Number of workers; for a new config file
     #[arg(long, value_name = "N")]
     pub workers: Option<u32>,
-    /// Do not verify the nodes at the end
-    #[arg(long, hide = true)]
-    pub skip_verify: bool,
 }
 
 #[derive(Debug, Args)]

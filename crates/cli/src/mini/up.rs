@@ -149,17 +149,15 @@ pub(crate) async fn run(
         &format!("{} nodes", names.len()),
     );
 
-    if !arguments.skip_verify {
-        verify(
-            workspace,
-            terminal,
-            &config,
-            &up,
-            probe.accelerator,
-            &mut phases,
-        )
-        .await?;
-    }
+    verify(
+        workspace,
+        terminal,
+        &config,
+        &up,
+        probe.accelerator,
+        &mut phases,
+    )
+    .await?;
     phases.write(workspace)?;
     next_steps(workspace, terminal, &phases, &source, &config);
     Ok(())
@@ -357,7 +355,7 @@ fn announce(terminal: &Terminal, config: &Config, probe: &Probe, machines: usize
     ));
     if probe.accelerator.is_emulated() {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        // measured on two processors: about six minutes for each machine
+        // the order of magnitude of the runs in docs/performance.md
         let minutes = (machines * 12).div_ceil(processors).max(4);
         terminal.line(format_args!(
             "Software emulation is slow but real: expect {minutes} to {} minutes on {processors} processor(s).",
