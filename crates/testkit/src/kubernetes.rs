@@ -239,10 +239,7 @@ impl ControlPlane {
             .path()
             .join(format!("{}.log", service.program_name()));
         let output = fs::File::create(&log).with_context(|| format!("create {}", log.display()))?;
-        // a test that is killed takes its programs along
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(&program.binary)
+        let child = Command::new(&program.binary)
             .args(&program.args)
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("share the log")?)
