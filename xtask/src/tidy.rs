@@ -38,7 +38,10 @@ pub(crate) fn run() -> Result<()> {
     step("lints", || {
         clippy(&["--lib", "--bins"], &[])?;
         // tests: what the compiler warns of
-        clippy(&["--all-targets"], &["-A", "clippy::all", "-A", "clippy::restriction"])
+        clippy(
+            &["--all-targets"],
+            &["-A", "clippy::all", "-A", "clippy::restriction"],
+        )
     })
 }
 

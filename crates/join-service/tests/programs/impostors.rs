@@ -190,7 +190,13 @@ async fn a_machine_that_was_initialised_before_gets_nothing() {
     let machine = Machine::boot(&image);
     machine.mark();
     let outcome = service.connect(&machine).await;
-    assert_refused(&service, outcome, RefusalCode::ClusterMark, "PCR 15").await;
+    assert_refused(
+        &service,
+        outcome,
+        RefusalCode::ClusterMark,
+        "cluster mark (PCR 15)",
+    )
+    .await;
 }
 
 #[tokio::test]
