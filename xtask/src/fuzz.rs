@@ -23,21 +23,31 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         })
         .collect();
     targets.sort();
+    // the profile of the product's own tests, so that both share what is built
+    workspace::run(&mut fuzz("build", &["--bins"]))?;
     for target in targets {
-        workspace::run(
-            workspace::cargo()
-                .args([
-                    "run",
-                    "--quiet",
-                    "--release",
-                    "--locked",
-                    "--manifest-path",
-                    "fuzz/Cargo.toml",
-                    "--bin",
-                    &target,
-                ])
-                .args(["--", "--seconds", &args.seconds.to_string()]),
-        )?;
+        let seconds = args.seconds.to_string();
+        workspace::run(&mut fuzz(
+            "run",
+            &["--bin", &target, "--", "--seconds", &seconds],
+        ))?;
     }
     Ok(())
+}
+
+/// A cargo command on the fuzz targets' own workspace.
+fn fuzz(verb: &str, arguments: &[&str]) -> std::process::Command {
+    let mut command = workspace::cargo();
+    command
+        .args([
+            verb,
+            "--quiet",
+            "--locked",
+            "--manifest-path",
+            "fuzz/Cargo.toml",
+            "--target-dir",
+        ])
+        .arg(workspace::target())
+        .args(arguments);
+    command
 }
