@@ -40,7 +40,14 @@ pub(crate) fn run() -> Result<()> {
         // tests: what the compiler warns of
         clippy(
             &["--all-targets"],
-            &["-A", "clippy::all", "-A", "clippy::restriction"],
+            &[
+                "-A",
+                "clippy::all",
+                "-A",
+                "clippy::pedantic",
+                "-A",
+                "clippy::restriction",
+            ],
         )
     })
 }
