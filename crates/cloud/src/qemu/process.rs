@@ -203,6 +203,11 @@ mod tests {
         let child = Command::new("sleep").arg("600").spawn().unwrap();
         let pid_file = directory.join("pid");
         std::fs::write(&pid_file, format!("{}\n", child.id())).unwrap();
+        // spawn returns when the memory is exchanged, a moment before the kernel shows the new arguments
+        let arguments = format!("/proc/{}/cmdline", child.id());
+        while !std::fs::read(&arguments).unwrap().ends_with(b"600\0") {
+            std::thread::yield_now();
+        }
         (
             child,
             Handle {
@@ -216,7 +221,6 @@ mod tests {
     fn the_right_process_is_found_and_stopped() {
         let directory = tempfile::tempdir().unwrap();
         let (mut child, handle) = sleeper(directory.path());
-        // exec happens after spawn returned, at the latest
         assert_eq!(
             handle.find().unwrap().unwrap().pid(),
             i32::try_from(child.id()).unwrap()
