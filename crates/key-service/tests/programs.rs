@@ -275,6 +275,32 @@ async fn a_token_for_another_audience_gets_nothing() {
 }
 
 #[tokio::test]
+async fn an_expired_token_gets_nothing() {
+    let service = Service::start().await.unwrap();
+    let accounts =
+        Api::<ServiceAccount>::namespaced(service.cluster.agent().await.unwrap(), "kube-system");
+    let uid = accounts.get("join-service").await.unwrap().uid().unwrap();
+    let key = std::fs::read_to_string(service.cluster.pki().join("sa.key")).unwrap();
+    let now = jiff::Timestamp::now().as_second();
+    // The same token that has not expired is good, so what is refused is that it has.
+    let good = jwt::sign(&key, "join-service", &uid, now - 7200, now + 600).unwrap();
+    assert_eq!(
+        hex::encode(
+            service
+                .ask(Some(&good), "measurementSecret", 32)
+                .await
+                .unwrap()
+        ),
+        MEASUREMENT_SECRET
+    );
+    let expired = jwt::sign(&key, "join-service", &uid, now - 7200, now - 1).unwrap();
+    refused(
+        service.ask(Some(&expired), "measurementSecret", 32).await,
+        Code::Unauthenticated,
+    );
+}
+
+#[tokio::test]
 async fn a_token_that_the_api_server_did_not_sign_gets_nothing() {
     let service = Service::start().await.unwrap();
     let accounts =

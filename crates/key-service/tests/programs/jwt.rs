@@ -17,7 +17,7 @@ pub(crate) fn sign(
 ) -> Result<String> {
     let header = serde_json::json!({ "alg": "ES256", "typ": "JWT" });
     let claims = serde_json::json!({
-        "iss": "https://kubernetes.default.svc",
+        "iss": "https://kubernetes.default.svc.cluster.local",
         "aud": ["key-service"],
         "sub": format!("system:serviceaccount:kube-system:{account}"),
         "iat": issued, "nbf": issued, "exp": expiry,
