@@ -28,6 +28,8 @@ impl Node {
             format!("--secure-port={port}"),
             format!("--advertise-address={}", self.listen.advertise),
             format!("--service-cluster-ip-range={}", self.config.plan.services()),
+            // 30080, 30081 and 30090 are the join and verification services' on every node: a Service must not get them
+            "--service-node-port-range=30100-32767".to_owned(),
             "--allow-privileged=true".to_owned(),
             // etcd
             format!(

@@ -66,6 +66,7 @@ fn the_control_plane_holds_the_benchmark() {
             "--enable-admission-plugins=NodeRestriction",
             "--profiling=false",
             "--service-account-lookup=true",
+            "--service-node-port-range=30100-32767",
             "--audit-log-maxage=30",
             "--audit-log-maxbackup=10",
             "--audit-log-maxsize=100",
