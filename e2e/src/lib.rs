@@ -1,7 +1,9 @@
-//! Parts of the tests on machines: an ordered runner, packet captures, tampered images, a pod image.
+//! Parts of the tests on machines: an ordered runner, packet captures, tampered images, a pod image; and the bare guest that the
+//! benchmark compares with.
 //!
 //! The tests themselves are in `tests/machines.rs`. They share one cluster, so they run in the order they are listed.
 
+pub mod bare;
 pub mod capture;
 pub mod commands;
 pub mod pod_image;

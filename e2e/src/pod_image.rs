@@ -9,7 +9,7 @@ use serde_json::json;
 pub const REFERENCE: &str = "constellation.local/busybox:e2e";
 
 /// Where Debian's package `busybox-static` puts the program.
-const BUSYBOX: &str = "/bin/busybox";
+pub(crate) const BUSYBOX: &str = "/bin/busybox";
 
 fn sha256(bytes: &[u8]) -> String {
     hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes))

@@ -1,5 +1,6 @@
 //! Every developer command of the project: `cargo xtask help`.
 
+mod bench;
 mod codegen;
 mod components;
 mod dist;
@@ -49,6 +50,8 @@ enum Command {
     },
     /// Checks the symbolic model of the attested channel (needs Verifpal).
     Model,
+    /// Measures the start of a control plane beside the bare start of etcd and kube-apiserver in a guest of the same size.
+    Bench,
     /// Runs every fuzz target for some seconds.
     Fuzz(fuzz::Args),
 }
@@ -64,6 +67,7 @@ fn main() -> Result<()> {
         Command::Components => components::run().map(|dir| println!("{}", dir.display())),
         Command::Codegen { check } => codegen::run(check),
         Command::Model => model::run(),
+        Command::Bench => bench::run(),
         Command::Fuzz(args) => fuzz::run(&args),
     }
 }

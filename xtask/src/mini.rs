@@ -40,6 +40,16 @@ pub(crate) struct Setup {
     pub(crate) components: std::path::PathBuf,
 }
 
+impl Setup {
+    /// Names what was made to a program of `e2e`.
+    pub(crate) fn name_to<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command
+            .env("CONSTELLATION_COMPONENTS", &self.components)
+            .env("CONSTELLATION_PROGRAMS", &self.programs)
+            .env("CONSTELLATION_IMAGE", &self.image)
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     eprintln!(
         "This builds the OS image and starts real machines. With KVM count on 10 minutes from nothing;\n\

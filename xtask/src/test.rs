@@ -56,21 +56,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if wants(3) {
         let setup = mini::set_up()?;
         step("layer 3: machines", || {
-            workspace::run(
-                cargo_test()
-                    .args([
-                        "--package",
-                        "e2e",
-                        "--test",
-                        "machines",
-                        "--",
-                        "--test-threads=1",
-                        "--nocapture",
-                    ])
-                    .env("CONSTELLATION_COMPONENTS", &setup.components)
-                    .env("CONSTELLATION_PROGRAMS", &setup.programs)
-                    .env("CONSTELLATION_IMAGE", &setup.image),
-            )
+            workspace::run(setup.name_to(cargo_test().args([
+                "--package",
+                "e2e",
+                "--test",
+                "machines",
+                "--",
+                "--test-threads=1",
+                "--nocapture",
+            ])))
         })?;
     }
     Ok(())

@@ -23,8 +23,10 @@ pub(crate) struct Up {
 /// The times of an init that was run now.
 pub(crate) struct Fresh {
     pub reached: Instant,
-    pub initialised: Instant,
-    pub ready: Instant,
+    /// The node said that its API server answers.
+    pub api_ready: Instant,
+    /// The node's control plane and services are there, and the API answers this host.
+    pub complete: Instant,
     pub progress: Vec<Progress>,
 }
 
@@ -72,7 +74,7 @@ impl Cluster<'_> {
                     .hint("`constellation mini logs` shows what the control plane says")
             })?;
         if let Some(fresh) = &mut fresh {
-            fresh.ready = Instant::now();
+            fresh.complete = Instant::now();
         }
         Ok(Up {
             cluster_values,
@@ -124,10 +126,11 @@ impl Cluster<'_> {
         self.workspace.save_state(&state)?;
         init.forget()?;
         let now = Instant::now();
+        let api_ready = done.progress.iter().find(|told| told.is_api_ready());
         let fresh = Fresh {
             reached: done.reached,
-            initialised: now,
-            ready: now,
+            api_ready: api_ready.map_or(now, |told| told.heard),
+            complete: now,
             progress: done.progress,
         };
         Ok((done.cluster_values, fresh))

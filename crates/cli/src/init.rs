@@ -11,6 +11,7 @@ use channel::{Client, Verifier};
 use cluster::catalogue::Components;
 use cluster::config::Config;
 use cluster::network::DEFAULT_POD_CIDR;
+use cluster::plan::Step;
 use cluster::state::{ClusterValues, Infrastructure};
 use keys::{ClusterId, MasterSecretFile, MeasurementSalt, MeasurementSecret};
 use proto::init::init_response::Kind;
@@ -66,6 +67,16 @@ pub(crate) struct Progress {
     pub phase: String,
     pub detail: String,
     pub elapsed_ms: u64,
+    /// When this program heard of it.
+    #[serde(skip)]
+    pub heard: Instant,
+}
+
+impl Progress {
+    /// Whether the API server has given its first answer.
+    pub(crate) fn is_api_ready(&self) -> bool {
+        self.phase == Step::ApiServer.title() && self.detail == "done"
+    }
 }
 
 /// How a stream of answers ended without success.
@@ -283,6 +294,7 @@ impl Init<'_> {
                             phase,
                             detail,
                             elapsed_ms,
+                            heard: Instant::now(),
                         });
                     }
                 }

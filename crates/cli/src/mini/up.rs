@@ -515,7 +515,7 @@ async fn bring_up(
             begun,
             "the first node proved what it runs",
         );
-        *step.borrow_mut() = terminal.begin("init to API ready");
+        *step.borrow_mut() = terminal.begin("init");
     };
     let up = tokio::select! {
         up = cluster.up(state, terminal, reached) => up?,
@@ -525,17 +525,10 @@ async fn bring_up(
     let begun = step.into_inner();
     match &up.fresh {
         Some(times) => {
-            terminal.debug(format_args!(
-                "init took {:.1} s, the API answered {:.1} s later",
-                (times.initialised - times.reached).as_secs_f64(),
-                (times.ready - times.initialised).as_secs_f64()
-            ));
-            phases.ended(
-                terminal,
-                "init to API ready",
-                begun,
-                &format!("cluster {}", up.cluster_values.cluster_id),
-            );
+            phases.took("init to API ready", times.api_ready - times.reached);
+            phases.took("API ready to init done", times.complete - times.api_ready);
+            let cluster = &up.cluster_values.cluster_id;
+            phases.ended(terminal, "init", begun, &format!("cluster {cluster}"));
             phases.node_progress(times.progress.clone());
         }
         None => phases.ended(terminal, "API server", begun, "initialised before"),
