@@ -148,47 +148,6 @@ pub(crate) fn verify_names_the_image_and_says_it_is_not_confidential(
     Ok(())
 }
 
-/// The master secret and the init secret are in files of their own and nowhere else on the host.
-pub(crate) fn no_secret_is_in_a_log_or_an_argument(world: &mut World) -> Result<()> {
-    let secret: Value = serde_json::from_str(&std::fs::read_to_string(
-        world.workspace.join("constellation-mastersecret.json"),
-    )?)?;
-    let state = std::fs::read_to_string(world.workspace.join("constellation-state.yaml"))?;
-    let init_secret = state
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("initSecret:"))
-        .context("the state file has no initSecret")?
-        .trim()
-        .trim_matches(['"', '\''])
-        .to_owned();
-    let secrets = [
-        secret["key"].as_str().context("no key")?.to_owned(),
-        init_secret,
-    ];
-    let mut places: Vec<(String, Vec<u8>)> = vec![];
-    for path in world.texts()? {
-        places.push((path.display().to_string(), std::fs::read(&path)?));
-    }
-    ensure!(
-        places.len() >= 4,
-        "consoles and logs are missing: {places:?}"
-    );
-    for process in std::fs::read_dir("/proc")?.flatten() {
-        if let Ok(arguments) = std::fs::read(process.path().join("cmdline")) {
-            places.push((process.path().display().to_string(), arguments));
-        }
-    }
-    for (place, bytes) in &places {
-        for secret in &secrets {
-            ensure!(
-                !contains(bytes, secret.as_bytes()),
-                "a secret is in {place}"
-            );
-        }
-    }
-    Ok(())
-}
-
 pub(crate) fn down_leaves_the_config_and_nothing_else(world: &mut World) -> Result<()> {
     succeed(&mut world.constellation(&["mini", "down", "--yes"]))?;
     nothing_is_left(world)
@@ -224,7 +183,7 @@ fn names(directory: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+pub(crate) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack
         .windows(needle.len())
         .any(|window| window == needle)
