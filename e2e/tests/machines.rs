@@ -50,6 +50,7 @@ fn main() -> ExitCode {
             test!(cluster_tests::an_interrupted_up_is_taken_down_without_a_trace),
             test!(vital cluster_tests::an_interrupted_up_is_continued_to_a_verified_cluster),
             test!(cluster_tests::both_nodes_are_ready),
+            test!(cluster_tests::status_shows_nodes_and_services_and_names_what_is_missing),
             test!(cluster_tests::the_prediction_is_what_the_tpm_holds),
             test!(cluster_tests::verify_names_the_image_and_says_it_is_not_confidential),
             test!(secrets_tests::no_secret_is_in_a_log_an_argument_or_an_environment),

@@ -106,6 +106,43 @@ pub(crate) fn both_nodes_are_ready(world: &mut World) -> Result<()> {
     Ok(())
 }
 
+pub(crate) fn status_shows_nodes_and_services_and_names_what_is_missing(
+    world: &mut World,
+) -> Result<()> {
+    // kubelet tells of a pod that is ready a little later
+    wait("every service ready", Duration::from_secs(180), || {
+        let text = succeed(&mut world.constellation(&["status", "-o", "json"]))?;
+        let status: Value = serde_json::from_str(&text)?;
+        ensure!(
+            status["nodes"].as_array().map(Vec::len) == Some(2),
+            "{status}"
+        );
+        for (name, pods) in [
+            ("join-service", 1),
+            ("key-service", 1),
+            ("verification-service", 2),
+        ] {
+            let service = status["services"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|service| service["name"] == name)
+                .with_context(|| format!("no {name}: {status}"))?;
+            ensure!(
+                service["ready"] == pods && service["desired"] == pods,
+                "{service}"
+            );
+        }
+        Ok(())
+    })?;
+    let table = succeed(&mut world.constellation(&["status"]))?;
+    ensure!(
+        table.contains("2 of 2 Ready") && table.contains("names of services do not resolve"),
+        "{table}"
+    );
+    Ok(())
+}
+
 /// The build wrote down what the TPM of each machine must hold; each holds just that.
 pub(crate) fn the_prediction_is_what_the_tpm_holds(world: &mut World) -> Result<()> {
     let text = std::fs::read_to_string(world.image.join("measurements.json"))?;
