@@ -69,6 +69,9 @@ const BACKPORTED: [&str; 2] = ["mkosi", "qemu-system-x86"];
 const BACKPORTS: &str = "/etc/apt/sources.list.d/constellation-backports.sources";
 const BACKPORTS_SOURCE: &str = "Types: deb\nURIs: http://deb.debian.org/debian\nSuites: bookworm-backports\n\
     Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
+/// The oldest mkosi that knows the options of the image.
+const MKOSI_LEAST: u32 = 24;
+const MKOSI_PACKAGE: &str = "http://deb.debian.org/debian/pool/main/m/mkosi/mkosi_25.3-7_all.deb";
 const RUST_TARGET: &str = "x86_64-unknown-linux-musl";
 
 /// Installs what is missing, or says how.
@@ -85,7 +88,36 @@ pub(crate) fn run(purpose: Purpose) -> Result<()> {
         eprintln!("installing {}", missing.join(" "));
         install(&release, &missing)?;
     }
+    if purpose.packages().contains("mkosi") {
+        check_mkosi()?;
+    }
     rust_target()
+}
+
+/// Ubuntu 24.04 has a mkosi that does not know our options; there are no backports to ask for.
+fn check_mkosi() -> Result<()> {
+    let output = Command::new("mkosi")
+        .arg("--version")
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output()
+        .context("cannot start mkosi")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    match mkosi_major(&said) {
+        Some(major) if major >= MKOSI_LEAST => Ok(()),
+        _ => bail!(
+            "{} is too old: {MKOSI_LEAST} or newer is needed. Debian's package installs elsewhere as well; as root:\n\n    \
+             curl -fLO {MKOSI_PACKAGE} && apt-get install -y ./{}\n",
+            said.trim(),
+            MKOSI_PACKAGE.rsplit('/').next().unwrap_or_default()
+        ),
+    }
+}
+
+/// `mkosi 24.3` or `mkosi 25~devel`: 24, 25.
+fn mkosi_major(said: &str) -> Option<u32> {
+    let version = said.trim().strip_prefix("mkosi ")?;
+    let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
 }
 
 #[derive(PartialEq, Eq)]
@@ -290,6 +322,19 @@ mod tests {
             [(vec![], missing.to_vec())]
         );
         assert!(goes(&Release::Newer, &[]).is_empty());
+    }
+
+    #[test]
+    fn a_version_of_mkosi_is_its_first_number() {
+        for (said, major) in [
+            ("mkosi 24.3\n", Some(24)),
+            ("mkosi 25~devel", Some(25)),
+            ("mkosi 20.2", Some(20)),
+            ("25", None),
+            ("mkosi x", None),
+        ] {
+            assert_eq!(mkosi_major(said), major, "{said}");
+        }
     }
 
     #[test]
