@@ -1,5 +1,6 @@
 //! One lie per row, and the one check it must fail. A check without a row here is not done.
 
+use attest::event_log::event_type;
 use attest::qemu_vtpm::Document;
 use attest::{
     Binding, ClusterIdDigest, ClusterMark, Digest, Evidence, Outcome, PcrIndex, Policy,
@@ -603,16 +604,17 @@ fn cluster_mark_is_demanded_as_the_caller_says() {
 fn a_pcr_that_only_warns_is_accepted_with_a_warning() {
     let image = Image::default();
     let mut measurements = image.policy().measurements().clone();
-    measurements.get_mut(&pcr(4)).unwrap().warn_only = true;
+    measurements.get_mut(&pcr(8)).unwrap().warn_only = true;
     let policy = Policy::new(Variant::QemuVtpm, None, measurements, Vec::new()).unwrap();
+    let digest = Digest::of(b"another boot loader's");
     let changed = Image {
-        uki: Digest::of(b"other"),
+        extra: vec![(8, event_type::IPL, Vec::new(), digest)],
         ..image
     };
     let verified = verdict(&SoftTpm::boot(&changed).document(&binding()), &policy).unwrap();
     assert_eq!(
         named(verified.checks(), Outcome::Warning),
-        ["hardware root of trust", "PCR 4"]
+        ["hardware root of trust", "PCR 8"]
     );
     assert_eq!(verified.warnings().count(), 2);
 }

@@ -120,13 +120,34 @@ fn empty_and_ambiguous_documents_are_errors() {
             "says nothing about PCR 12",
         ),
         (
-            "only warnings",
-            json(|j| {
-                for n in ["4", "9", "11"] {
-                    j["measurements"][n]["warnOnly"] = true.into();
-                }
-            }),
-            "any code would be accepted",
+            "only a warning about the kernel",
+            json(|j| j["measurements"]["4"]["warnOnly"] = true.into()),
+            "only warns about PCR 4, so other code would be accepted",
+        ),
+        (
+            "only a warning about the initrd",
+            json(|j| j["measurements"]["9"]["warnOnly"] = true.into()),
+            "only warns about PCR 9, so other code would be accepted",
+        ),
+        (
+            "only a warning about the UKI's sections",
+            json(|j| j["measurements"]["11"]["warnOnly"] = true.into()),
+            "only warns about PCR 11, so other code would be accepted",
+        ),
+        (
+            "no kernel",
+            json(|j| j["measurements"]["4"]["expected"] = zero.as_str().into()),
+            "expected value of PCR 4 is zero",
+        ),
+        (
+            "no initrd",
+            json(|j| j["measurements"]["9"]["expected"] = zero.as_str().into()),
+            "expected value of PCR 9 is zero",
+        ),
+        (
+            "no UKI",
+            json(|j| j["measurements"]["11"]["expected"] = zero.as_str().into()),
+            "expected value of PCR 11 is zero",
         ),
         (
             "the cluster mark",
