@@ -22,7 +22,7 @@ const DOCUMENT_VERSION: u32 = 1;
 
 /// One accepted PCR value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 pub struct Measurement {
     /// The value.
     pub expected: Digest,
@@ -116,17 +116,23 @@ pub enum PolicyError {
 
 /// The document as it is written.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 struct Document {
     version: u32,
     variant: Variant,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::strict::present",
+        skip_serializing_if = "Option::is_none"
+    )]
     image: Option<String>,
     #[serde(deserialize_with = "crate::strict::unique_map")]
     measurements: Measurements,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     components: Vec<ComponentDigest>,
 }
+
+crate::strict::objects!(Measurement, Document);
 
 impl Policy {
     /// The PCRs every policy has a value for: the boot loader and kernel (4), command line and initrd (9), the UKI's

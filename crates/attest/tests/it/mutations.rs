@@ -746,6 +746,25 @@ fn documents_with_anything_else_in_them_are_refused() {
             "a huge command line",
             change(&|j| j["commandLine"] = "x".repeat(4097).into()),
         ),
+        ("an array of the fields", {
+            let fields = [
+                "akPublic",
+                "quote",
+                "signature",
+                "pcrs",
+                "eventLog",
+                "commandLine",
+            ];
+            serde_json::to_vec(&fields.map(|field| json[field].clone())).unwrap()
+        }),
+        (
+            "an array of the banks",
+            change(&|j| j["pcrs"] = serde_json::json!([j["pcrs"]["sha256"]])),
+        ),
+        (
+            "no command line where there is one",
+            change(&|j| j["commandLine"] = serde_json::Value::Null),
+        ),
         (
             "a huge log",
             change(&|j| j["eventLog"] = "A".repeat(240_000).into()),
