@@ -7,6 +7,8 @@ mod event_log;
 #[cfg(test)]
 mod foreign_text;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod mutations;
 #[cfg(test)]
 mod policy;

@@ -187,7 +187,13 @@ fn each_lie_fails_its_own_check_and_no_other() {
         ),
         (
             "quote: a byte inside after the digest",
-            trailing_inside(t),
+            restated(t, |statement| statement.push(0)),
+            "quote format",
+            RefusalCode::Malformed,
+        ),
+        (
+            "quote: a clock that is neither safe nor not",
+            restated(t, |statement| statement[SAFE] = 2),
             "quote format",
             RefusalCode::Malformed,
         ),
@@ -423,23 +429,24 @@ fn each_lie_fails_its_own_check_and_no_other() {
     }
 }
 
-fn trailing_inside(tpm: &SoftTpm) -> Document {
+/// `safe` in the statement: behind magic, type, signer, qualifying data, clock and two counters.
+const SAFE: usize = 4 + 2 + (2 + 34) + (2 + 32) + 8 + 4 + 4;
+
+/// A document whose statement was changed byte by byte and signed again.
+fn restated(tpm: &SoftTpm, change: impl FnOnce(&mut Vec<u8>)) -> Document {
     let mut document = tpm.document(&binding());
     let mut statement = SoftTpm::quote_parts(&binding(), &document.pcrs).to_tpms_attest();
-    statement.push(0);
+    change(&mut statement);
     document.signature = tpm.sign(&statement);
     document.quote = tpm2b(&statement);
     document
 }
 
 fn endless_banks(tpm: &SoftTpm) -> Document {
-    let mut document = tpm.document(&binding());
-    let mut statement = SoftTpm::quote_parts(&binding(), &document.pcrs).to_tpms_attest();
-    let count = statement.len() - (2 + 32) - (2 + 1 + 3) - 4;
-    statement[count..count + 4].copy_from_slice(&[0xff; 4]);
-    document.signature = tpm.sign(&statement);
-    document.quote = tpm2b(&statement);
-    document
+    restated(tpm, |statement| {
+        let count = statement.len() - (2 + 32) - (2 + 1 + 3) - 4;
+        statement[count..count + 4].copy_from_slice(&[0xff; 4]);
+    })
 }
 
 fn rsa_signature(tpm: &SoftTpm) -> Document {
@@ -738,14 +745,6 @@ fn documents_with_anything_else_in_them_are_refused() {
             "base64 without padding",
             change(&|j| j["signature"] = "QQ".into()),
         ),
-        (
-            "a huge key",
-            change(&|j| j["akPublic"] = "A".repeat(4096).into()),
-        ),
-        (
-            "a huge command line",
-            change(&|j| j["commandLine"] = "x".repeat(4097).into()),
-        ),
         ("an array of the fields", {
             let fields = [
                 "akPublic",
@@ -764,6 +763,14 @@ fn documents_with_anything_else_in_them_are_refused() {
         (
             "no command line where there is one",
             change(&|j| j["commandLine"] = serde_json::Value::Null),
+        ),
+        (
+            "a huge key",
+            change(&|j| j["akPublic"] = "A".repeat(4096).into()),
+        ),
+        (
+            "a huge command line",
+            change(&|j| j["commandLine"] = "x".repeat(4097).into()),
         ),
         (
             "a huge log",
