@@ -15,7 +15,10 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use crate::verifier::{Proved, Unproved};
+use crate::{
+    admission::Seat,
+    verifier::{Proved, Unproved},
+};
 
 /// Who is at the other end. `P` is [`Proved`] or [`Unproved`].
 #[derive(Clone)]
@@ -76,8 +79,8 @@ impl<P> fmt::Debug for Peer<P> {
 pub struct Attested<S, P> {
     stream: TlsStream<S>,
     peer: Peer<P>,
-    /// Counts the connection for its listener until it is closed.
-    _slot: Option<OwnedSemaphorePermit>,
+    /// Counts the connection for its listener until it is closed: in all, and for its source.
+    _slot: Option<(OwnedSemaphorePermit, Seat)>,
 }
 
 impl<S, P> Attested<S, P> {
@@ -90,9 +93,9 @@ impl<S, P> Attested<S, P> {
         }
     }
 
-    pub(crate) fn counted(self, slot: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn counted(self, in_all: OwnedSemaphorePermit, of_source: Seat) -> Self {
         Self {
-            _slot: Some(slot),
+            _slot: Some((in_all, of_source)),
             ..self
         }
     }

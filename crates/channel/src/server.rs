@@ -7,14 +7,15 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use attest::{Issue, Role};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use crate::{
     DEADLINE, Error,
+    admission::Admission,
     attested::Attested,
-    exchange::{Admission, Party, Side},
+    exchange::{Party, Side},
     incoming::Limits,
     tls::{self, ClientCertificate, Identity, SetupError},
     verifier::{AsksNothing, Demand, Verifier},
@@ -140,6 +141,7 @@ impl<D: Demand> Server<D> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
+        let until = Instant::now() + self.deadline;
         let attested = async {
             let stream = self
                 .acceptor
@@ -155,10 +157,11 @@ impl<D: Demand> Server<D> {
                 public_key: Some(&self.public_key),
                 cluster_id: self.cluster_id,
                 admission,
+                until,
             };
             party.attest(TlsStream::Server(stream), address).await
         };
-        timeout(self.deadline, attested)
+        timeout_at(until, attested)
             .await
             .map_err(|_| Error::Deadline(self.deadline))?
     }
