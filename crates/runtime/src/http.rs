@@ -1,6 +1,6 @@
 //! The operations server: `/healthz`, `/readyz`, `/metrics`. Plain HTTP/1.1, GET only, no state can be changed by it.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -10,9 +10,9 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 
-use crate::Context;
+use crate::{BoundedListener, Context};
 
 /// Over this, connections wait in the kernel's queue: a probe is short, a flood is not ours to serve.
 const CONNECTIONS: usize = 32;
@@ -43,20 +43,12 @@ pub async fn serve_operations(
 }
 
 async fn serve(listener: TcpListener, context: Context) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    // Probes and scrapes come from the node itself, which is one source.
+    let listener = BoundedListener::new(listener, CONNECTIONS, CONNECTIONS);
     loop {
-        // A semaphore that is never closed always gives a permit.
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
+        let (connection, _) = tokio::select! {
             accepted = listener.accept() => accepted,
             () = context.shutdown.cancelled() => return,
-        };
-        let Ok((stream, _)) = accepted else {
-            // Out of file descriptors, most likely: give the others time to close.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
         };
         let context = context.clone();
         tokio::spawn(async move {
@@ -66,10 +58,9 @@ async fn serve(listener: TcpListener, context: Context) {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_DEADLINE)
-                .serve_connection(TokioIo::new(stream), service);
+                .serve_connection(TokioIo::new(connection), service);
             // How a probe's connection ended is of no interest.
             let _ended = tokio::time::timeout(CONNECTION_DEADLINE, connection).await;
-            drop(slot);
         });
     }
 }
