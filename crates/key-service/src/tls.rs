@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use runtime::Condition;
+use runtime::{Condition, Slot, Slots};
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
@@ -23,7 +23,7 @@ use rustls::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,8 +32,10 @@ use tonic::transport::server::Connected;
 /// How often the files are looked at. The node renews them hours before they end.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// Connections, unfinished handshakes included; over it, new ones wait in the kernel's queue.
+/// Connections in all, and from one address; unfinished handshakes included. What is over it is closed: callers come again, and a
+/// pod that holds connections must not have others wait.
 const CONNECTIONS: usize = 256;
+const CONNECTIONS_PER_SOURCE: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
@@ -153,11 +155,8 @@ async fn accept(
     done: mpsc::Sender<io::Result<Connection>>,
     shutdown: tokio_util::sync::CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let slots = Slots::new(CONNECTIONS, CONNECTIONS_PER_SOURCE);
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => return,
@@ -170,6 +169,10 @@ async fn accept(
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
+        };
+        let Some(slot) = slots.take(peer) else {
+            tracing::debug!(%peer, "too many connections");
+            continue;
         };
         let (acceptor, done) = (acceptor.clone(), done.clone());
         tokio::spawn(async move {
@@ -197,7 +200,7 @@ async fn accept(
 pub(crate) struct Connection {
     stream: TlsStream<TcpStream>,
     peer: SocketAddr,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 /// The other end's address, for the audit event.
@@ -278,6 +281,45 @@ mod tests {
         std::fs::write(directory.path().join("tls.crt"), other.cert.pem()).unwrap();
         assert!(matches!(certificate.refresh(), Err(TlsError::Pair(..))));
         assert_eq!(current(&certificate), second);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_holds_connections_does_not_keep_others_out() {
+        let directory = tempfile::tempdir().unwrap();
+        write_pair(directory.path());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let certificate = Certificate::load(directory.path()).unwrap();
+        let shutdown = tokio_util::sync::CancellationToken::new();
+        let _end = shutdown.clone().drop_guard();
+        let mut connections = incoming(listener, certificate, shutdown).unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..CONNECTIONS {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+
+        // Another address of this host gets its handshake before any of those comes to its deadline.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let stream = socket.connect(address).await.unwrap();
+        let authority = CertificateDer::from_pem_file(directory.path().join("tls.crt")).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority).unwrap();
+        let mut config = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let name = rustls::pki_types::ServerName::try_from("key-service").unwrap();
+        let handshake = connector.connect(name, stream);
+        let (client, served) = tokio::time::timeout(HANDSHAKE_DEADLINE / 2, async {
+            tokio::join!(handshake, tokio_stream::StreamExt::next(&mut connections))
+        })
+        .await
+        .unwrap();
+        client.unwrap();
+        let peer = served.unwrap().unwrap().peer;
+        assert_eq!(peer.ip().to_string(), "127.0.0.2");
     }
 
     #[test]

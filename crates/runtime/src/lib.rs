@@ -13,12 +13,14 @@ mod http;
 mod logs;
 mod metrics;
 mod process;
+mod slots;
 
 pub use chain::{Chain, chain};
 pub use health::{Condition, Health};
 pub use http::{ServeError, serve_operations};
 pub use metrics::Metrics;
 pub use process::{Context, DRAIN_DEADLINE, main};
+pub use slots::{Slot, Slots};
 
 /// The target of audit events: `tracing::info!(target: runtime::AUDIT, ...)`.
 pub const AUDIT: &str = "audit";
