@@ -136,6 +136,29 @@ fn the_three_certificates_of_a_recorded_node() {
 }
 
 #[test]
+fn no_node_can_have_a_name_of_the_control_planes_certificates() {
+    let names = crate::pki::NodeNames {
+        node_name: "worker-0".parse().unwrap(),
+        mesh_ip: [10, 45, 0, 1].into(),
+        node_ip: [10, 42, 1, 10].into(),
+        api_service_ip: [10, 96, 0, 1].into(),
+        api_sans: Vec::new(),
+    };
+    let now = jiff::Timestamp::now();
+    for leaf in crate::pki::Leaf::ALL {
+        for name in leaf.params(&names, now).unwrap().subject_alt_names {
+            let SanType::DnsName(name) = name else {
+                continue;
+            };
+            let can_be_a_nodes = name.as_str().parse::<NodeName>().is_ok();
+            let reserved = cluster::admission::RESERVED_NAMES.contains(&name.as_str());
+            let own = name.as_str() == "worker-0";
+            assert!(!can_be_a_nodes || reserved || own, "{leaf:?}: {name:?}");
+        }
+    }
+}
+
+#[test]
 fn other_signers_are_left_alone() {
     for signer in [
         "kubernetes.io/kube-apiserver-client",
