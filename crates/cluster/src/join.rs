@@ -33,10 +33,10 @@ use crate::role::Role;
 pub const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Deadline of one request for a ticket, attested handshake included. Software emulation needs most of it.
-pub const TICKET_DEADLINE: Duration = Duration::from_secs(60);
+pub const TICKET_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Deadline from the lock to a running kubelet.
-pub const JOIN_DEADLINE: Duration = Duration::from_secs(30 * 60);
+pub const JOIN_DEADLINE: Duration = Duration::from_secs(60 * 60);
 
 /// Looks for control planes.
 #[derive(Debug, Default)]

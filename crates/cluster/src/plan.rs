@@ -112,10 +112,8 @@ const INIT: &[Row] = &[
             Step::PodNetwork,
         ],
     ),
-    (
-        Step::KubeProxy,
-        &[Step::ApiServer, Step::Components, Step::Mesh],
-    ),
+    // its credentials are kubelet's, and are there when that step ends
+    (Step::KubeProxy, &[Step::Kubelet]),
     (
         Step::OwnServices,
         &[Step::ClusterRecords, Step::Controllers, Step::Images],
@@ -147,7 +145,7 @@ const JOIN_AS_WORKER: &[Row] = &[
             Step::NodeState,
         ],
     ),
-    (Step::KubeProxy, &[Step::Components, Step::Mesh]),
+    (Step::KubeProxy, &[Step::Kubelet]),
     (
         Step::DiskKey,
         &[Step::NodeState, Step::Kubelet, Step::KubeProxy],

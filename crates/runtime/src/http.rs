@@ -14,8 +14,10 @@ use tokio::net::TcpListener;
 
 use crate::{BoundedListener, Context};
 
-/// Over this, connections wait in the kernel's queue: a probe is short, a flood is not ours to serve.
-const CONNECTIONS: usize = 32;
+/// Connections in all, and from one address. What an address has over its share is closed: a kubelet's probe must not stand in line
+/// behind a pod that holds connections.
+const CONNECTIONS: usize = 128;
+const CONNECTIONS_PER_SOURCE: usize = 8;
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -43,8 +45,7 @@ pub async fn serve_operations(
 }
 
 async fn serve(listener: TcpListener, context: Context) {
-    // Probes and scrapes come from the node itself, which is one source.
-    let listener = BoundedListener::new(listener, CONNECTIONS, CONNECTIONS);
+    let listener = BoundedListener::new(listener, CONNECTIONS, CONNECTIONS_PER_SOURCE);
     loop {
         let (connection, _) = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -167,6 +168,32 @@ mod tests {
                 .await
                 .starts_with("HTTP/1.1 404")
         );
+    }
+
+    #[tokio::test]
+    async fn connections_that_are_held_open_do_not_keep_others_out() {
+        let context = Context::new("test");
+        let address = serve_operations("127.0.0.1:0".parse().unwrap(), &context)
+            .await
+            .unwrap();
+        let mut held = Vec::new();
+        for _ in 0..CONNECTIONS {
+            held.push(TcpStream::connect(address).await.unwrap());
+        }
+        // closed at once, while those that have a place stay open until their deadline
+        let mut over = held.pop().unwrap();
+        assert_eq!(over.read(&mut [0]).await.unwrap_or(0), 0);
+        // from another address of this host
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let mut probe = socket.connect(address).await.unwrap();
+        probe
+            .write_all(request("GET", "/healthz").as_bytes())
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        probe.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
     #[tokio::test]

@@ -96,6 +96,9 @@ impl Node {
         if let Some(provider_id) = &self.config.provider_id {
             config["providerID"] = json!(provider_id);
         }
+        if self.differences.seccomp_default {
+            config["seccompDefault"] = json!(true);
+        }
         if !self.differences.runtime_flags {
             config["containerRuntimeEndpoint"] = json!(self.runtime_endpoint());
         }
@@ -138,15 +141,16 @@ impl Node {
         File::secret(self.paths.kubelet_kubeconfig(), config.render())
     }
 
-    /// Gives the first control plane's kubelet its first client certificate, in the place and form in which it keeps the next
-    /// ones: a dated file, and a link to it. Does nothing when there is one.
-    pub fn write_first_kubelet_client(
+    /// Gives a control plane's kubelet a client certificate, in the place and form in which it keeps the next ones: a dated file, and
+    /// a link to it. Does nothing while the one that is there lives: kubelet renews that by itself. One that has ended (the machine
+    /// was off for long, its clock jumped) kubelet cannot renew, and nobody but the node's own authority could.
+    pub fn ensure_kubelet_client(
         &self,
         authorities: &Authorities,
         now: Timestamp,
     ) -> Result<(), PkiError> {
         let link = self.paths.kubelet_client_certificate();
-        if link.exists() {
+        if std::fs::read(&link).is_ok_and(|pair| lives(&pair, now)) {
             return Ok(());
         }
         let issued = authorities.issue_kubelet_client(&self.config.node_name, now)?;
@@ -169,4 +173,14 @@ impl Node {
         }
         std::os::unix::fs::symlink(&path, &link).map_err(fail)
     }
+}
+
+/// Whether the certificate at the beginning of a PEM file has not ended.
+fn lives(pair: &[u8], now: Timestamp) -> bool {
+    let Ok((_, block)) = x509_parser::pem::parse_x509_pem(pair) else {
+        return false;
+    };
+    block
+        .parse_x509()
+        .is_ok_and(|certificate| certificate.validity().not_after.timestamp() > now.as_second())
 }

@@ -174,7 +174,7 @@ impl InitSteps {
 
     async fn start_kubelet(&self) -> Result<(), StepError> {
         let node = &self.node.node;
-        node.write_first_kubelet_client(self.pki()?.authorities(), Timestamp::now())
+        node.ensure_kubelet_client(self.pki()?.authorities(), Timestamp::now())
             .map_err(StepError::Pki)?;
         node.kubelet_kubeconfig(self.ca()?)
             .write()
