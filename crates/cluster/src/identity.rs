@@ -1,6 +1,6 @@
 //! Who a node is: its name, role, disk, keys and addresses, as the join service recorded them after appraisal.
 //!
-//! Plain data; the custom resource around it is `k8s::crd`. Whatever decides about a node (certificates, mesh peers, keys of
+//! Plain data; the object around it is `k8s::identities`. Whatever decides about a node (certificates, mesh peers, keys of
 //! disks) reads this record and never the Node object, which the node itself may change. Spec: design/cluster.md, "Join".
 
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr, str::FromStr};
