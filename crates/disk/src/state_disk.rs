@@ -26,7 +26,8 @@
 //!
 //! # What it does not cover
 //!
-//! Integrity shows that a sector was changed, not that the whole disk was put back to an older state.
+//! Integrity shows that a sector was changed, not that it was put back, with its tag, to what it was at an older time: neither the whole
+//! disk nor a single sector.
 
 mod files;
 mod probe;
