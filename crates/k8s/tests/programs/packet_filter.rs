@@ -6,6 +6,7 @@
 use std::{
     io::Write as _,
     process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -21,7 +22,9 @@ struct Net {
 
 impl Net {
     fn new() -> Result<Self> {
-        let name = |role: &str| format!("constellation-{role}-{}", std::process::id());
+        static NETS: AtomicU32 = AtomicU32::new(0);
+        let net = NETS.fetch_add(1, Ordering::Relaxed);
+        let name = |role: &str| format!("constellation-{role}-{}-{net}", std::process::id());
         let net = Self {
             node: name("node"),
             pod: name("pod"),
