@@ -51,6 +51,8 @@ pub enum Step {
     ClusterRecords,
     /// containerd and the service images of the measured image.
     Images,
+    /// Images that came as components.
+    ComponentImages,
     /// Pod network: CNI configuration.
     PodNetwork,
     /// kubelet.
@@ -78,6 +80,7 @@ impl Step {
             Self::Controllers => "start the controllers",
             Self::ClusterRecords => "write the cluster's records",
             Self::Images => "import container images",
+            Self::ComponentImages => "import fetched images",
             Self::PodNetwork => "configure the pod network",
             Self::Kubelet => "start kubelet",
             Self::KubeProxy => "start kube-proxy",
@@ -102,14 +105,15 @@ const INIT: &[Row] = &[
     (Step::Components, &[Step::ApiServer]),
     (Step::Controllers, &[Step::Components]),
     (Step::ClusterRecords, &[Step::ApiServer]),
-    (Step::Images, &[Step::Components]),
+    (Step::Images, &[Step::ApiServer]),
+    (Step::ComponentImages, &[Step::Components, Step::Images]),
     (Step::PodNetwork, &[Step::Mesh]),
     (
         Step::Kubelet,
         &[
             Step::ClusterRecords,
             Step::Components,
-            Step::Images,
+            Step::ComponentImages,
             Step::PodNetwork,
         ],
     ),
@@ -119,7 +123,11 @@ const INIT: &[Row] = &[
     ),
     (
         Step::OwnServices,
-        &[Step::ClusterRecords, Step::Controllers, Step::Images],
+        &[
+            Step::ClusterRecords,
+            Step::Controllers,
+            Step::ComponentImages,
+        ],
     ),
     (
         Step::DiskKey,
@@ -137,13 +145,14 @@ const JOIN_AS_WORKER: &[Row] = &[
     (Step::NodeState, &[]),
     (Step::Mesh, &[]),
     (Step::Components, &[]),
-    (Step::Images, &[Step::Components]),
+    (Step::Images, &[]),
+    (Step::ComponentImages, &[Step::Components, Step::Images]),
     (Step::PodNetwork, &[Step::Mesh]),
     (
         Step::Kubelet,
         &[
             Step::Components,
-            Step::Images,
+            Step::ComponentImages,
             Step::PodNetwork,
             Step::NodeState,
         ],
