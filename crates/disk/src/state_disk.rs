@@ -58,7 +58,7 @@ const NAME: &str = "state";
 /// Its name while it is wiped. Another one, so that nobody who waits for the state disk takes it for that.
 const WIPE_NAME: &str = "state-wipe";
 
-/// A step of the first boot. Also the table of points at which a test stops the machine.
+/// A step of the first boot. A test can stop the machine as one begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Takes away the header that may be there.

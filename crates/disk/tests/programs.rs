@@ -294,8 +294,8 @@ fn setting_the_key_can_be_killed_at_any_moment() {
     assert!(cut_before > 0, "no kill came before the header was written");
 }
 
-/// The machine stops as a step of the first boot begins, and finds what it had or a new disk. Later steps work through the device mapper,
-/// which keeps them behind the place of the header; those are stopped in machines.
+/// The machine stops as a step of the first boot begins, and the next boot finds what there was before, or a new disk. The steps after
+/// these need the device mapper, which the machine of this test may not have, and write behind the place of the header.
 #[test]
 fn a_first_boot_that_stops_leaves_a_new_disk() {
     struct Stop;
