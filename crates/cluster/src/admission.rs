@@ -383,7 +383,8 @@ fn check_same_node(request: &JoinRequest, proven: &Proven, record: &Record) -> R
     Ok(())
 }
 
-fn check_address(address: Ipv4Addr, plan: &AddressPlan) -> Result<(), Denial> {
+/// Refuses an address on the network between the machines that no machine can have, or that the cluster uses inside.
+pub fn check_address(address: Ipv4Addr, plan: &AddressPlan) -> Result<(), Denial> {
     let nobody = address.is_unspecified()
         || address.is_loopback()
         || address.is_multicast()

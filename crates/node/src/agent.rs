@@ -200,13 +200,8 @@ async fn renew(membership: &Membership) -> Result<(), AgentError> {
     let node = membership.node().map_err(AgentError::Membership)?;
     let names = node.names(membership.node_ip, membership.api_sans.clone());
     let now = Timestamp::now();
-    let pki = Pki::open_or_generate(
-        membership.cluster_name.as_str(),
-        names,
-        &node.paths().pki(),
-        now,
-    )
-    .map_err(AgentError::Renew)?;
+    // whatever can not be read now: a member never makes authorities of its own
+    let pki = Pki::open(names, &node.paths().pki()).map_err(AgentError::Renew)?;
     node.ensure_kubelet_client(pki.authorities(), now)
         .map_err(AgentError::Renew)?;
     for renewed in pki.renew(now).map_err(AgentError::Renew)? {

@@ -4,7 +4,7 @@
 //! certificate and nothing else, lives as long as a join may take, and is deleted once the node uses its certificate.
 
 use aws_lc_rs::rand;
-use cluster::{NodeName, join::JOIN_DEADLINE};
+use cluster::{NodeName, plan::DEADLINE};
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
@@ -77,7 +77,7 @@ pub async fn create(client: &Client, node: &NodeName, now: Timestamp) -> Result<
         .split_once('.')
         .map_or("", |(_, secret)| secret);
     let expiration = now
-        .saturating_add(JOIN_DEADLINE)
+        .saturating_add(DEADLINE)
         .unwrap_or(now)
         .strftime("%Y-%m-%dT%H:%M:%SZ")
         .to_string();

@@ -7,24 +7,14 @@ use cluster::Role;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Node, Service, TLS_CIPHER_SUITES, containerd::PAUSE_IMAGE};
+use super::{Node, Service, TLS_CIPHER_SUITES};
 use crate::{
     files::{File, SecretText},
     pki::{Authorities, Credential, Kubeconfig, PkiError},
 };
 
-/// What `protectKernelDefaults` demands, and what the pod network needs: to be set before the kubelet starts.
-pub const SYSCTLS: [(&str, &str); 8] = [
-    ("vm.overcommit_memory", "1"),
-    ("vm.panic_on_oom", "0"),
-    ("kernel.panic", "10"),
-    ("kernel.panic_on_oops", "1"),
-    ("kernel.keys.root_maxkeys", "1000000"),
-    ("kernel.keys.root_maxbytes", "25000000"),
-    ("net.ipv4.ip_forward", "1"),
-    // services of pods on the same bridge go through iptables too; needs the module br_netfilter
-    ("net.bridge.bridge-nf-call-iptables", "1"),
-];
+/// The image that holds a pod's namespaces; imported from the measured image, never pulled.
+pub(super) const PAUSE_IMAGE: &str = "constellation.local/pause:v0.1.0";
 /// Keeps workloads off control planes.
 const CONTROL_PLANE_TAINT: &str = "node-role.kubernetes.io/control-plane";
 const CONFIG: &str = "kubelet-config.yaml";

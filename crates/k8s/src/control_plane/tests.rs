@@ -359,3 +359,17 @@ fn an_ended_kubelet_certificate_is_replaced_and_a_living_one_is_not() {
     assert_ne!(second, first);
     assert_eq!(target_at(60), second);
 }
+
+/// containerd and the kubelet are told the same, one by the image and one from here.
+#[test]
+fn the_images_containerd_has_the_kubelets_sandbox_and_our_plugins() {
+    let config = include_str!("../../../image/mkosi/root/etc/containerd/config.toml");
+    for line in [
+        format!("sandbox_image = \"{}\"", kubelet::PAUSE_IMAGE),
+        format!("bin_dir = \"{}\"", crate::cni::PLUGIN_DIR),
+        format!("conf_dir = \"{}\"", crate::cni::CONFIG_DIR),
+        "SystemdCgroup = true".to_owned(),
+    ] {
+        assert!(config.lines().any(|has| has.trim() == line), "{line}");
+    }
+}

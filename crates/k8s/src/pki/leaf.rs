@@ -231,7 +231,7 @@ impl Leaf {
 pub const KUBELET_ADMIN_GROUP: &str = "constellation:kubelet-api-admins";
 
 /// Whether `name` can stand in a certificate as a DNS name, maybe with a wildcard in front.
-fn is_dns_name(name: &str) -> bool {
+pub fn is_dns_name(name: &str) -> bool {
     let rest = name.strip_prefix("*.").unwrap_or(name);
     rest.len() <= 253
         && rest.split('.').all(|label| {

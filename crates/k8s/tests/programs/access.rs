@@ -278,7 +278,7 @@ async fn a_bootstrap_token_asks_for_a_certificate_and_nothing_else(
     assert_eq!(status(csrs.list(&all).await), Some(401));
 
     // and when its time is over
-    let old = Timestamp::now() - cluster::join::JOIN_DEADLINE - jiff::SignedDuration::from_mins(1);
+    let old = Timestamp::now() - cluster::plan::DEADLINE - jiff::SignedDuration::from_mins(1);
     let expired = api::tokens::create(&client, &"worker-1".parse()?, old).await?;
     let expired =
         api::client_from(&control_plane.kubeconfig(Credential::Token(expired.text()))).await?;

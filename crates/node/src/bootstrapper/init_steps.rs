@@ -73,7 +73,11 @@ impl Steps for InitSteps {
                 .await
             }
             Step::ClusterRecords => self.write_records().await,
-            Step::Images => node.import_images(&self.order.own_components).await,
+            Step::Images => node.import_service_images().await,
+            Step::ComponentImages => {
+                node.import_component_images(&self.order.own_components)
+                    .await
+            }
             Step::PodNetwork => node.pod_network(),
             Step::Kubelet => self.start_kubelet().await,
             Step::KubeProxy => node.start(&[Service::KubeProxy], self.ca()?).await,
