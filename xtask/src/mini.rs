@@ -1,5 +1,6 @@
 //! `cargo xtask mini`: from a fresh clone to a verified cluster on this host.
 
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
@@ -60,10 +61,21 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let setup = set_up()?;
     let directory = workspace::root().join(WORKSPACE);
     std::fs::create_dir_all(&directory)?;
-    let mut command = Command::new(setup.programs.join("constellation"));
+    let constellation = || {
+        let mut command = Command::new(setup.programs.join("constellation"));
+        command.arg("--workspace").arg(&directory);
+        command
+    };
+    // The config of an earlier cluster accepts the image of that time, and the one to accept was built here.
+    if exists(&directory, "conf") && !exists(&directory, "state") {
+        workspace::run(
+            constellation()
+                .args(["config", "fetch-measurements", "--image-dir"])
+                .arg(&setup.image),
+        )?;
+    }
+    let mut command = constellation();
     command
-        .arg("--workspace")
-        .arg(&directory)
         .args(["mini", "up", "--image-dir"])
         .arg(&setup.image)
         .env("CONSTELLATION_COMPONENTS", &setup.components);
@@ -73,4 +85,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let status = command.status().context("cannot start constellation")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn exists(workspace: &Path, file: &str) -> bool {
+    workspace
+        .join(format!("constellation-{file}.yaml"))
+        .exists()
 }

@@ -33,6 +33,7 @@ const PROGRAMS: &[&str] = &[
     "iputils-ping",
     "containernetworking-plugins",
     "curl",
+    "openssl",
     "xz-utils",
     // its tests look for QEMU and firmware, and start neither
     "qemu-system-x86",
