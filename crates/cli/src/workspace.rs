@@ -101,9 +101,23 @@ impl Workspace {
         self.file("constellation-mini")
     }
 
-    /// A directory for the sockets and pid files of a local cluster: a socket's path has at most 107 bytes, which a
-    /// workspace deep in a home directory exceeds.
-    pub(crate) fn run_directory(&self) -> PathBuf {
+    /// Makes the directory of a local cluster.
+    pub(crate) fn make_mini(&self) -> Result<(), Failure> {
+        let path = self.mini();
+        let made = match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))
+            }
+            made => made,
+        };
+        made.map_err(|error| {
+            Failure::infrastructure(format!("make the directory {}", path.display())).because(error)
+        })
+    }
+
+    /// A directory for the sockets of a new local cluster: a socket's path has at most 107 bytes, which a workspace
+    /// deep in a home directory exceeds. Depends on the environment; an existing cluster has its own in its record.
+    pub(crate) fn new_run_directory(&self) -> PathBuf {
         use std::os::unix::ffi::OsStrExt;
         let digest = digest::digest(&digest::SHA256, self.root.as_os_str().as_bytes());
         let name = hex::encode(digest.as_ref().get(..8).unwrap_or_default());
@@ -115,30 +129,6 @@ impl Workspace {
             Some(base) => base.join(format!("constellation-{name}")),
             None => PathBuf::from(format!("/tmp/constellation-{user}-{name}")),
         }
-    }
-
-    /// Makes the run directory, or makes sure that the one there is ours: in /tmp anybody could have made it.
-    pub(crate) fn make_run_directory(&self) -> Result<PathBuf, Failure> {
-        let path = self.run_directory();
-        let failed = |error| {
-            Failure::infrastructure(format!("make the directory {}", path.display())).because(error)
-        };
-        match std::fs::DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => return Ok(path),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(error)),
-        }
-        let metadata = std::fs::symlink_metadata(&path).map_err(failed)?;
-        let ours = metadata.uid() == rustix::process::getuid().as_raw();
-        if metadata.is_dir() && ours && metadata.permissions().mode().trailing_zeros() >= 6 {
-            return Ok(path);
-        }
-        Err(
-            Failure::infrastructure(format!("{} is there and is not ours alone", path.display()))
-                .hint(
-                    "remove it if you made it, or set XDG_RUNTIME_DIR to a directory of your own",
-                ),
-        )
     }
 
     /// The config file, if there is one.
@@ -208,6 +198,29 @@ impl Workspace {
     }
 }
 
+/// Makes the run directory, or makes sure that the one there is ours: in /tmp anybody could have made it.
+pub(crate) fn make_run_directory(path: &Path) -> Result<(), Failure> {
+    let failed = |error| {
+        Failure::infrastructure(format!("make the directory {}", path.display()))
+            .because(error)
+            .hint("`constellation mini down`, then `up`, begins anew with another one")
+    };
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let metadata = std::fs::symlink_metadata(path).map_err(failed)?;
+    let ours = metadata.uid() == rustix::process::getuid().as_raw();
+    if metadata.is_dir() && ours && metadata.permissions().mode().trailing_zeros() >= 6 {
+        return Ok(());
+    }
+    Err(
+        Failure::infrastructure(format!("{} is there and is not ours alone", path.display()))
+            .hint("remove it if you made it, or set XDG_RUNTIME_DIR to a directory of your own"),
+    )
+}
+
 fn refused(problems: &config::Problems, file: &str) -> Failure {
     let count = problems.list().len();
     let noun = if count == 1 { "problem" } else { "problems" };
@@ -258,32 +271,42 @@ fn write_failed(path: &Path, error: io::Error) -> Failure {
     }
 }
 
-/// Writes a file that must not be there yet.
+/// Where a file is written before it gets its name.
+pub(crate) fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    path.with_file_name(name)
+}
+
+/// Writes a file that must not be there yet. It has its name only when it is whole.
 pub(crate) fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .and_then(|mut file| {
-            file.write_all(bytes)
-                .and_then(|()| file.sync_all())
-                .inspect_err(|_| {
-                    // half a file would stand in the way of the next attempt; the error that counts is the first
-                    std::fs::remove_file(path).ok();
-                })
-        });
-    written.map_err(|error| write_failed(path, error))
+    let fresh = write_aside(path, bytes, mode)?;
+    // in contrast to a rename a link never replaces anything
+    let named = std::fs::hard_link(&fresh, path).map_err(|error| write_failed(path, error));
+    named.and(remove(&fresh))
 }
 
 /// Replaces a file whole: whoever reads it sees the old or the new one.
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let fresh = path.with_file_name(name);
-    remove(&fresh)?;
-    create(&fresh, bytes, mode)?;
+    let fresh = write_aside(path, bytes, mode)?;
     std::fs::rename(&fresh, path).map_err(|error| write_failed(path, error))
+}
+
+fn write_aside(path: &Path, bytes: &[u8], mode: u32) -> Result<PathBuf, Failure> {
+    let fresh = unfinished(path);
+    remove(&fresh)?;
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&fresh)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .map_err(|error| {
+            // the error that counts is the first
+            std::fs::remove_file(&fresh).ok();
+            write_failed(path, error)
+        })?;
+    Ok(fresh)
 }
 
 /// Removes a file, if it is there.
@@ -333,8 +356,35 @@ mod tests {
     #[test]
     fn sockets_fit() {
         let (_directory, workspace) = workspace();
-        let longest = workspace.run_directory().join("control-plane-199.tpm.pid");
+        let longest = workspace.new_run_directory().join("control-plane-199.tpm");
         assert!(longest.as_os_str().len() < 108, "{}", longest.display());
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_never_made_again() {
+        let (directory, _) = workspace();
+        let path = directory.path().join("f");
+        // what a run that was killed while it wrote leaves
+        std::fs::write(unfinished(&path), "hal").unwrap();
+        create(&path, b"one", 0o600).unwrap();
+        create(&path, b"two", 0o600).unwrap_err();
+        assert_eq!(read_text(&path).unwrap().as_deref(), Some("one"));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_directories_of_a_cluster_are_its_users_alone() {
+        let (directory, workspace) = workspace();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        std::fs::create_dir(workspace.mini()).unwrap();
+        workspace.make_mini().unwrap();
+        assert_eq!(mode(&workspace.mini()), 0o700);
+        let run = directory.path().join("run");
+        make_run_directory(&run).unwrap();
+        make_run_directory(&run).unwrap();
+        assert_eq!(mode(&run), 0o700);
+        std::fs::set_permissions(&run, std::fs::Permissions::from_mode(0o750)).unwrap();
+        make_run_directory(&run).unwrap_err();
     }
 
     #[test]

@@ -7,7 +7,7 @@ use cluster::config::{self, Choices};
 use cluster::{ClusterName, kubernetes};
 use image::Image;
 
-use crate::arguments::{GenerateArguments, ImageArguments, ProviderName};
+use crate::arguments::{AttestationVariant, GenerateArguments, ImageArguments, ProviderName};
 use crate::failure::Failure;
 use crate::output::{self, Terminal};
 use crate::workspace::{self, Workspace};
@@ -22,7 +22,9 @@ pub(crate) fn generate(
     terminal: &Terminal,
     arguments: &GenerateArguments,
 ) -> Result<(), Failure> {
-    let ProviderName::Qemu = arguments.provider;
+    let (ProviderName::Qemu, AttestationVariant::QemuVtpm) =
+        (arguments.provider, arguments.attestation);
+    let _lock = workspace.lock()?;
     let image = open_image(arguments.image.image_dir.as_deref())?;
     let kubernetes_version = match &arguments.kubernetes {
         Some(text) => supported(text)?,

@@ -43,7 +43,7 @@ pub(crate) async fn run(workspace: &Workspace, arguments: &OutputArguments) -> R
                 let message = if node.ready {
                     String::new()
                 } else {
-                    crate::init::printable(&node.message)
+                    crate::text::printable(&node.message)
                 };
                 table.add_row([
                     &node.name,

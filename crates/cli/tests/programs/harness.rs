@@ -64,7 +64,7 @@ impl Lab {
         lab
     }
 
-    /// With a generated config file.
+    /// With a generated config file, and state disks that any test host has room for.
     pub(crate) fn configured() -> Self {
         let lab = Self::new();
         let ran = lab.run(&[
@@ -77,7 +77,16 @@ impl Lab {
             lab.image_dir().to_str().unwrap(),
         ]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
+        lab.change_config("stateDiskSizeGB: 8", "stateDiskSizeGB: 2");
         lab
+    }
+
+    /// Replaces a text of the config file wherever it stands.
+    pub(crate) fn change_config(&self, from: &str, to: &str) {
+        let path = self.file("constellation-conf.yaml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&path, text.replace(from, to)).unwrap();
     }
 
     pub(crate) fn path(&self) -> &Path {
