@@ -214,6 +214,8 @@ pub(crate) enum VerifyFormat {
     Table,
     /// Everything, for programs
     Json,
+    /// The evidence as it came and the nonce it was made for, in hexadecimal, as JSON
+    Raw,
 }
 
 #[derive(Debug, Args)]
