@@ -47,7 +47,7 @@ fn a_wrong_config_gives_every_problem_with_its_place_and_exit_code_4() {
             [
                 "constellation-conf.yaml:8:7: name: character 'M' at position 1 is not allowed: use a-z, 0-9 and '-' inside, beginning and ending with a letter or digit; allowed: 1 to 37 of a-z, 0-9 and '-'",
                 "constellation-conf.yaml:17:15: debugCluster: \"no\" is not allowed here; allowed: true, false",
-                "constellation-conf.yaml:30:5: provider.qemu.vcpu: unknown field; did you mean vcpus?; allowed: imageFormat, vcpus, memory, firmware, nvram, metadataAPIServer, libvirtSocket, libvirtContainerImage",
+                "constellation-conf.yaml:30:5: provider.qemu.vcpu: unknown field; did you mean vcpus?; allowed: imageFormat, vcpus, memory, firmware, nvram",
                 "error: 3 problems in constellation-conf.yaml",
             ],
             "{arguments:?}"

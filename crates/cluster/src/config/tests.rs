@@ -207,8 +207,23 @@ fn every_field_that_is_wrong_is_named_with_what_is_allowed() {
         ),
         (
             "memory: 3072",
+            "metadataAPIServer: x",
+            "provider.qemu.metadataAPIServer: machines are started without libvirt; allowed: nothing: remove this field",
+        ),
+        (
+            "memory: 3072",
             "libvirtSocket: x",
-            "provider.qemu.libvirtSocket: machines are started without libvirt",
+            "provider.qemu.libvirtSocket: machines are started without libvirt; allowed: nothing: remove this field",
+        ),
+        (
+            "memory: 3072",
+            "libvirtContainerImage: x",
+            "provider.qemu.libvirtContainerImage: machines are started without libvirt; allowed: nothing: remove this field",
+        ),
+        (
+            "debugCluster: false",
+            "debugCluster: true",
+            "debugCluster: this release has no images for debugging; allowed: false",
         ),
         (
             "role: worker",
@@ -312,62 +327,103 @@ fn every_field_that_is_wrong_is_named_with_what_is_allowed() {
     }
 }
 
+/// A good file that has every field.
+fn full() -> String {
+    let mut text = good();
+    for (after, more) in [
+        (
+            "debugCluster: false\n",
+            "internalLoadBalancer: false\ntags:\n  owner: me\n",
+        ),
+        (
+            "    imageFormat: raw\n",
+            "    firmware: /code.fd\n    nvram: /vars.fd\n",
+        ),
+        (
+            "    stateDiskSizeGB: 8\n",
+            "    zone: a\n    instanceType: b\n    stateDiskType: c\n",
+        ),
+    ] {
+        assert!(text.contains(after), "{after}");
+        text = text.replace(after, &format!("{after}{more}"));
+    }
+    text
+}
+
 #[test]
-fn every_field_that_is_missing_is_named() {
-    let table = [
-        ("version: v4\n", "version: missing; allowed: v4"),
-        ("image: ref", "image: missing; allowed: the image's name"),
-        ("name: mini\n", "name: missing; allowed: 1 to 37"),
-        (
-            "kubernetesVersion: ",
-            "kubernetesVersion: missing; allowed: an exact version",
-        ),
-        (
-            "microserviceVersion: ",
-            "microserviceVersion: missing; allowed: v0",
-        ),
-        (
-            "debugCluster: ",
-            "debugCluster: missing; allowed: true, false",
-        ),
-        (
-            "provider:\n",
-            "provider: missing; allowed: a section with qemu",
-        ),
-        (
-            "nodeGroups:\n",
-            "nodeGroups: missing; allowed: a section with control_plane_default and worker_default",
-        ),
-        (
-            "attestation:\n",
-            "attestation: missing; allowed: a section with qemuVTPM",
-        ),
-        (
-            "    role: control-plane\n",
-            "nodeGroups.control_plane_default.role: missing; allowed: control-plane",
-        ),
-        (
-            "    initialCount: 1\n",
-            "nodeGroups.control_plane_default.initialCount: missing; allowed: a whole number from 0 to 9",
-        ),
-        (
-            "    measurements:\n",
-            "attestation.qemuVTPM.measurements: missing; allowed: PCRs 4, 8, 9, 11, 12 and 13",
-        ),
-        (
-            "        warnOnly: false\n",
-            "attestation.qemuVTPM.measurements.4.warnOnly: missing; allowed: true, false",
-        ),
+fn every_field_and_section_has_its_bad_cases() {
+    let optional = [
+        "customEndpoint",
+        "internalLoadBalancer",
+        "serviceCIDR",
+        "tags",
+        "provider.qemu.imageFormat",
+        "provider.qemu.vcpus",
+        "provider.qemu.memory",
+        "provider.qemu.firmware",
+        "provider.qemu.nvram",
+        "nodeGroups.control_plane_default.stateDiskSizeGB",
+        "nodeGroups.control_plane_default.zone",
+        "nodeGroups.control_plane_default.instanceType",
+        "nodeGroups.control_plane_default.stateDiskType",
+        "nodeGroups.worker_default.stateDiskSizeGB",
+        "nodeGroups.worker_default.zone",
+        "nodeGroups.worker_default.instanceType",
+        "nodeGroups.worker_default.stateDiskType",
+        "attestation.qemuVTPM.components",
     ];
-    for (from, expected) in table {
-        // the key stays in the file under a name nobody asks for, so that its section still reads as YAML
-        let (indent, rest) = from.split_at(from.len() - from.trim_start().len());
-        let problems = problems(from, &format!("{indent}zzz-{rest}"));
+    let is_open = |section: &str| {
+        matches!(
+            section,
+            "tags" | "nodeGroups" | "attestation.qemuVTPM.measurements"
+        )
+    };
+    yaml::cases::check(&full(), &optional, is_open, |text| {
+        Config::parse("c.yaml", text).err()
+    });
+}
+
+#[test]
+fn the_groups_and_measurements_that_must_be_there_are_named() {
+    for (from, to, expected) in [
+        (
+            "  control_plane_default:",
+            "  other:",
+            "nodeGroups.control_plane_default: missing; allowed: a section with role",
+        ),
+        (
+            "  worker_default:",
+            "  other:",
+            "nodeGroups.worker_default: missing; allowed: a section with role",
+        ),
+        ("      4:\n", "      5:\n", "PCR 4"),
+    ] {
+        let problems = problems(from, to);
         assert!(
             problems.iter().any(|problem| problem.contains(expected)),
-            "{from}: {problems:#?}"
+            "{to}: {problems:#?}"
         );
     }
+}
+
+#[test]
+fn what_has_no_effect_is_named() {
+    assert_eq!(
+        Config::parse("c.yaml", &full()).unwrap().without_effect(),
+        [
+            "tags",
+            "nodeGroups.control_plane_default.zone",
+            "nodeGroups.control_plane_default.instanceType",
+            "nodeGroups.control_plane_default.stateDiskType",
+            "nodeGroups.worker_default.zone",
+            "nodeGroups.worker_default.instanceType",
+            "nodeGroups.worker_default.stateDiskType",
+        ]
+    );
+    assert_eq!(
+        Config::parse("c.yaml", &good()).unwrap().without_effect(),
+        [""; 0]
+    );
 }
 
 #[test]
@@ -378,7 +434,7 @@ fn an_unknown_field_is_named_with_the_nearest_known_one() {
     assert!(problems_of("sshUsers: []")[0].ends_with("sshUsers: unknown field; allowed: version, image, name, kubernetesVersion, microserviceVersion, debugCluster, customEndpoint, internalLoadBalancer, serviceCIDR, tags, provider, nodeGroups, attestation"));
     let nested = problems("vcpus: 2", "vcpu: 2");
     assert!(
-        nested[0].contains("provider.qemu.vcpu: unknown field; did you mean vcpus?"),
+        nested[0].ends_with("provider.qemu.vcpu: unknown field; did you mean vcpus?; allowed: imageFormat, vcpus, memory, firmware, nvram"),
         "{nested:?}"
     );
 }
