@@ -138,6 +138,9 @@ pub(crate) struct UpArguments {
     /// Directory of this host, or https URL, with the files of Kubernetes, laid out like dl.k8s.io
     #[arg(long, value_name = "DIR|URL", env = "CONSTELLATION_COMPONENTS")]
     pub components: Option<String>,
+    /// Put the cluster into the kubeconfig that kubectl reads by default, and make it the current context
+    #[arg(long)]
+    pub merge_kubeconfig: bool,
     /// Number of control planes; for a new config file
     #[arg(long, value_name = "N")]
     pub control_planes: Option<u32>,
@@ -178,6 +181,9 @@ pub(crate) struct ApplyArguments {
     /// Directory of this host, or https URL, with the files of Kubernetes, laid out like dl.k8s.io
     #[arg(long, value_name = "DIR|URL", env = "CONSTELLATION_COMPONENTS")]
     pub components: Option<String>,
+    /// Put the cluster into the kubeconfig that kubectl reads by default, and make it the current context
+    #[arg(long)]
+    pub merge_kubeconfig: bool,
     /// Phases to leave out; machines are never made by `apply` of this release, so leaving that out changes nothing
     #[arg(long, value_enum, value_name = "PHASE", value_delimiter = ',')]
     pub skip_phases: Vec<Phase>,

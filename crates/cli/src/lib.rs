@@ -9,6 +9,7 @@ mod commands;
 mod components;
 mod failure;
 mod init;
+mod kubeconfig;
 mod kubernetes;
 mod mini;
 mod output;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use attest::{Policy, Variant};
-use cluster::config::{self, Choices};
+use cluster::config::{self, Choices, Config};
 use cluster::{ClusterName, kubernetes};
 use image::Image;
 
@@ -64,7 +64,7 @@ pub(crate) fn fetch_measurements(
     })?;
     let new = config::with_measurements(&text, &policy);
     // what is written must be readable, whatever was there
-    config::Config::parse(config::FILE_NAME, &new).map_err(|problems| {
+    Config::parse(config::FILE_NAME, &new).map_err(|problems| {
         Failure::config("the config file has other problems").detail(problems)
     })?;
     workspace::replace(&workspace.config_path(), new.as_bytes(), 0o644)?;
@@ -77,9 +77,20 @@ pub(crate) fn fetch_measurements(
 }
 
 /// Checks the file and says what it asks for.
-pub(crate) fn check(workspace: &Workspace, _terminal: &Terminal) -> Result<(), Failure> {
+pub(crate) fn check(workspace: &Workspace, terminal: &Terminal) -> Result<(), Failure> {
     let config = workspace.config()?;
+    tell_without_effect(&config, terminal);
     output::data(&format!("{}\n", config.summary()))
+}
+
+/// Names the fields that a user set and that change nothing.
+pub(crate) fn tell_without_effect(config: &Config, terminal: &Terminal) {
+    for field in config.without_effect() {
+        terminal.note(format_args!(
+            "{}: {field} has no effect with provider qemu",
+            config::FILE_NAME
+        ));
+    }
 }
 
 /// Lists releases.

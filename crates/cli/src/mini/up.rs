@@ -167,8 +167,7 @@ pub(crate) async fn run(
     )
     .await?;
     phases.write(workspace)?;
-    next_steps(workspace, terminal, &phases, &source, &config);
-    Ok(())
+    next_steps(workspace, terminal, arguments, &phases, &source, &config)
 }
 
 fn firmware(qemu: &QemuProvider) -> Firmware {
@@ -180,6 +179,7 @@ fn firmware(qemu: &QemuProvider) -> Firmware {
 }
 
 fn announce(terminal: &Terminal, config: &Config, probe: &Probe, machines: usize) {
+    commands::config::tell_without_effect(config, terminal);
     terminal.line(config.summary());
     terminal.line(format_args!(
         "Machines run on {}: {}.",
@@ -315,10 +315,11 @@ async fn verify(
 fn next_steps(
     workspace: &Workspace,
     terminal: &Terminal,
+    arguments: &UpArguments,
     phases: &Phases,
     source: &Source,
     config: &Config,
-) {
+) -> Result<(), Failure> {
     let kubectl = match source {
         Source::Directory(path) => Some(path.join(cluster::catalogue::program_path(
             "kubectl",
@@ -337,10 +338,7 @@ fn next_steps(
         "\nThe cluster is up, after {:.0} s. Next:",
         phases.total().as_secs_f64()
     ));
-    terminal.line(format_args!(
-        "  export KUBECONFIG={}",
-        workspace.kubeconfig_path().display()
-    ));
+    commands::tell_kubeconfig(workspace, terminal, arguments.merge_kubeconfig)?;
     terminal.line(format_args!("  {} get nodes -o wide", kubectl.display()));
     terminal.line(format_args!(
         "  constellation{place} verify        # what every node runs, proved anew"
@@ -348,4 +346,5 @@ fn next_steps(
     terminal.line(format_args!(
         "  constellation{place} mini down     # removes everything but the config"
     ));
+    Ok(())
 }

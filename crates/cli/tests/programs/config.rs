@@ -207,6 +207,37 @@ fn another_image_is_refused_until_its_measurements_are_fetched() {
 }
 
 #[test]
+fn an_image_of_another_name_is_refused() {
+    let lab = Lab::configured();
+    lab.change_config("image: v0.1.0", "image: v0.1.9");
+    let up = lab.up();
+    let up: Vec<_> = up.iter().map(String::as_str).collect();
+    let ran = lab.run(&up);
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(
+        ran.stderr
+            .contains("is called v0.1.0, and constellation-conf.yaml says image: v0.1.9"),
+        "{ran:?}"
+    );
+    assert!(!lab.file("constellation-mini").exists());
+}
+
+#[test]
+fn fields_without_effect_are_noted() {
+    let lab = Lab::configured();
+    lab.change_config(
+        "    role: worker\n",
+        "    role: worker\n    zone: eu-central-1a\n",
+    );
+    let ran = lab.run(&["config", "check"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(
+        ran.stderr,
+        "note: constellation-conf.yaml: nodeGroups.worker_default.zone has no effect with provider qemu\n"
+    );
+}
+
+#[test]
 fn more_than_one_control_plane_is_for_the_next_release() {
     let lab = Lab::configured();
     let mut up = lab.up();
