@@ -1,7 +1,8 @@
 //! A workspace, an image that nobody boots, components that nobody runs, and the binary.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, ExitStatus, Output};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use testkit::boot::Image;
@@ -20,6 +21,31 @@ pub(crate) struct Ran {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
+}
+
+impl Drop for Lab {
+    /// A test that fails must not leave machines that are in the way of the next.
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.file("constellation-mini").exists() {
+            let down = self.command(&["mini", "down", "--yes"]).output();
+            eprintln!("taken down after a failure: {down:?}");
+        }
+    }
+}
+
+/// Waits for the end of a command that has one; kills a command that has none, and fails.
+pub(crate) fn await_end(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + Duration::from_secs(180);
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("the command does not end");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 impl From<Output> for Ran {

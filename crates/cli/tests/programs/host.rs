@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::harness::{HOST_PORTS, Lab, Ran};
+use crate::harness::{HOST_PORTS, Lab, Ran, await_end};
 
 fn up(lab: &Lab) -> Ran {
     let arguments = lab.up();
@@ -136,8 +136,11 @@ fn ctrl_c_at_the_question_of_down_is_heard_every_time() {
             screen.read_exact(&mut byte).unwrap();
             said.push(byte[0]);
         }
-        child.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(130));
+        // open until the end: a terminal that goes away would be another reason to stop
+        let mut keyboard = child.stdin.take().unwrap();
+        keyboard.write_all(b"\x03").unwrap();
+        assert_eq!(await_end(&mut child).code(), Some(130));
+        drop(keyboard);
         assert!(lab.file("constellation-mini").exists());
     }
 }

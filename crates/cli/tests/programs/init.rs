@@ -14,7 +14,7 @@ use testkit::boot::Image;
 use testkit::tee::SoftTpm;
 use tonic::{Request, Response, Status};
 
-use crate::harness::{Lab, Ran};
+use crate::harness::{Lab, Ran, await_end};
 
 /// What the node does with an init.
 #[derive(Clone, Copy, PartialEq)]
@@ -159,11 +159,12 @@ impl Scene {
     }
 
     async fn apply(&self) -> Ran {
-        let child = self.spawn();
-        tokio::task::spawn_blocking(move || child.wait_with_output().unwrap())
-            .await
-            .unwrap()
-            .into()
+        let mut child = self.spawn();
+        let end = move || {
+            await_end(&mut child);
+            child.wait_with_output().unwrap()
+        };
+        tokio::task::spawn_blocking(end).await.unwrap().into()
     }
 
     fn requests(&self) -> Vec<InitRequest> {

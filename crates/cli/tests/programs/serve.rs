@@ -10,7 +10,7 @@ use cloud::qemu::client::QemuMetadata;
 use cloud::qemu::machine::Machine;
 use cluster::{Metadata, Role};
 
-use crate::harness::{HOST_PORTS, Lab};
+use crate::harness::{HOST_PORTS, Lab, Ran, await_end};
 use crate::host::assert_only_the_config_is_left;
 
 /// A lab whose background process was started the way `mini up` starts it: by `mini up`, which then fails because the
@@ -248,8 +248,9 @@ impl Waiting {
 
     /// Waits for its end; gives the exit code and what it said.
     fn end(mut self) -> (Option<i32>, String) {
+        let status = await_end(&mut self.child);
         self.stderr.read_to_string(&mut self.said).unwrap();
-        (self.child.wait().unwrap().code(), self.said)
+        (status.code(), self.said)
     }
 
     fn interrupt(self) -> (Option<i32>, String) {
@@ -364,7 +365,7 @@ async fn down_finds_every_process_from_another_session_and_without_records() {
         for file in lost {
             std::fs::remove_file(mini.join(file)).unwrap();
         }
-        let down: crate::harness::Ran = lab
+        let down: Ran = lab
             .command(&["mini", "down", "--yes"])
             .env("XDG_RUNTIME_DIR", lab.path())
             .output()
