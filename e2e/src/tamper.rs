@@ -91,10 +91,10 @@ fn change_root(disk: &mut [u8], uki: std::ops::Range<usize>) -> Result<()> {
     let (root, root_id) = place(gpt::ROOT)?;
     let (tree, tree_id) = place(gpt::ROOT_VERITY)?;
 
-    // the superblock of the hash tree (cryptsetup, "DMVerity"): uuid at 16, data blocks at 40, salt size at 80, salt at 88
+    // the superblock of the hash tree (cryptsetup, "DMVerity"): uuid at 16, data blocks at 72, salt size at 80, salt at 88
     let superblock = &disk[tree.start..tree.start + 512];
     let uuid: [u8; 16] = superblock[16..32].try_into()?;
-    let blocks = usize::try_from(u64::from_le_bytes(superblock[40..48].try_into()?))?;
+    let blocks = usize::try_from(u64::from_le_bytes(superblock[72..80].try_into()?))?;
     let salt: [u8; 32] = superblock[88..120].try_into()?;
     let data = root.start..root.start + blocks * verity::BLOCK;
 
@@ -143,4 +143,69 @@ fn change_root(disk: &mut [u8], uki: std::ops::Range<usize>) -> Result<()> {
     ensure!(rebuilt.len() == disk.len(), "a disk of another size");
     disk.copy_from_slice(&rebuilt);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk of this project's shape: its command line names the root hash of its root file system.
+    fn disk() -> Vec<u8> {
+        let root = vec![7; 4 * verity::BLOCK];
+        let tree = verity::build(&root, [1; 16], &[2; 32]);
+        let uki = format!("roothash={} loglevel=4", hex::encode(tree.root_hash));
+        let (first, second) = tree.root_hash.split_at(16);
+        gpt::build(
+            gpt::Guid([9; 16]),
+            &[
+                part(gpt::ESP, [3; 16], uki.as_bytes()),
+                part(gpt::ROOT, first.try_into().unwrap(), &root),
+                part(gpt::ROOT_VERITY, second.try_into().unwrap(), &tree.bytes),
+            ],
+        )
+    }
+
+    fn part(kind: gpt::Guid, id: [u8; 16], bytes: &[u8]) -> gpt::Content<'_> {
+        let id = gpt::Guid(id);
+        gpt::Content {
+            kind,
+            id,
+            name: "",
+            bytes,
+        }
+    }
+
+    fn partition(disk: &[u8], index: usize) -> (gpt::Guid, std::ops::Range<usize>) {
+        let table = &disk[..34 * gpt::SECTOR];
+        let found = &gpt::parse(table, disk.len() as u64).unwrap()[index];
+        let start = usize::try_from(found.offset).unwrap();
+        (found.id, start..start + usize::try_from(found.len).unwrap())
+    }
+
+    #[test]
+    fn another_root_file_system_fits_its_tree_its_hash_and_its_names() {
+        let before = disk();
+        let mut after = before.clone();
+        let (_, uki) = partition(&after, 0);
+        change_root(&mut after, uki.clone()).unwrap();
+
+        let (root_id, root) = partition(&after, 1);
+        let (tree_id, tree) = partition(&after, 2);
+        let changed = before[root.clone()]
+            .iter()
+            .zip(&after[root.clone()])
+            .filter(|(a, b)| a != b)
+            .count();
+        assert_eq!(changed, 1);
+        // a partition is padded
+        let data = &after[root.start..root.start + 4 * verity::BLOCK];
+        let expected = verity::build(data, [1; 16], &[2; 32]);
+        assert_eq!(
+            after[tree.start..tree.start + expected.bytes.len()],
+            expected.bytes
+        );
+        let hash = hex::encode(expected.root_hash);
+        assert!(find(&after[uki], hash.as_bytes()).is_some());
+        assert_eq!([root_id.0, tree_id.0].concat(), expected.root_hash);
+    }
 }

@@ -9,6 +9,8 @@ mod world;
 mod cluster_tests;
 #[path = "machines/network.rs"]
 mod network_tests;
+#[path = "machines/secrets.rs"]
+mod secrets_tests;
 #[path = "machines/tampered.rs"]
 mod tampered_tests;
 
@@ -48,9 +50,10 @@ fn main() -> ExitCode {
             test!(cluster_tests::an_interrupted_up_is_taken_down_without_a_trace),
             test!(vital cluster_tests::an_interrupted_up_is_continued_to_a_verified_cluster),
             test!(cluster_tests::both_nodes_are_ready),
+            test!(cluster_tests::status_shows_nodes_and_services_and_names_what_is_missing),
             test!(cluster_tests::the_prediction_is_what_the_tpm_holds),
             test!(cluster_tests::verify_names_the_image_and_says_it_is_not_confidential),
-            test!(cluster_tests::no_secret_is_in_a_log_or_an_argument),
+            test!(secrets_tests::no_secret_is_in_a_log_an_argument_or_an_environment),
             test!(network_tests::a_pod_on_the_worker_reaches_a_pod_on_the_control_plane_through_wireguard_only),
             test!(tampered_tests::a_changed_command_line_is_refused_by_name),
             test!(tampered_tests::a_changed_initrd_is_refused_by_name),

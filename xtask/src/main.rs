@@ -15,6 +15,8 @@ mod test;
 mod tidy;
 mod workspace;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -56,12 +58,13 @@ enum Command {
     Fuzz(fuzz::Args),
 }
 
-fn main() -> Result<()> {
-    match Args::parse().command {
-        Command::Mini(args) => mini::run(&args),
+fn main() -> Result<ExitCode> {
+    let done = match Args::parse().command {
+        // the code of `constellation mini up`, which has said what went wrong
+        Command::Mini(args) => return mini::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Tidy => tidy::run(),
-        Command::Packages => packages::run(),
+        Command::Packages => packages::run(packages::Purpose::All),
         Command::Dist => dist::run().map(drop),
         Command::Image(args) => image::run(&args).map(drop),
         Command::Components => components::run().map(|dir| println!("{}", dir.display())),
@@ -69,5 +72,6 @@ fn main() -> Result<()> {
         Command::Model => model::run(),
         Command::Bench => bench::run(),
         Command::Fuzz(args) => fuzz::run(&args),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask packages`: the host's packages that building, running and testing need.
+//! `cargo xtask packages`: the host's packages that building, running and testing need, each only where it is needed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,24 +8,23 @@ use anyhow::{Context, Result, bail};
 
 use crate::workspace;
 
-/// What is needed, and what for.
-const PACKAGES: &[&str] = &[
-    // C of the crypto library, static programs
-    "gcc",
-    "make",
-    "cmake",
-    "musl-tools",
-    // image
-    "mkosi",
-    "debian-archive-keyring",
-    "python3",
-    "uidmap",
-    // machines
+/// C of the crypto library, static programs.
+const BUILD: &[&str] = &["gcc", "make", "cmake", "musl-tools"];
+/// The OS image.
+const IMAGE: &[&str] = &["mkosi", "debian-archive-keyring", "python3", "uidmap"];
+/// Machines, and the pods of the tests on them.
+const MACHINES: &[&str] = &[
     "qemu-system-x86",
     "ovmf",
     "swtpm",
     "swtpm-tools",
-    // tests with real programs
+    "curl",
+    "busybox-static",
+];
+/// What the tests of layer 2 run.
+const PROGRAMS: &[&str] = &[
+    "swtpm",
+    "swtpm-tools",
     "etcd-server",
     "cryptsetup-bin",
     "e2fsprogs",
@@ -35,29 +34,90 @@ const PACKAGES: &[&str] = &[
     "containernetworking-plugins",
     "curl",
     "xz-utils",
-    // pods of the tests on machines
-    "busybox-static",
+    // its tests look for QEMU and firmware, and start neither
+    "qemu-system-x86",
+    "ovmf",
 ];
+
+/// What packages are wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Building, and the tests that need no outside program.
+    Units,
+    /// The tests with real programs.
+    Programs,
+    /// The OS image and the machines that run it.
+    Machines,
+    /// Everything.
+    All,
+}
+
+impl Purpose {
+    fn packages(self) -> BTreeSet<&'static str> {
+        let lists: &[&[&str]] = match self {
+            Self::Units => &[BUILD],
+            Self::Programs => &[BUILD, PROGRAMS],
+            Self::Machines => &[BUILD, IMAGE, MACHINES],
+            Self::All => &[BUILD, IMAGE, MACHINES, PROGRAMS],
+        };
+        lists.iter().copied().flatten().copied().collect()
+    }
+}
+
 /// Too old in Debian 12 itself: mkosi 14 knows no UKI, QEMU 7.2 can not emulate what a 6.12 kernel needs.
 const BACKPORTED: [&str; 2] = ["mkosi", "qemu-system-x86"];
 const BACKPORTS: &str = "/etc/apt/sources.list.d/constellation-backports.sources";
 const BACKPORTS_SOURCE: &str = "Types: deb\nURIs: http://deb.debian.org/debian\nSuites: bookworm-backports\n\
     Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
+/// The oldest mkosi that knows the options of the image.
+const MKOSI_LEAST: u32 = 24;
+const MKOSI_PACKAGE: &str = "http://deb.debian.org/debian/pool/main/m/mkosi/mkosi_25.3-7_all.deb";
 const RUST_TARGET: &str = "x86_64-unknown-linux-musl";
 
 /// Installs what is missing, or says how.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(purpose: Purpose) -> Result<()> {
     let release = Release::read()?;
-    let missing = missing(&release)?;
+    let missing = missing(&release, &purpose.packages())?;
     if !missing.is_empty() {
         let script = script(&release, &missing);
         if !is_root()? {
-            bail!("packages are missing; run this as root, then start again:\n\n    {script}\n");
+            bail!(
+                "packages are missing; run this line, then start again:\n\n    sudo sh -c \"{script}\"\n"
+            );
         }
         eprintln!("installing {}", missing.join(" "));
         install(&release, &missing)?;
     }
+    if purpose.packages().contains("mkosi") {
+        check_mkosi()?;
+    }
     rust_target()
+}
+
+/// Ubuntu 24.04 has a mkosi that does not know our options; there are no backports to ask for.
+fn check_mkosi() -> Result<()> {
+    let output = Command::new("mkosi")
+        .arg("--version")
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output()
+        .context("cannot start mkosi")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    match mkosi_major(&said) {
+        Some(major) if major >= MKOSI_LEAST => Ok(()),
+        _ => bail!(
+            "{} is too old: {MKOSI_LEAST} or newer is needed. Debian's package installs elsewhere as well; as root:\n\n    \
+             curl -fLO {MKOSI_PACKAGE} && apt-get install -y ./{}\n",
+            said.trim(),
+            MKOSI_PACKAGE.rsplit('/').next().unwrap_or_default()
+        ),
+    }
+}
+
+/// `mkosi 24.3` or `mkosi 25~devel`: 24, 25.
+fn mkosi_major(said: &str) -> Option<u32> {
+    let version = said.trim().strip_prefix("mkosi ")?;
+    let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
 }
 
 #[derive(PartialEq, Eq)]
@@ -91,10 +151,10 @@ impl Release {
 }
 
 /// Packages that are not there, or too old.
-fn missing(release: &Release) -> Result<Vec<&'static str>> {
+fn missing(release: &Release, wanted: &BTreeSet<&'static str>) -> Result<Vec<&'static str>> {
     let output = Command::new("dpkg-query")
         .args(["-W", "-f", "${db:Status-Status} ${Package} ${Version}\n"])
-        .args(PACKAGES)
+        .args(wanted)
         .output()
         .context("cannot start dpkg-query")?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -109,7 +169,7 @@ fn missing(release: &Release) -> Result<Vec<&'static str>> {
             (!old).then_some(name)
         })
         .collect();
-    Ok(PACKAGES
+    Ok(wanted
         .iter()
         .copied()
         .filter(|name| !installed.contains(name))
@@ -131,7 +191,7 @@ fn goes<'a>(release: &Release, missing: &[&'a str]) -> Vec<(Vec<&'static str>, V
     .collect()
 }
 
-/// The same as [`install`], for a person.
+/// The same as [`install`], for a person: a script without double quotes and dollar signs, as it stands between such quotes.
 fn script(release: &Release, missing: &[&str]) -> String {
     let goes = goes(release, missing);
     let mut parts = Vec::new();
@@ -155,7 +215,7 @@ fn script(release: &Release, missing: &[&str]) -> String {
     }
     // Debian starts what it installs; nothing here needs a system-wide etcd.
     if missing.contains(&"etcd-server") {
-        parts.push("systemctl disable --now etcd".to_owned());
+        parts.push("{ systemctl disable --now etcd || true; }".to_owned());
     }
     parts.join(" && ")
 }
@@ -265,12 +325,28 @@ mod tests {
     }
 
     #[test]
+    fn a_version_of_mkosi_is_its_first_number() {
+        for (said, major) in [
+            ("mkosi 24.3\n", Some(24)),
+            ("mkosi 25~devel", Some(25)),
+            ("mkosi 20.2", Some(20)),
+            ("25", None),
+            ("mkosi x", None),
+        ] {
+            assert_eq!(mkosi_major(said), major, "{said}");
+        }
+    }
+
+    #[test]
     fn the_line_to_run_is_one_line_and_stops_etcd() {
         let line = script(&Release::Newer, &["etcd-server", "swtpm"]);
         let install = "apt-get install -y --no-install-recommends etcd-server swtpm";
         assert_eq!(
             line,
-            format!("apt-get update && {install} && systemctl disable --now etcd")
+            format!("apt-get update && {install} && {{ systemctl disable --now etcd || true; }}")
         );
+        let all: Vec<_> = Purpose::All.packages().into_iter().collect();
+        let line = script(&Release::Bookworm, &all);
+        assert!(!line.contains(['"', '$', '`']), "{line}");
     }
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::packages::Purpose;
 use crate::step::step;
 use crate::{components, fuzz, mini, packages, tidy, workspace};
 
@@ -23,17 +24,17 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let wants = |layer| args.layer.is_none_or(|one| one == layer);
-    step("host packages", packages::run)?;
+    let purpose = match args.layer {
+        Some(1) => Purpose::Units,
+        Some(2) => Purpose::Programs,
+        Some(_) => Purpose::Machines,
+        None => Purpose::All,
+    };
+    step("host packages", || packages::run(purpose))?;
     if wants(1) {
         step("tidy", tidy::run)?;
         step("layer 1: units", || {
-            workspace::run(cargo_test().args([
-                "--workspace",
-                "--exclude",
-                "e2e",
-                "--lib",
-                "--bins",
-            ]))?;
+            workspace::run(cargo_test().args(["--workspace", "--lib", "--bins"]))?;
             run_targets(|name| name != "programs" && name != "machines")
         })?;
         step("fuzz smoke", || {

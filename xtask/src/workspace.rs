@@ -20,7 +20,7 @@ pub(crate) fn target() -> PathBuf {
     }
 }
 
-/// Runs a program in the workspace root with its output on ours; fails with its exit code.
+/// Runs a program in the workspace root with its output on ours; fails when it does, and says how it ended.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let status = command.current_dir(root()).status().with_context(|| {

@@ -28,8 +28,8 @@ fn wrong_variant(actual: Variant, policy: &Policy) -> Refusal {
         variant: actual,
         image: policy.image_name().map(str::to_owned),
         checks: vec![Check {
-            expected: Some(policy.variant().to_string()),
-            actual: Some(actual.to_string()),
+            expected: Some(policy.variant().as_str().into()),
+            actual: Some(actual.as_str().into()),
             next_step: Some("use the policy that was made for this kind of machine".into()),
             ..Check::new(Step::Document, CheckName::Variant, Outcome::Failed)
         }],

@@ -163,7 +163,7 @@ impl fmt::Display for Component {
 
 /// The digest one component of an image has in one PCR.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct ComponentDigest {
     /// The PCR it is measured into.
     pub pcr: PcrIndex,
@@ -172,3 +172,5 @@ pub struct ComponentDigest {
     /// What is extended; for [`Component::RootFileSystem`] the root hash.
     pub digest: Digest,
 }
+
+crate::strict::objects!(ComponentDigest);

@@ -10,7 +10,7 @@ const MAX_FILE: usize = 256 * 1024;
 
 /// The measurements of one image, for each provider and variant it was built for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct ImageMeasurements {
     /// The image's version, such as `v0.1.0`.
     pub version: String,
@@ -25,7 +25,7 @@ pub struct ImageMeasurements {
 
 /// What one image measures on one provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 pub struct ImageEntry {
     /// The provider, such as `qemu`.
     pub csp: String,
@@ -38,6 +38,8 @@ pub struct ImageEntry {
     #[serde(default)]
     pub components: Vec<ComponentDigest>,
 }
+
+crate::strict::objects!(ImageMeasurements, ImageEntry);
 
 /// Why a `measurements.json` cannot be used.
 #[derive(Debug, Error)]

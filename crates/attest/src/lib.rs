@@ -44,4 +44,6 @@ pub use mark::{ClusterIdDigest, ClusterMark};
 pub use pcr::{PcrIndex, PcrIndexError, PcrValues};
 pub use policy::{Measurement, Measurements, Policy, PolicyError};
 pub use variant::{Variant, VariantError};
-pub use verdict::{Check, CheckName, Difference, Outcome, Refusal, RefusalCode, Step, Verified};
+pub use verdict::{
+    Check, CheckName, Difference, Outcome, Refusal, RefusalCode, Step, Text, Verified,
+};

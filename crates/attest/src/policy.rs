@@ -22,7 +22,7 @@ const DOCUMENT_VERSION: u32 = 1;
 
 /// One accepted PCR value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 pub struct Measurement {
     /// The value.
     pub expected: Digest,
@@ -74,9 +74,16 @@ pub enum PolicyError {
     /// A PCR that decides what runs has no accepted value.
     #[error("the policy says nothing about PCR {0}; PCRs 4, 8, 9, 11, 12 and 13 need a value each")]
     Missing(PcrIndex),
-    /// None of the PCRs that hold code is enforced.
-    #[error("the policy only warns about PCRs 4, 9 and 11, so any code would be accepted")]
-    CodeNotEnforced,
+    /// A PCR that holds code is not enforced.
+    #[error(
+        "the policy only warns about PCR {0}, so other code would be accepted: PCRs 4, 9 and 11 are always enforced"
+    )]
+    CodeNotEnforced(PcrIndex),
+    /// A PCR that holds code is to be as it is where nothing was measured.
+    #[error(
+        "the expected value of PCR {0} is zero, which is what it holds where nothing was measured"
+    )]
+    NothingMeasured(PcrIndex),
     /// PCR 15 is decided by the channel.
     #[error("PCR 15 is the cluster mark and is not part of a policy")]
     ClusterMark,
@@ -109,11 +116,15 @@ pub enum PolicyError {
 
 /// The document as it is written.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 struct Document {
     version: u32,
     variant: Variant,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::strict::present",
+        skip_serializing_if = "Option::is_none"
+    )]
     image: Option<String>,
     #[serde(deserialize_with = "crate::strict::unique_map")]
     measurements: Measurements,
@@ -121,11 +132,13 @@ struct Document {
     components: Vec<ComponentDigest>,
 }
 
+crate::strict::objects!(Measurement, Document);
+
 impl Policy {
     /// The PCRs every policy has a value for: the boot loader and kernel (4), command line and initrd (9), the UKI's
     /// sections (11), and the ones a host could use to add to the image, which are zero (8, 12, 13).
     pub const REQUIRED_PCRS: [u32; 6] = [4, 8, 9, 11, 12, 13];
-    /// The ones of them that hold code.
+    /// The ones of them that hold code, each another part of it: with one left open, what it holds may be anything.
     const CODE_PCRS: [u32; 3] = [4, 9, 11];
 
     /// Validates a policy.
@@ -157,10 +170,15 @@ impl Policy {
                 return Err(PolicyError::Missing(index));
             }
         }
-        if required(Self::CODE_PCRS)
-            .all(|index| measurements.get(&index).is_none_or(|m| m.warn_only))
-        {
-            return Err(PolicyError::CodeNotEnforced);
+        for index in required(Self::CODE_PCRS) {
+            match measurements.get(&index) {
+                None => return Err(PolicyError::Missing(index)),
+                Some(code) if code.warn_only => return Err(PolicyError::CodeNotEnforced(index)),
+                Some(code) if code.expected == Digest::ZERO => {
+                    return Err(PolicyError::NothingMeasured(index));
+                }
+                Some(_) => {}
+            }
         }
         if components.len() > MAX_COMPONENTS {
             return Err(PolicyError::TooManyComponents(components.len()));
@@ -250,7 +268,7 @@ impl Policy {
     /// enforced. The event log, if there is one, only lends names to a refusal.
     ///
     /// # Errors
-    /// When the values are a placeholder pattern.
+    /// When the values are a placeholder pattern, or nothing was measured into a PCR that holds code.
     pub fn from_own_measurements(
         variant: Variant,
         own: &PcrValues,

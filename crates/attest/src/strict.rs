@@ -1,5 +1,5 @@
-//! Maps that refuse a key given twice. serde's own maps keep the last one in silence, which lets one document say two
-//! things.
+//! One form for what a document says. serde by itself keeps the last of two equal keys of a map in silence, reads an object
+//! from an array of its values too, and takes `null` for a field that is not there.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -48,3 +48,47 @@ where
 
     deserializer.deserialize_map(Unique(PhantomData))
 }
+
+/// A field that is there has a value.
+pub(crate) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
+/// Makes types that derive with `remote = "Self"` readable from an object, and from nothing else.
+macro_rules! objects {
+    ($($object:ty),+) => {$(
+        impl<'de> serde::Deserialize<'de> for $object {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
+
+                struct Fields;
+
+                impl<'de> Visitor<'de> for Fields {
+                    type Value = $object;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("an object")
+                    }
+
+                    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<$object, A::Error> {
+                        // the derived function, which comes before the trait's
+                        <$object>::deserialize(MapAccessDeserializer::new(fields))
+                    }
+                }
+
+                deserializer.deserialize_map(Fields)
+            }
+        }
+
+        impl serde::Serialize for $object {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                <$object>::serialize(self, serializer)
+            }
+        }
+    )+};
+}
+pub(crate) use objects;

@@ -10,7 +10,10 @@ use thiserror::Error;
 use crate::component::Component;
 use crate::{Digest, PcrIndex, PcrValues, Variant};
 
+mod text;
 mod tree;
+
+pub use text::Text;
 
 /// How one check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -138,12 +141,12 @@ pub struct Difference {
     /// The part.
     pub component: Component,
     /// What the policy describes; nothing if it has no such part.
-    pub expected: Option<String>,
+    pub expected: Option<Text>,
     /// What was measured; nothing if it is missing.
-    pub actual: Option<String>,
+    pub actual: Option<Text>,
     /// What tells it apart, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
+    pub note: Option<Text>,
 }
 
 /// One check with all a person needs to act on it.
@@ -159,10 +162,10 @@ pub struct Check {
     pub component: Option<String>,
     /// What it must be.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub expected: Option<String>,
+    pub expected: Option<Text>,
     /// What it is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub actual: Option<String>,
+    pub actual: Option<Text>,
     /// How it ended.
     pub outcome: Outcome,
     /// The parts that differ, as far as the event log shows them.
@@ -170,7 +173,7 @@ pub struct Check {
     pub differences: Vec<Difference>,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_step: Option<String>,
+    pub next_step: Option<Text>,
 }
 
 impl Check {

@@ -15,27 +15,21 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use crate::verifier::{Proved, Unproved};
+use crate::{
+    admission::Seat,
+    verifier::{Proved, Unproved},
+};
 
 /// Who is at the other end. `P` is [`Proved`] or [`Unproved`].
 #[derive(Clone)]
 pub struct Peer<P> {
     proof: P,
     address: Option<SocketAddr>,
-    cluster_id: Option<[u8; 32]>,
 }
 
 impl<P> Peer<P> {
-    pub(crate) const fn new(
-        proof: P,
-        address: Option<SocketAddr>,
-        cluster_id: Option<[u8; 32]>,
-    ) -> Self {
-        Self {
-            proof,
-            address,
-            cluster_id,
-        }
+    pub(crate) const fn new(proof: P, address: Option<SocketAddr>) -> Self {
+        Self { proof, address }
     }
 
     /// Where the connection comes from or goes to, if it is a TCP connection.
@@ -48,12 +42,6 @@ impl Peer<Proved> {
     /// What the peer proved.
     pub const fn verified(&self) -> &Proved {
         &self.proof
-    }
-
-    /// The cluster a join service said it belongs to. For a verifier that accepts any cluster (a joining node) the mark of this
-    /// cluster was demanded and proved; for another one it is only said.
-    pub const fn cluster_id(&self) -> Option<&[u8; 32]> {
-        self.cluster_id.as_ref()
     }
 }
 
@@ -76,8 +64,8 @@ impl<P> fmt::Debug for Peer<P> {
 pub struct Attested<S, P> {
     stream: TlsStream<S>,
     peer: Peer<P>,
-    /// Counts the connection for its listener until it is closed.
-    _slot: Option<OwnedSemaphorePermit>,
+    /// Counts the connection for its listener until it is closed: in all, and for its source.
+    _slot: Option<(OwnedSemaphorePermit, Seat)>,
 }
 
 impl<S, P> Attested<S, P> {
@@ -90,9 +78,9 @@ impl<S, P> Attested<S, P> {
         }
     }
 
-    pub(crate) fn counted(self, slot: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn counted(self, in_all: OwnedSemaphorePermit, of_source: Seat) -> Self {
         Self {
-            _slot: Some(slot),
+            _slot: Some((in_all, of_source)),
             ..self
         }
     }

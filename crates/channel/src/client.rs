@@ -6,14 +6,15 @@ use attest::{Issue, Role};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, ToSocketAddrs},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use crate::{
     DEADLINE, Error,
+    admission::Admission,
     attested::Attested,
-    exchange::{Admission, Party, Side},
+    exchange::{Party, Side},
     tls::{self, Identity},
     verifier::{Proved, Verifier},
 };
@@ -70,6 +71,7 @@ impl Client {
         &self,
         address: A,
     ) -> Result<Attested<TcpStream, Proved>, Error> {
+        let until = Instant::now() + self.deadline;
         let dialled = async {
             let failed = |source| Error::Connect {
                 address: address.to_string(),
@@ -78,9 +80,9 @@ impl Client {
             let stream = TcpStream::connect(&address).await.map_err(failed)?;
             stream.set_nodelay(true).map_err(failed)?;
             let peer = stream.peer_addr().map_err(failed)?;
-            self.attest(stream, Some(peer)).await
+            self.attest(stream, Some(peer), until).await
         };
-        timeout(self.deadline, dialled)
+        timeout_at(until, dialled)
             .await
             .map_err(|_| Error::Deadline(self.deadline))?
     }
@@ -93,7 +95,8 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        timeout(self.deadline, self.attest(stream, None))
+        let until = Instant::now() + self.deadline;
+        timeout_at(until, self.attest(stream, None, until))
             .await
             .map_err(|_| Error::Deadline(self.deadline))?
     }
@@ -102,6 +105,7 @@ impl Client {
         &self,
         stream: S,
         address: Option<SocketAddr>,
+        until: Instant,
     ) -> Result<Attested<S, Proved>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -123,8 +127,8 @@ impl Client {
             issuer: self.issuer.clone(),
             demand: self.verifier.clone(),
             public_key: identity.as_ref().map(Identity::public_key),
-            cluster_id: None,
             admission: Admission::default(),
+            until,
         };
         party.attest(TlsStream::Client(stream), address).await
     }

@@ -6,16 +6,7 @@
 //!
 //! Within a step both directions run at once, so two peers with full socket buffers cannot wait for one another.
 
-use std::{
-    future::poll_fn,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::Poll,
-};
+use std::{future::poll_fn, net::SocketAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use attest::{Binding, Issue, Refusal, Role};
 use aws_lc_rs::{
@@ -24,14 +15,15 @@ use aws_lc_rs::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    sync::OwnedSemaphorePermit,
     task,
+    time::{Instant, timeout_at},
 };
 use tokio_rustls::TlsStream;
 use tracing::{info, warn};
 
 use crate::{
     Error,
+    admission::Admission,
     attested::{Attested, Peer},
     frame::{self, Kind},
     message::{self, Hello, Verdict},
@@ -56,21 +48,16 @@ pub(crate) struct Party<'a, D> {
     pub(crate) demand: D,
     /// `SubjectPublicKeyInfo` of the own certificate, if this side has one.
     pub(crate) public_key: Option<&'a [u8]>,
-    pub(crate) cluster_id: Option<[u8; 32]>,
     pub(crate) admission: Admission,
+    /// The end of the whole exchange, which the caller sets.
+    pub(crate) until: Instant,
 }
 
-/// What a listener gives a handshake on its way.
-#[derive(Clone, Default)]
-pub(crate) struct Admission {
-    /// Held by work on blocking threads too: it goes on when the connection is gone, and must still count.
-    pub(crate) slot: Option<Arc<OwnedSemaphorePermit>>,
-    /// Set once the peer has shown more than an open socket.
-    pub(crate) spoke: Arc<AtomicBool>,
-}
+/// How long a peer that is refused may take to read that.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 impl<D: Judge> Party<'_, D> {
-    /// Runs the exchange. The caller sets the deadline.
+    /// Runs the exchange.
     pub(crate) async fn attest<S>(
         self,
         mut stream: TlsStream<S>,
@@ -84,20 +71,17 @@ impl<D: Judge> Party<'_, D> {
         let own_frame = self.hello()?;
         let (peer, peer_frame) = self.exchange_hellos(&mut stream, &own_frame).await?;
         self.check_hello(&peer)?;
-        self.admission.spoke.store(true, Ordering::Relaxed);
+        self.admission.spoke().await;
 
         let session = self.bind(&stream, &own_frame, &peer_frame, peer_public_key.as_deref())?;
         let received = self.exchange_evidence(&mut stream, &session).await?;
         let judged = self.judge(received, &session, &peer, address).await?;
-        if self.issuer.is_none() {
+        if self.issuer.is_none() && judged.is_ok() {
             // Nothing is due from the peer any more until it has our verdict.
             nothing_pending(&mut stream).await?;
         }
         let proof = self.exchange_verdicts(&mut stream, judged).await?;
-        Ok(Attested::new(
-            stream,
-            Peer::new(proof, address, peer.cluster_id),
-        ))
+        Ok(Attested::new(stream, Peer::new(proof, address)))
     }
 
     /// Step 2: a full TLS 1.3 handshake of this protocol, with exactly the certificates the roles demand.
@@ -123,7 +107,6 @@ impl<D: Judge> Party<'_, D> {
                 .into_iter()
                 .map(|variant| variant.as_str().to_owned())
                 .collect(),
-            cluster_id: self.cluster_id,
         };
         Ok(frame::encode(Kind::Hello, &hello.encode())?)
     }
@@ -205,10 +188,10 @@ impl<D: Judge> Party<'_, D> {
             let Some(issuer) = self.issuer.clone() else {
                 return Ok(());
             };
-            let (binding, slot) = (session.own.clone(), self.admission.slot.clone());
+            let (binding, admission) = (session.own.clone(), self.admission.clone());
             let evidence = task::spawn_blocking(move || {
                 let evidence = issuer.issue(&binding);
-                drop(slot);
+                drop(admission);
                 evidence
             });
             let evidence = evidence
@@ -230,11 +213,11 @@ impl<D: Judge> Party<'_, D> {
         peer: &Hello,
         address: Option<SocketAddr>,
     ) -> Result<Result<D::Proof, Refusal>, Error> {
-        let (demand, slot) = (self.demand.clone(), self.admission.slot.clone());
-        let (binding, cluster_id) = (session.peer.clone(), peer.cluster_id);
+        let (demand, admission) = (self.demand.clone(), self.admission.clone());
+        let binding = session.peer.clone();
         let judged = task::spawn_blocking(move || {
-            let judged = demand.judge(received, &binding, cluster_id);
-            drop(slot);
+            let judged = demand.judge(received, &binding);
+            drop(admission);
             judged
         });
         let judged = judged.await.map_err(Error::Interrupted)?;
@@ -288,16 +271,19 @@ impl<D: Judge> Party<'_, D> {
             let body = frame::receive(&mut reader, Kind::Verdict).await?;
             Ok::<_, Error>(Some(Verdict::parse(&body)?))
         };
-        // Both to their end: a refused peer may close at once, and the refusal is still what has to be reported.
-        let (sent, received) = tokio::join!(send, receive);
+        let both = async { tokio::join!(send, receive) };
         let proof = match judged {
             Ok(proof) => proof,
             Err(refusal) => {
-                // Only to let the verdict arrive; the connection ends here in any case.
-                let _closed = stream.shutdown().await;
+                // Only to let the verdict arrive. The connection ends here in any case, and the refusal is what has to be
+                // reported, also of a peer that closes at once or does nothing any more until the deadline.
+                let until = self.until.min(Instant::now() + FAREWELL);
+                let _verdicts = timeout_at(until, both).await;
+                let _closed = timeout_at(until, stream.shutdown()).await;
                 return Err(Error::Refused(Box::new(refusal)));
             }
         };
+        let (sent, received) = both.await;
         sent?;
         match received? {
             // Who proves nothing is owed no verdict.

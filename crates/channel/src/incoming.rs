@@ -7,7 +7,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -23,9 +23,8 @@ use tracing::{debug, warn};
 
 use crate::{
     Error,
-    admission::{Source, Unfinished},
+    admission::{Admission, Finished, Seat, Source, Unfinished},
     attested::Attested,
-    exchange::Admission,
     server::Server,
     verifier::Demand,
 };
@@ -39,6 +38,8 @@ pub struct Limits {
     pub handshakes_per_source: usize,
     /// Connections at once, finished and unfinished.
     pub connections: usize,
+    /// Finished connections at once of one IPv4 address or IPv6 /64.
+    pub connections_per_source: usize,
 }
 
 impl Default for Limits {
@@ -47,6 +48,7 @@ impl Default for Limits {
             handshakes: 64,
             handshakes_per_source: 16,
             connections: 1024,
+            connections_per_source: 64,
         }
     }
 }
@@ -60,7 +62,7 @@ pub enum Handshake<'a> {
     Attested,
     /// It ended without one.
     Failed(&'a Error),
-    /// It was given up, because others wait or nobody wants connections any more.
+    /// It was given up, because others wait, its source has too many, or nobody wants connections any more.
     GivenUp,
 }
 
@@ -146,10 +148,10 @@ async fn accept<D: Demand>(
     let limits = server.limits();
     let connections = Arc::new(Semaphore::new(limits.connections));
     let handshakes = Arc::new(Semaphore::new(limits.handshakes));
-    let unfinished = Unfinished::default();
+    let (unfinished, finished) = (Unfinished::default(), Finished::default());
     // Dropped with this task, and everything in it with it.
     let mut tasks = JoinSet::new();
-    for number in 0.. {
+    loop {
         let connection = acquire(&connections).await;
         let slot = acquire(&handshakes).await;
         let (stream, address) = loop {
@@ -167,24 +169,24 @@ async fn accept<D: Demand>(
         while tasks.try_join_next().is_some() {}
 
         let source = Source::from(address);
-        let admission = Admission {
-            slot: Some(Arc::new(slot)),
-            spoke: Arc::new(AtomicBool::new(false)),
-        };
-        let spoke = Arc::clone(&admission.spoke);
-        let (server, sender, left) = (server.clone(), sender.clone(), unfinished.clone());
         let observed = Observed::begin(observer.clone(), address);
-        let handshake = async move {
-            let attested = handshake(&server, stream, address, admission.clone(), observed).await;
-            left.leave(source, number);
-            if let Some(attested) = attested {
+        let Some(place) = unfinished.enter(source, limits.handshakes_per_source) else {
+            continue;
+        };
+        let admission = Admission::new(place, slot);
+        let (server, sender, finished) = (server.clone(), sender.clone(), finished.clone());
+        tasks.spawn(async move {
+            let seat = || finished.enter(source, limits.connections_per_source);
+            let attested = tokio::select! {
+                biased;
+                () = admission.evicted() => return,
+                attested = handshake(&server, stream, address, admission.clone(), observed, seat) => attested,
+            };
+            if let Some((attested, seat)) = attested {
                 // An error means that nobody wants connections any more.
-                let _delivered = sender.send(attested.counted(connection)).await;
+                let _delivered = sender.send(attested.counted(connection, seat)).await;
             }
             drop(admission);
-        };
-        unfinished.enter(source, number, spoke, limits.handshakes_per_source, || {
-            tasks.spawn(handshake)
         });
     }
 }
@@ -202,14 +204,19 @@ async fn handshake<D: Demand>(
     address: SocketAddr,
     admission: Admission,
     observed: Observed,
-) -> Option<Attested<TcpStream, D::Proof>> {
+    seat: impl FnOnce() -> Option<Seat>,
+) -> Option<(Attested<TcpStream, D::Proof>, Seat)> {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(peer = %address, error = &error as &dyn std::error::Error, "cannot set TCP_NODELAY");
     }
     match server.accept_from(stream, Some(address), admission).await {
         Ok(attested) => {
+            let Some(seat) = seat() else {
+                warn!(peer = %address, "too many connections of one source");
+                return None;
+            };
             observed.end(Handshake::Attested);
-            Some(attested)
+            Some((attested, seat))
         }
         Err(error) => {
             observed.end(Handshake::Failed(&error));

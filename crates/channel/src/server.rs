@@ -7,14 +7,15 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use attest::{Issue, Role};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use crate::{
     DEADLINE, Error,
+    admission::Admission,
     attested::Attested,
-    exchange::{Admission, Party, Side},
+    exchange::{Party, Side},
     incoming::Limits,
     tls::{self, ClientCertificate, Identity, SetupError},
     verifier::{AsksNothing, Demand, Verifier},
@@ -28,7 +29,6 @@ pub struct Server<D> {
     client: Role,
     issuer: Arc<dyn Issue>,
     demand: D,
-    cluster_id: Option<[u8; 32]>,
     acceptor: TlsAcceptor,
     public_key: Arc<[u8]>,
     deadline: Duration,
@@ -53,15 +53,6 @@ impl Server<Verifier> {
     /// When no key or configuration can be made.
     pub fn join_service(issuer: Arc<dyn Issue>, verifier: Verifier) -> Result<Self, SetupError> {
         Self::new(Role::JoinService, Role::Node, issuer, verifier)
-    }
-
-    /// Tells nodes which cluster they are about to join; they demand the mark of this one then.
-    #[must_use]
-    pub fn in_cluster(self, cluster_id: [u8; 32]) -> Self {
-        Self {
-            cluster_id: Some(cluster_id),
-            ..self
-        }
     }
 }
 
@@ -93,7 +84,6 @@ impl<D: Demand> Server<D> {
             client,
             issuer,
             demand,
-            cluster_id: None,
             acceptor: TlsAcceptor::from(Arc::new(config)),
             public_key: identity.public_key().into(),
             deadline: DEADLINE,
@@ -140,6 +130,7 @@ impl<D: Demand> Server<D> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
+        let until = Instant::now() + self.deadline;
         let attested = async {
             let stream = self
                 .acceptor
@@ -153,12 +144,12 @@ impl<D: Demand> Server<D> {
                 issuer: Some(Arc::clone(&self.issuer)),
                 demand: self.demand.clone(),
                 public_key: Some(&self.public_key),
-                cluster_id: self.cluster_id,
                 admission,
+                until,
             };
             party.attest(TlsStream::Server(stream), address).await
         };
-        timeout(self.deadline, attested)
+        timeout_at(until, attested)
             .await
             .map_err(|_| Error::Deadline(self.deadline))?
     }

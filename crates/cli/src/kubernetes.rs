@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use cluster::Role;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::config::Kubeconfig;
@@ -102,6 +103,55 @@ fn status(node: &Node) -> NodeStatus {
             .and_then(|condition| condition.message.clone())
             .unwrap_or_default(),
     }
+}
+
+/// A service of the cluster itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ServiceStatus {
+    pub name: &'static str,
+    /// Pods that are ready, of those there should be.
+    pub ready: i32,
+    pub desired: i32,
+    /// What its absence means; empty when it is there.
+    pub message: &'static str,
+}
+
+/// The services that every node or every control plane runs.
+const ON_NODES: [&str; 3] = ["join-service", "key-service", "verification-service"];
+const DNS: &str = "coredns";
+
+/// The cluster's own services, and its DNS.
+pub(crate) async fn services(client: &Client) -> Result<Vec<ServiceStatus>, kube::Error> {
+    let daemons = Api::<DaemonSet>::namespaced(client.clone(), k8s::api::NAMESPACE);
+    let mut services = Vec::new();
+    for name in ON_NODES {
+        let status = daemons
+            .get_opt(name)
+            .await?
+            .map(|daemon| daemon.status.unwrap_or_default());
+        services.push(ServiceStatus {
+            name,
+            ready: status.as_ref().map_or(0, |status| status.number_ready),
+            desired: status
+                .as_ref()
+                .map_or(0, |status| status.desired_number_scheduled),
+            message: status.map_or("was not applied: the cluster's init did not end", |_| ""),
+        });
+    }
+    let deployments = Api::<Deployment>::namespaced(client.clone(), k8s::api::NAMESPACE);
+    let dns = deployments.get_opt(DNS).await?;
+    let status = dns.as_ref().and_then(|dns| dns.status.as_ref());
+    services.push(ServiceStatus {
+        name: DNS,
+        ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
+        desired: dns.as_ref().and_then(|dns| dns.spec.replicas).unwrap_or(0),
+        message: dns.map_or(
+            "no image of it among the components: names of services do not resolve",
+            |_| "",
+        ),
+    });
+    Ok(services)
 }
 
 /// The API server's own version.

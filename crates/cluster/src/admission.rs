@@ -12,10 +12,11 @@
 //!
 //! 1. Name, disk, attestation key, WireGuard key and address belong to one record each. A request that meets another
 //!    node's in any of them is refused: a second machine never stands in for a first.
-//! 2. A record is *pending* until the node's first certificate was approved, then it is *joined*. The same machine (name and
-//!    attestation key) that asks while its record is pending lost its ticket or was interrupted: it gets its place again.
-//!    If its disk, key or address is new (first boot formats afresh), the record takes them over. That gives away nothing: a
-//!    pending node has never been a member, and its earlier one-time token is no longer the record's.
+//! 2. A record is *pending* until the node asked for something with its own certificate, then it is *joined*. The same machine
+//!    (name and attestation key) that asks while its record is pending lost its ticket or was interrupted: it gets its place
+//!    again. If its disk, key or address is new (first boot formats afresh), the record takes them over. That gives away nothing
+//!    that the machine was not given before: name, role, place and attestation key stay, and its earlier token is no longer the
+//!    record's.
 //! 3. A joined node is never admitted again. It rejoins with the disk on record; if that disk is lost, an administrator deletes
 //!    the record first. So a host that wipes a node's disk gets a refusal, not a new node under an old name.
 //! 4. A record's role never changes. Whether a machine should be a control plane cannot be proven: both roles run the same
@@ -81,9 +82,9 @@ impl Proven {
 /// How far a recorded node has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Its ticket was made; it has not been seen as a member.
+    /// Its ticket was made; it has not been seen with a certificate of its own.
     Pending,
-    /// Its first certificate was approved.
+    /// It asked for something with its own certificate.
     Joined,
 }
 
@@ -208,6 +209,9 @@ pub enum Denial {
         /// The network it lies in.
         network: ipnet::Ipv4Net,
     },
+    /// The name is somebody else's in the cluster.
+    #[error("the name {0} is not for nodes: it stands in other certificates of the cluster")]
+    ReservedName(NodeName),
     /// The all-zero key, which is everyone's.
     #[error("its WireGuard key is zero")]
     ZeroKey,
@@ -232,6 +236,9 @@ pub enum Unrecognised {
     },
 }
 
+/// DNS names that stand in other certificates of the cluster: a node of this name would get a certificate for it.
+pub const RESERVED_NAMES: [&str; 3] = ["kubernetes", "key-service", "localhost"];
+
 /// Decides whether a machine becomes a node. `records` must be all there are, read now.
 ///
 /// # Errors
@@ -244,6 +251,9 @@ pub fn admit(
     now: jiff::Timestamp,
 ) -> Result<AdmittedNode, Denial> {
     check_address(request.node_ip, plan)?;
+    if RESERVED_NAMES.contains(&request.name.as_str()) {
+        return Err(Denial::ReservedName(request.name.clone()));
+    }
     if request.wireguard_public_key.as_bytes() == &[0; 32] {
         return Err(Denial::ZeroKey);
     }
@@ -373,7 +383,8 @@ fn check_same_node(request: &JoinRequest, proven: &Proven, record: &Record) -> R
     Ok(())
 }
 
-fn check_address(address: Ipv4Addr, plan: &AddressPlan) -> Result<(), Denial> {
+/// Refuses an address on the network between the machines that no machine can have, or that the cluster uses inside.
+pub fn check_address(address: Ipv4Addr, plan: &AddressPlan) -> Result<(), Denial> {
     let nobody = address.is_unspecified()
         || address.is_loopback()
         || address.is_multicast()

@@ -9,6 +9,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::node_state::NodeState;
+use crate::plan::Failed;
 
 /// The lock. One per process, shared by the init server and the join client.
 #[derive(Debug, Default)]
@@ -62,6 +63,15 @@ impl Mark {
     }
 }
 
+/// What the next boot makes of the state disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextBoot {
+    /// A new one: there is no header on it, and nobody else has what opens it now.
+    NewDisk,
+    /// The same again: the node's own key opens it.
+    SameDisk,
+}
+
 /// What a bootstrapper does when it starts.
 #[derive(Debug, PartialEq, Eq)]
 pub enum AtStart {
@@ -71,23 +81,25 @@ pub enum AtStart {
     Resume(NodeState),
     /// The machine was on its way into a cluster when the program stopped. The secrets it was given are gone with the
     /// program, so the disk is reset and the machine starts anew.
-    Reset,
+    Reset(Failed),
 }
 
-/// Decides what a starting bootstrapper does, from PCR 15 and what the state disk has recorded.
+/// Decides what a starting bootstrapper does, from PCR 15, what the state disk has recorded, and what the next boot makes of it.
 ///
-/// The record alone counts for nothing: without the mark the machine is a new one.
-pub fn at_start(mark: Mark, recorded: Option<NodeState>) -> AtStart {
-    match (mark, recorded) {
-        (Mark::Zero, _) => AtStart::WaitForCluster,
-        (Mark::Set, Some(state)) if state.is_member() => AtStart::Resume(state),
-        (Mark::Set, _) => AtStart::Reset,
+/// The record alone counts for nothing: without the mark the machine is a new one, and on a disk that has not got its key a complete
+/// record is that of a program that stopped between the two. Going on there would make a node that the next boot forgets.
+pub fn at_start(mark: Mark, recorded: Option<NodeState>, disk: NextBoot) -> AtStart {
+    match (mark, recorded, disk) {
+        (Mark::Zero, ..) => AtStart::WaitForCluster,
+        (Mark::Set, Some(state), NextBoot::SameDisk) if state.is_member() => AtStart::Resume(state),
+        (Mark::Set, ..) => AtStart::Reset(Failed::new()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Flow;
 
     #[test]
     fn the_lock_is_taken_once() {
@@ -114,6 +126,31 @@ mod tests {
             racers.into_iter().map(|racer| racer.join().unwrap()).sum()
         });
         assert_eq!(winners, 1);
+    }
+
+    /// Whatever is recorded, going on takes the mark, the whole record and the disk's key.
+    #[test]
+    fn a_node_goes_on_only_where_the_next_boot_does_too() {
+        let becoming = || Some(NodeState::becoming(Flow::Init, "control-plane-0", [4; 32]));
+        let member = || becoming().map(NodeState::into_member);
+        for disk in [NextBoot::NewDisk, NextBoot::SameDisk] {
+            for recorded in [None, becoming(), member()] {
+                let zero = at_start(Mark::Zero, recorded, disk);
+                assert_eq!(zero, AtStart::WaitForCluster);
+            }
+            for half in [None, becoming()] {
+                let start = at_start(Mark::Set, half, disk);
+                assert_eq!(start, AtStart::Reset(Failed::new()));
+            }
+        }
+        assert_eq!(
+            at_start(Mark::Set, member(), NextBoot::NewDisk),
+            AtStart::Reset(Failed::new())
+        );
+        assert!(matches!(
+            at_start(Mark::Set, member(), NextBoot::SameDisk),
+            AtStart::Resume(_)
+        ));
     }
 
     #[test]

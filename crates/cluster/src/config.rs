@@ -94,8 +94,9 @@ fn read(root: &mut Section<'_>) -> Option<Config> {
         .required("name", name_rule)
         .and_then(|value| value.parse(name_rule, |text| ClusterName::new(text)));
     let kubernetes_rule = format!(
-        "an exact version, v1.{}.0 or newer (v1.{}.2 for tests)",
+        "an exact version, v1.{}.0 to v1.{} (v1.{}.2 for tests)",
         kubernetes::OLDEST_SUPPORTED_MINOR,
+        kubernetes::NEWEST_KNOWN_MINOR,
         kubernetes::TEST_MINOR
     );
     let kubernetes_version = root

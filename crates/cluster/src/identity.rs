@@ -1,6 +1,6 @@
 //! Who a node is: its name, role, disk, keys and addresses, as the join service recorded them after appraisal.
 //!
-//! Plain data; the custom resource around it is `k8s::crd`. Whatever decides about a node (certificates, mesh peers, keys of
+//! Plain data; the object around it is `k8s::identities`. Whatever decides about a node (certificates, mesh peers, keys of
 //! disks) reads this record and never the Node object, which the node itself may change. Spec: design/cluster.md, "Join".
 
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr, str::FromStr};
@@ -9,19 +9,31 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::{disk_uuid::DiskUuid, name::NodeName, role::Role};
+use crate::{disk_uuid::DiskUuid, name::NodeName, network::AddressPlan, role::Role};
 
 /// The public half of a node's WireGuard key (X25519), in base64 as `wg` prints it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct WireGuardPublicKey([u8; 32]);
 
-/// Why a text or number does not name a part of an identity.
+/// Why something is not a part of an identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
     /// Not a WireGuard public key.
     #[error("WireGuard public key {0:?} is not 32 bytes in base64")]
     WireGuardPublicKey(String),
+    /// A record whose addresses are not those of its number.
+    #[error(
+        "mesh address {mesh_ip} and pod network {pod_cidr} are not those of node number {index}"
+    )]
+    Place {
+        /// The number.
+        index: u16,
+        /// The recorded address.
+        mesh_ip: Ipv4Addr,
+        /// The recorded network.
+        pod_cidr: Ipv4Net,
+    },
 }
 
 /// What the cluster knows about one of its nodes.
@@ -52,6 +64,36 @@ pub struct NodeIdentity {
     pub wireguard_public_key: WireGuardPublicKey,
     /// When it was admitted, RFC 3339 in UTC.
     pub admitted_at: String,
+}
+
+/// A node whose addresses are those that the cluster's plan has for its number, and so nobody else's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedNode(NodeIdentity);
+
+impl PlacedNode {
+    /// The node.
+    pub fn identity(&self) -> &NodeIdentity {
+        &self.0
+    }
+}
+
+impl NodeIdentity {
+    /// Checks the addresses against the plan: a record that was edited must not draw other nodes' traffic to its node.
+    ///
+    /// # Errors
+    /// When the plan has other addresses for this number, or none.
+    pub fn placed(self, plan: &AddressPlan) -> Result<PlacedNode, IdentityError> {
+        match plan.node(self.index) {
+            Ok(place) if (place.mesh_ip, place.pod_cidr) == (self.mesh_ip, self.pod_cidr) => {
+                Ok(PlacedNode(self))
+            }
+            _ => Err(IdentityError::Place {
+                index: self.index,
+                mesh_ip: self.mesh_ip,
+                pod_cidr: self.pod_cidr,
+            }),
+        }
+    }
 }
 
 /// Kubernetes' prefix of a kubelet's user name.

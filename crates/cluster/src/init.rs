@@ -17,7 +17,7 @@
 use keys::ClusterId;
 
 use crate::boot_lock::BootLock;
-use crate::plan::{Action, AwaitingMark, Flow};
+use crate::plan::{AwaitingMark, Flow};
 
 /// Names one init of an administrator, so that a broken connection can be resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl Admission {
         &mut self,
         lock: &BootLock,
         request: AwaitingLock,
-    ) -> Result<(AwaitingMark, Vec<Action>), Refused> {
+    ) -> Result<AwaitingMark, Refused> {
         let held = lock.take().ok_or(Refused::Taken)?;
         self.begun = Some(request.id);
         Ok(AwaitingMark::new(Flow::Init, &request.cluster_id, held))

@@ -21,22 +21,19 @@ use keys::{ClusterId, DiskKey, MeasurementSalt, MeasurementSecret};
 use crate::boot_lock::BootLock;
 use crate::catalogue::{Component, Components};
 use crate::identity::WireGuardPublicKey;
-use crate::kubernetes::Version;
+use crate::kubernetes::{Version, VersionError};
 use crate::name::{ClusterName, NodeName};
 use crate::network::{
     AddressPlan, MESH_CIDR, MeshPeer, NODE_POD_PREFIX, NetworkError, NodeAddresses, WIREGUARD_PORT,
 };
-use crate::plan::{Action, AwaitingMark, Flow};
+use crate::plan::{AwaitingMark, Flow};
 use crate::role::Role;
 
 /// Time between two rounds over the control planes, before jitter.
 pub const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Deadline of one request for a ticket, attested handshake included. Software emulation needs most of it.
-pub const TICKET_DEADLINE: Duration = Duration::from_secs(60);
-
-/// Deadline from the lock to a running kubelet.
-pub const JOIN_DEADLINE: Duration = Duration::from_secs(30 * 60);
+pub const TICKET_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Looks for control planes.
 #[derive(Debug, Default)]
@@ -136,13 +133,10 @@ pub struct Taken;
 
 impl AwaitingLock {
     /// Takes the lock. From here on the ticket is the node's only way.
-    pub fn take(
-        self,
-        lock: &BootLock,
-    ) -> Result<(AwaitingMark, CheckedTicket, Vec<Action>), Taken> {
+    pub fn take(self, lock: &BootLock) -> Result<(AwaitingMark, CheckedTicket), Taken> {
         let held = lock.take().ok_or(Taken)?;
-        let (mark, actions) = AwaitingMark::new(Flow::JoinAsWorker, &self.ticket.cluster_id, held);
-        Ok((mark, self.ticket, actions))
+        let mark = AwaitingMark::new(Flow::JoinAsWorker, &self.ticket.cluster_id, held);
+        Ok((mark, self.ticket))
     }
 }
 
@@ -223,6 +217,9 @@ pub enum TicketError {
         /// Where it must be.
         network: Ipv4Net,
     },
+    /// This program can not configure that Kubernetes.
+    #[error("the ticket's kubernetes version can not be used")]
+    Version(#[source] VersionError),
     /// The networks do not make an address plan.
     #[error("the ticket's networks can not be used")]
     Networks(#[source] NetworkError),
@@ -334,7 +331,8 @@ impl Ticket {
         let token = BootstrapToken::parse(self.token)?;
         let cluster_name = ClusterName::new(self.cluster_name.as_str())
             .map_err(|_| malformed("cluster name", &self.cluster_name))?;
-        let kubernetes_version = parse("kubernetes version", &self.kubernetes_version)?;
+        let kubernetes_version: Version = parse("kubernetes version", &self.kubernetes_version)?;
+        kubernetes_version.support().map_err(TicketError::Version)?;
         let components = Components::new(self.components)
             .and_then(|components| components.for_role(Role::Worker))
             .map_err(TicketError::Components)?;

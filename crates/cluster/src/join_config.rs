@@ -25,9 +25,7 @@ pub const CLUSTER: &str = "cluster";
 pub struct ClusterFacts {
     /// Its name.
     pub name: ClusterName,
-    /// Its Kubernetes version, such as `v1.20.2`.
-    pub kubernetes_version: String,
-    /// The ConfigMap with the list of components for this version, see [`crate::catalogue::Components::config_map_name`].
+    /// The ConfigMap with the list of components for its Kubernetes version, see [`crate::catalogue::Components::config_map_name`].
     pub components_config_map: String,
     /// Base URL in front of the components' relative URLs; may be empty.
     #[serde(default)]
@@ -116,7 +114,6 @@ mod tests {
             measurement_salt: [3; 32],
             cluster: ClusterFacts {
                 name: ClusterName::new("mini").unwrap(),
-                kubernetes_version: "v1.20.2".to_owned(),
                 components_config_map: "k8s-components-sha256-00".to_owned(),
                 component_mirror: String::new(),
                 network: AddressPlan::default(),
@@ -129,7 +126,7 @@ mod tests {
         let (mut data, binary) = config().to_maps().unwrap();
         assert_eq!(
             data[CLUSTER],
-            r#"{"name":"mini","kubernetesVersion":"v1.20.2","componentsConfigMap":"k8s-components-sha256-00","componentMirror":"","network":{"podCidr":"10.244.0.0/16","serviceCidr":"10.96.0.0/12"}}"#
+            r#"{"name":"mini","componentsConfigMap":"k8s-components-sha256-00","componentMirror":"","network":{"podCidr":"10.244.0.0/16","serviceCidr":"10.96.0.0/12"}}"#
         );
         data.insert("attestationConfig_backup".to_owned(), "{}".to_owned());
         assert_eq!(JoinConfig::parse(&data, &binary).unwrap(), config());

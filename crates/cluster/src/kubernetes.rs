@@ -7,14 +7,14 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// The oldest minor that users may run: a rule, not a list, so that a new upstream minor works on the day it appears.
+/// The oldest minor that users may run.
 pub const OLDEST_SUPPORTED_MINOR: u16 = 32;
 /// The one old minor the project's own tests use, because it can be built anywhere from Debian's source package.
 pub const TEST_MINOR: u16 = 20;
-/// The newest minor whose release notes were read when the table of differences was written.
-pub const NEWEST_KNOWN_MINOR: u16 = 37;
+/// The newest minor that users may run. It is the image's limit: its containerd is 1.7, and kubelets from 1.36 on want containerd 2.
+pub const NEWEST_KNOWN_MINOR: u16 = 35;
 
-/// An exact release of Kubernetes 1, such as `v1.37.1`.
+/// An exact release of Kubernetes 1, such as `v1.35.1`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Version {
@@ -27,8 +27,6 @@ pub struct Version {
 pub enum Support {
     /// One of the releases users may run.
     Supported,
-    /// Newer than anything its authors could have known; expected to work.
-    NewerThanKnown,
     /// For the project's tests only.
     TestsOnly,
 }
@@ -39,11 +37,16 @@ pub enum VersionError {
     /// Not of the form `v1.<minor>.<patch>`.
     #[error("{0:?} is not an exact Kubernetes version such as v1.{NEWEST_KNOWN_MINOR}.0")]
     Malformed(String),
-    /// A real version that no cluster can be made with.
+    /// A release that is too old.
     #[error(
         "Kubernetes {0} is not supported: it must be v1.{OLDEST_SUPPORTED_MINOR}.0 or newer (v1.{TEST_MINOR} is accepted for tests)"
     )]
-    Unsupported(Version),
+    TooOld(Version),
+    /// A release whose kubelet the image's container runtime cannot serve.
+    #[error(
+        "Kubernetes {0} is not supported: it needs containerd 2, and this release's image has containerd 1.7; v1.{NEWEST_KNOWN_MINOR} is the newest"
+    )]
+    TooNew(Version),
 }
 
 impl Version {
@@ -66,9 +69,9 @@ impl Version {
     pub const fn support(self) -> Result<Support, VersionError> {
         match self.minor {
             TEST_MINOR => Ok(Support::TestsOnly),
+            ..OLDEST_SUPPORTED_MINOR => Err(VersionError::TooOld(self)),
             OLDEST_SUPPORTED_MINOR..=NEWEST_KNOWN_MINOR => Ok(Support::Supported),
-            minor if minor > NEWEST_KNOWN_MINOR => Ok(Support::NewerThanKnown),
-            _ => Err(VersionError::Unsupported(self)),
+            _ => Err(VersionError::TooNew(self)),
         }
     }
 }
@@ -162,14 +165,16 @@ mod tests {
     }
 
     #[test]
-    fn support_is_a_rule() {
+    fn supported_is_what_the_image_can_run() {
         assert_eq!(Version::new(20, 2).support(), Ok(Support::TestsOnly));
-        assert_eq!(
-            Version::new(31, 13).support(),
-            Err(VersionError::Unsupported(Version::new(31, 13)))
-        );
+        for old in [Version::new(19, 9), Version::new(31, 13)] {
+            assert_eq!(old.support(), Err(VersionError::TooOld(old)));
+        }
         assert_eq!(Version::new(32, 0).support(), Ok(Support::Supported));
-        assert_eq!(Version::new(37, 1).support(), Ok(Support::Supported));
-        assert_eq!(Version::new(41, 0).support(), Ok(Support::NewerThanKnown));
+        assert_eq!(Version::new(35, 4).support(), Ok(Support::Supported));
+        let new = Version::new(36, 0);
+        let error = new.support().unwrap_err();
+        assert_eq!(error, VersionError::TooNew(new));
+        assert!(error.to_string().contains("v1.35 is the newest"), "{error}");
     }
 }

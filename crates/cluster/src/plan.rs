@@ -9,7 +9,8 @@
 //! and nothing else, and only `Building` names steps that depend on a secret. What may run at the same time is one table per flow.
 //!
 //! Guarantees: a step starts once, and after everything it needs; the disk gets its key after every other step;
-//! after a failure nothing starts any more and the disk is reset. Does no IO: its driver performs the actions.
+//! after a failure nothing starts any more, and what is left is a [`Failed`], which the reset of the disk asks for. Does no IO: its
+//! driver performs the steps.
 //! Design: `cluster.md` (Init, Join), `boot-and-disk.md` (PCR 15, crash windows).
 
 use std::time::Duration;
@@ -46,10 +47,12 @@ pub enum Step {
     Components,
     /// kube-controller-manager and kube-scheduler.
     Controllers,
-    /// Custom resources, roles, the node's own identity, the cluster's secrets and config maps.
+    /// Namespaces, roles, the node's own identity, the cluster's secrets and config maps.
     ClusterRecords,
     /// containerd and the service images of the measured image.
     Images,
+    /// Images that came as components.
+    ComponentImages,
     /// Pod network: CNI configuration.
     PodNetwork,
     /// kubelet.
@@ -77,6 +80,7 @@ impl Step {
             Self::Controllers => "start the controllers",
             Self::ClusterRecords => "write the cluster's records",
             Self::Images => "import container images",
+            Self::ComponentImages => "import fetched images",
             Self::PodNetwork => "configure the pod network",
             Self::Kubelet => "start kubelet",
             Self::KubeProxy => "start kube-proxy",
@@ -101,24 +105,27 @@ const INIT: &[Row] = &[
     (Step::Components, &[Step::ApiServer]),
     (Step::Controllers, &[Step::Components]),
     (Step::ClusterRecords, &[Step::ApiServer]),
-    (Step::Images, &[Step::Components]),
+    (Step::Images, &[Step::ApiServer]),
+    (Step::ComponentImages, &[Step::Components, Step::Images]),
     (Step::PodNetwork, &[Step::Mesh]),
     (
         Step::Kubelet,
         &[
             Step::ClusterRecords,
             Step::Components,
-            Step::Images,
+            Step::ComponentImages,
             Step::PodNetwork,
         ],
     ),
-    (
-        Step::KubeProxy,
-        &[Step::ApiServer, Step::Components, Step::Mesh],
-    ),
+    // its credentials are kubelet's, and are there when that step ends
+    (Step::KubeProxy, &[Step::Kubelet]),
     (
         Step::OwnServices,
-        &[Step::ClusterRecords, Step::Controllers, Step::Images],
+        &[
+            Step::ClusterRecords,
+            Step::Controllers,
+            Step::ComponentImages,
+        ],
     ),
     (
         Step::DiskKey,
@@ -136,23 +143,27 @@ const JOIN_AS_WORKER: &[Row] = &[
     (Step::NodeState, &[]),
     (Step::Mesh, &[]),
     (Step::Components, &[]),
-    (Step::Images, &[Step::Components]),
+    (Step::Images, &[]),
+    (Step::ComponentImages, &[Step::Components, Step::Images]),
     (Step::PodNetwork, &[Step::Mesh]),
     (
         Step::Kubelet,
         &[
             Step::Components,
-            Step::Images,
+            Step::ComponentImages,
             Step::PodNetwork,
             Step::NodeState,
         ],
     ),
-    (Step::KubeProxy, &[Step::Components, Step::Mesh]),
+    (Step::KubeProxy, &[Step::Kubelet]),
     (
         Step::DiskKey,
         &[Step::NodeState, Step::Kubelet, Step::KubeProxy],
     ),
 ];
+
+/// How long all steps together may take. Software emulation needs a good part of it. A bootstrap token lives as long.
+pub const DEADLINE: Duration = Duration::from_secs(60 * 60);
 
 impl Flow {
     fn table(self) -> &'static [Row] {
@@ -161,22 +172,6 @@ impl Flow {
             Self::JoinAsWorker => JOIN_AS_WORKER,
         }
     }
-}
-
-/// How long a machine stays up after a failure, so that a person can read its console.
-pub const REBOOT_AFTER: Duration = Duration::from_secs(60);
-
-/// What the driver does next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Extend PCR 15 with the cluster ID (`TPM2_PCR_Event`), then read the register back.
-    ExtendMark,
-    /// Perform this step, beside those that already run.
-    Perform(Step),
-    /// Mark the state disk for reset.
-    MarkDiskForReset,
-    /// Say so on the console and reboot.
-    RebootAfter(Duration),
 }
 
 /// The driver told the machine something that can not be.
@@ -210,38 +205,38 @@ pub struct Building {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Complete(());
 
-/// The machine can not become a member in this boot.
+/// Proof that the machine can not become a member in this boot. Taking the header off its state disk asks for it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Failed(());
+
+impl Failed {
+    pub(crate) fn new() -> Self {
+        Self(())
+    }
+}
 
 /// Where the end of a step leads.
 #[derive(Debug)]
 pub enum Next {
-    /// More to do.
-    Building(Building, Vec<Action>),
+    /// More to do: the steps to perform beside those that already run.
+    Building(Building, Vec<Step>),
     /// All done.
     Complete(Complete),
 }
 
-/// What follows from an attempt to extend PCR 15: the machine is marked and builds, or it failed; with the actions to take.
-pub type MarkOutcome = Result<(Building, Marked, Vec<Action>), (Failed, Vec<Action>)>;
-
 impl AwaitingMark {
-    /// Starts with the lock in hand.
-    pub(crate) fn new(flow: Flow, cluster_id: &ClusterId, held: Held) -> (Self, Vec<Action>) {
-        (
-            Self {
-                flow,
-                expected: cluster_id.pcr15(),
-                held,
-            },
-            vec![Action::ExtendMark],
-        )
+    /// Starts with the lock in hand. What comes next is to extend PCR 15 with the cluster ID (`TPM2_PCR_Event`).
+    pub(crate) fn new(flow: Flow, cluster_id: &ClusterId, held: Held) -> Self {
+        Self {
+            flow,
+            expected: cluster_id.pcr15(),
+            held,
+        }
     }
 
-    /// Takes PCR 15 as it was read after the extend. Any other value than the one that zero and this cluster's ID make, and
-    /// the node goes no further: something else was measured into the register.
-    pub fn read_back(self, pcr15: &[u8; 32]) -> MarkOutcome {
+    /// Takes PCR 15 as it was read after the extend, and names the first steps. Any other value than the one that zero and this
+    /// cluster's ID make, and the node goes no further: something else was measured into the register.
+    pub fn read_back(self, pcr15: &[u8; 32]) -> Result<(Building, Marked, Vec<Step>), Failed> {
         if *pcr15 != self.expected {
             return Err(self.failed());
         }
@@ -250,36 +245,34 @@ impl AwaitingMark {
             running: Vec::new(),
             done: Vec::new(),
         };
-        let actions = building.start_ready();
-        Ok((building, Marked { _held: self.held }, actions))
+        let steps = building.start_ready();
+        Ok((building, Marked { _held: self.held }, steps))
     }
 
-    /// Takes that the register could not be extended or read.
-    pub fn failed(self) -> (Failed, Vec<Action>) {
-        failure()
+    /// Takes that the flow could not be prepared, or the register not be extended or read.
+    pub fn failed(self) -> Failed {
+        Failed::new()
     }
 }
 
 impl Building {
     /// Takes the end of a step that went well.
-    pub fn done(mut self, step: Step) -> Result<Next, NotRunning> {
-        let at = self
-            .running
-            .iter()
-            .position(|running| *running == step)
-            .ok_or(NotRunning(step))?;
+    pub fn done(mut self, step: Step) -> Result<Next, (Failed, NotRunning)> {
+        let Some(at) = self.running.iter().position(|running| *running == step) else {
+            return Err((self.failed(), NotRunning(step)));
+        };
         self.running.swap_remove(at);
         self.done.push(step);
         if self.done.len() == self.flow.table().len() {
             return Ok(Next::Complete(Complete(())));
         }
-        let actions = self.start_ready();
-        Ok(Next::Building(self, actions))
+        let steps = self.start_ready();
+        Ok(Next::Building(self, steps))
     }
 
-    /// Takes the end of a step that did not.
-    pub fn failed(self) -> (Failed, Vec<Action>) {
-        failure()
+    /// Takes the end of a step that did not, or that the time is over.
+    pub fn failed(self) -> Failed {
+        Failed::new()
     }
 
     /// The steps that run now.
@@ -287,24 +280,24 @@ impl Building {
         &self.running
     }
 
-    fn start_ready(&mut self) -> Vec<Action> {
-        let mut actions = Vec::new();
+    fn start_ready(&mut self) -> Vec<Step> {
+        let mut ready = Vec::new();
         for (step, needs) in self.flow.table() {
             let started = self.done.contains(step) || self.running.contains(step);
             if !started && needs.iter().all(|need| self.done.contains(need)) {
                 self.running.push(*step);
-                actions.push(Action::Perform(*step));
+                ready.push(*step);
             }
         }
-        actions
+        ready
     }
 }
 
-fn failure() -> (Failed, Vec<Action>) {
-    (
-        Failed(()),
-        vec![Action::MarkDiskForReset, Action::RebootAfter(REBOOT_AFTER)],
-    )
+impl Complete {
+    /// Takes that nobody could be told of the new member: whoever ordered it can only begin anew.
+    pub fn failed(self) -> Failed {
+        Failed::new()
+    }
 }
 
 #[cfg(test)]

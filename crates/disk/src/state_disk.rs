@@ -26,7 +26,8 @@
 //!
 //! # What it does not cover
 //!
-//! Integrity shows that a sector was changed, not that the whole disk was put back to an older state.
+//! Integrity shows that a sector was changed, not that it was put back, with its tag, to what it was at an older time: neither the whole
+//! disk nor a single sector.
 
 mod files;
 mod probe;
@@ -57,7 +58,7 @@ const NAME: &str = "state";
 /// Its name while it is wiped. Another one, so that nobody who waits for the state disk takes it for that.
 const WIPE_NAME: &str = "state-wipe";
 
-/// A step of the first boot. Also the table of points at which a test stops the machine.
+/// A step of the first boot. A test can stop the machine as one begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Takes away the header that may be there.
@@ -327,9 +328,15 @@ impl StateDisk {
     }
 
     /// Takes the header off the disk: whatever it is now, the next boot makes a new disk of it. For a machine that failed on its
-    /// way into a cluster.
-    pub fn reset(&self) -> Result<(), StateDiskError> {
-        apply(&self.device, &commit::erase())
+    /// way into a cluster. No key can be set afterwards: what it would be set with is gone.
+    pub fn reset(&mut self) -> Result<(), StateDiskError> {
+        let key = remove(&self.files.first_boot_key());
+        // The description before the disk, so that a process that comes after one that was killed here does not take the disk for
+        // one that has its key; and the disk whatever happens to the files.
+        self.first_boot = true;
+        let described = self.describe();
+        apply(&self.device, &commit::erase())?;
+        described.and(key)
     }
 
     /// The UUID, which names the disk's key.
@@ -337,7 +344,7 @@ impl StateDisk {
         self.uuid
     }
 
-    /// Whether it still has the random key of its first boot.
+    /// Whether no node's key was set on it, or taken away again: the next boot makes a new disk of it.
     pub fn is_first_boot(&self) -> bool {
         self.first_boot
     }

@@ -62,20 +62,39 @@ pub(crate) fn wipe(path: &Path, report: &mut dyn FnMut(u64, u64)) -> Result<(), 
     let size = device.seek(SeekFrom::End(0)).map_err(open)?;
 
     let zeros = Zeros::new();
+    let write = |offset| write(&device, &zeros, offset, size);
+    write_all(size, &write, report).map_err(|(offset, source)| WipeError::Write {
+        path: path.to_owned(),
+        offset,
+        source,
+    })?;
+    device.sync_all().map_err(|source| WipeError::Flush {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Has the writers write every chunk of `size` bytes; `write` takes a chunk's offset and says how long it was. The first error, with
+/// its offset, stops all of them.
+fn write_all(
+    size: u64,
+    write: &(impl Fn(u64) -> io::Result<u64> + Sync),
+    report: &mut dyn FnMut(u64, u64),
+) -> Result<(), (u64, io::Error)> {
     let next = AtomicU64::new(0);
     let (sender, receiver) = mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..WRITERS {
-            let (sender, device, zeros, next) = (sender.clone(), &device, &zeros, &next);
+            let (sender, next) = (sender.clone(), &next);
             scope.spawn(move || {
                 loop {
                     let offset = next.fetch_add(CHUNK as u64, Ordering::Relaxed);
                     if offset >= size {
                         return;
                     }
-                    let written = write(device, zeros, offset, size);
+                    let written = write(offset);
                     let failed = written.is_err();
-                    // A receiver that is gone has seen an error of the other writer.
+                    // a receiver that is gone has seen an error of the other writer
                     if sender.send((offset, written)).is_err() || failed {
                         return;
                     }
@@ -84,19 +103,12 @@ pub(crate) fn wipe(path: &Path, report: &mut dyn FnMut(u64, u64)) -> Result<(), 
         }
         drop(sender);
         let mut done = 0;
-        while let Ok((offset, written)) = receiver.recv() {
-            done += written.map_err(|source| WipeError::Write {
-                path: path.to_owned(),
-                offset,
-                source,
-            })?;
+        // by value, so that an error drops it before the scope waits for the writers
+        for (offset, written) in receiver {
+            done += written.map_err(|source| (offset, source))?;
             report(done, size);
         }
         Ok(())
-    })?;
-    device.sync_all().map_err(|source| WipeError::Flush {
-        path: path.to_owned(),
-        source,
     })
 }
 
@@ -144,6 +156,25 @@ mod tests {
                 assert_eq!(last, (size as u64, size as u64));
             }
         }
+    }
+
+    /// A disk of a terabyte whose first chunk can not be written must not be written to its end before anybody hears of it.
+    #[test]
+    fn an_error_of_one_writer_stops_the_other() {
+        let chunks = AtomicU64::new(0);
+        let write = |offset| {
+            chunks.fetch_add(1, Ordering::Relaxed);
+            if offset == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            Ok(CHUNK as u64)
+        };
+        let total = 5000;
+        let (offset, error) = write_all(total * CHUNK as u64, &write, &mut |_, _| {}).unwrap_err();
+        assert_eq!((offset, error.kind()), (0, io::ErrorKind::StorageFull));
+        let chunks = chunks.into_inner();
+        assert!(chunks < total / 2, "{chunks} of {total} chunks");
     }
 
     #[test]

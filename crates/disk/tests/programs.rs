@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use disk::luks2::{DATA_OFFSET, HEADERS_SIZE, Kind, VerifiedHeader};
-use disk::{Found, NewDisk, RunFiles, StateDisk, StateDiskError, probe};
+use disk::{Found, NewDisk, Progress, RunFiles, StateDisk, StateDiskError, Step, probe};
 use keys::DiskKey;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -292,6 +292,93 @@ fn setting_the_key_can_be_killed_at_any_moment() {
         fs::remove_dir_all(&boot.directory).unwrap();
     }
     assert!(cut_before > 0, "no kill came before the header was written");
+}
+
+/// The machine stops as a step of the first boot begins, and the next boot finds what there was before, or a new disk. The steps after
+/// these need the device mapper, which the machine of this test may not have, and write behind the place of the header.
+#[test]
+fn a_first_boot_that_stops_leaves_a_new_disk() {
+    struct Stop;
+    let directory = TempDir::new().unwrap();
+    for (step, expected) in [
+        (Step::Erase, NewDisk::NotInitialized),
+        (Step::Key, NewDisk::NoHeader),
+        (Step::Format, NewDisk::NoHeader),
+    ] {
+        let boot = FirstBoot::new(&directory.path().join(format!("{step:?}")));
+        // as the original leaves a disk that no node has set its key on
+        let device = OpenOptions::new().write(true).open(boot.device()).unwrap();
+        device
+            .write_all_at(&read(&boot.header(), 0, HEADERS_SIZE), 0)
+            .unwrap();
+        let Found::New(found) = probe(&boot.device()).unwrap() else {
+            panic!("nobody has set a key");
+        };
+        let mut report = |progress| {
+            if progress == Progress::Begin(step) {
+                std::panic::resume_unwind(Box::new(Stop));
+            }
+        };
+        let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            StateDisk::format(
+                &boot.device(),
+                RunFiles::new(boot.run()),
+                found,
+                &mut report,
+            )
+        }));
+        assert!(stopped.is_err_and(|stop| stop.is::<Stop>()), "{step:?}");
+        match probe(&boot.device()).unwrap() {
+            Found::New(reason) => assert_eq!(reason, expected, "{step:?}"),
+            Found::Initialized(disk) => panic!("{step:?}: {disk:?}"),
+        }
+        fs::remove_dir_all(&boot.directory).unwrap();
+    }
+}
+
+/// A machine that failed on its way into a cluster, whenever that was: no header, and none that may still come.
+#[test]
+fn a_reset_disk_is_new_and_gets_no_key_any_more() {
+    let directory = TempDir::new().unwrap();
+    for key_comes_first in [false, true] {
+        let boot = FirstBoot::new(&directory.path().join(key_comes_first.to_string()));
+        let mut disk = boot.load();
+        if key_comes_first {
+            disk.set_key(&key()).unwrap();
+            assert!(boot.key_is_set());
+        }
+        disk.reset().unwrap();
+        assert!(!boot.key_is_set());
+        disk.set_key(&key()).unwrap_err();
+        // a process that comes after this one in the same boot does not take it for a node's disk either
+        let mut again = boot.load();
+        assert!(again.is_first_boot());
+        again.set_key(&key()).unwrap_err();
+        assert!(!boot.key_is_set());
+    }
+}
+
+/// What is opened is the copy of what was looked at, whatever the host puts in its place meanwhile.
+#[test]
+fn a_header_that_is_exchanged_after_the_look_is_not_opened() {
+    let directory = TempDir::new().unwrap();
+    let boot = FirstBoot::new(directory.path());
+    boot.load().set_key(&key()).unwrap();
+    let Found::Initialized(found) = probe(&boot.device()).unwrap() else {
+        panic!("its key is set");
+    };
+    let looked_at = read(&boot.device(), 0, HEADERS_SIZE);
+    let device = OpenOptions::new().write(true).open(boot.device()).unwrap();
+    device.write_all_at(&vec![0xff; HEADERS_SIZE], 0).unwrap();
+
+    let run = directory.path().join("next-boot");
+    // without the device mapper cryptsetup goes no further than the header
+    if let Ok(disk) = StateDisk::open(&boot.device(), RunFiles::new(&run), &found, &key()) {
+        disk.close().unwrap();
+    }
+    let opened = run.join("state.luks2-header");
+    assert_eq!(read(&opened, 0, HEADERS_SIZE), looked_at);
+    assert!(opens(&opened, &KEY) && !opens(&opened, &FIRST_BOOT_KEY));
 }
 
 /// A key that is set with a wrong first-boot key changes nothing on the disk.

@@ -24,6 +24,8 @@ mod tests;
 /// The event that the firmware measures before it starts a boot option.
 const BOOT_ATTEMPT: &[u8] = b"Calling EFI Application from Boot Option";
 const SEPARATOR: &[u8] = &[0; 4];
+/// Sections that the boot stub makes part of the initrd that it hands to the kernel (systemd 257, `stub.c`).
+const ADDED_TO_INITRD: [&str; 5] = [".osrel", ".profile", ".pcrpkey", ".pcrsig", ".ucode"];
 
 /// The registers after boot, and the named parts they are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,10 @@ pub enum PredictError {
     /// A section that every UKI has is not there.
     #[error("the UKI has no section {0}")]
     NoSection(&'static str),
+    /// The UKI has a section that the boot stub puts together with the initrd, so that the kernel measures other bytes than the
+    /// initrd's.
+    #[error("the UKI has a section {0}, which the boot stub adds to the initrd")]
+    AddsToInitrd(&'static str),
     /// The command line is not plain ASCII.
     #[error("the command line is not plain ASCII without control characters")]
     CommandLine,
@@ -63,6 +69,11 @@ pub fn predict(uki: &[u8]) -> Result<Prediction, PredictError> {
     let pe = Pe::parse(uki).map_err(PredictError::Uki)?;
     let section = |name: &'static str| pe.section(name).map_err(PredictError::Uki);
     let required = |name: &'static str| section(name)?.ok_or(PredictError::NoSection(name));
+    for name in ADDED_TO_INITRD {
+        if section(name)?.is_some() {
+            return Err(PredictError::AddsToInitrd(name));
+        }
+    }
     let kernel = Pe::parse(required(".linux")?).map_err(PredictError::Kernel)?;
     let command_line = command_line(required(".cmdline")?)?;
     let root_hash = root_hash(command_line)?;
@@ -154,15 +165,12 @@ impl Log {
 fn component(section: &str) -> Component {
     match section {
         ".linux" => Component::Kernel,
-        ".osrel" => Component::OsRelease,
         ".cmdline" => Component::CommandLine,
         ".initrd" => Component::Initrd,
-        ".ucode" => Component::Microcode,
         ".splash" => Component::Splash,
         ".dtb" | ".dtbauto" => Component::DeviceTree,
         ".uname" => Component::Uname,
         ".sbat" => Component::Sbat,
-        ".pcrkey" => Component::PcrSignatureKey,
         _ => Component::UkiSection,
     }
 }

@@ -15,7 +15,7 @@ pub(crate) mod tests;
 /// `.pcrsig` is left out: it signs the result, and the stub does not measure it.
 pub const MEASURED_SECTIONS: [&str; 13] = [
     ".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat",
-    ".pcrkey", ".profile", ".dtbauto", ".hwids",
+    ".pcrpkey", ".profile", ".dtbauto", ".hwids",
 ];
 
 const SECTION_LEN: usize = 40;

@@ -1,41 +1,36 @@
 //! Approves certificate requests of recorded nodes' kubelets, and of nobody else's.
 //!
-//! Whether a request may be approved is `k8s::api::csr::decide`, a pure function. This module feeds it the records and keeps the
-//! order that makes a token good for one request only: the record takes note of the request, then the request is approved. A
-//! crash in between ends in the same approval and no other: the record names the request. The token itself is deleted when the
-//! node makes its first request with the certificate it got: until then its kubelet fetches that certificate with the token, and
-//! may have to ask again. A service that was restarted in between leaves it to the token's end, 15 minutes after the ticket.
+//! Whether a request may be approved is `k8s::api::csr::decide`, a pure function. This module feeds it the records and ends tokens:
+//! when a node asks for something with its own certificate, its token is deleted and its record says that it has joined, and only
+//! then is the request approved. Until then the token is good for further requests of the same node, because kubelet makes a new key
+//! and a new request at each attempt, and may stop before it has fetched what was signed. A crash between two of these steps is
+//! made good when the request, which is still open, is decided again.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use cluster::NodeName;
-
+use cluster::admission::Standing;
 use futures::StreamExt as _;
 use k8s::api::{
-    NAMESPACE,
+    ApiError,
     csr::{Decision, Facts, Purpose, decide},
     tokens,
 };
 use k8s_openapi::{
-    api::{
-        certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
-        core::v1::Secret,
-    },
+    api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{ListParams, PostParams},
     runtime::{WatchStreamExt as _, watcher},
 };
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
 };
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     events::{Events, Reason},
@@ -44,6 +39,8 @@ use crate::{
 
 /// How long a request that could not be settled waits at most.
 const TICK: Duration = Duration::from_secs(15);
+/// How long the list of requests, or one request, may take. A connection that the API server's machine has forgotten answers never.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 enum ApproverError {
@@ -51,10 +48,12 @@ enum ApproverError {
     List(#[source] kube::Error),
     #[error("read or write the node records")]
     Records(#[source] RecordsError),
-    #[error("settle the certificate request {0}")]
-    Settle(String, #[source] kube::Error),
-    #[error("delete the used token")]
-    Token(#[source] kube::Error),
+    #[error("conclude the request")]
+    Conclude(#[source] kube::Error),
+    #[error("delete the token of a node that has its certificate")]
+    Token(#[source] ApiError),
+    #[error("no answer within {} s", DEADLINE.as_secs())]
+    Late,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -63,13 +62,11 @@ struct Labels {
 }
 
 struct Approver {
+    client: Client,
     requests: Api<CertificateSigningRequest>,
-    secrets: Api<Secret>,
     records: Records,
     events: Events,
     decisions: Family<Labels, Counter>,
-    /// Tokens that were used, until their node is seen with its certificate.
-    used_tokens: Mutex<BTreeMap<NodeName, String>>,
 }
 
 /// Settles requests in the background until the process is asked to stop.
@@ -82,21 +79,43 @@ pub(crate) fn start(client: Client, records: Records, events: Events, context: &
     );
     let approver = Approver {
         requests: Api::all(client.clone()),
-        secrets: Api::namespaced(client, NAMESPACE),
+        client,
         records,
         events,
         decisions,
-        used_tokens: Mutex::default(),
     };
-    let shutdown = context.shutdown.clone();
+    let condition = context.health.condition("certificate-requests");
+    spawn_vital(context.shutdown.clone(), async move {
+        approver.run(&condition).await;
+    });
+}
+
+/// Starts a task without which the process is of no use: however it ends, by a panic too, the process ends with it.
+fn spawn_vital(
+    shutdown: CancellationToken,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    let end = shutdown.clone().drop_guard();
     tokio::spawn(async move {
-        let changes = watcher(approver.requests.clone(), watcher::Config::default())
+        let _end = end;
+        shutdown.run_until_cancelled(work).await;
+    })
+}
+
+impl Approver {
+    async fn run(&self, condition: &runtime::Condition) {
+        let mut changes = watcher(self.requests.clone(), watcher::Config::default())
             .default_backoff()
-            .applied_objects();
-        let mut changes = changes.boxed();
+            .applied_objects()
+            .boxed();
         loop {
-            if let Err(error) = approver.settle().await {
-                tracing::warn!(error = %runtime::chain(&error), "not every certificate request could be settled");
+            match self.settle().await {
+                Ok(()) => condition.met(),
+                Err(error) => {
+                    let error = runtime::chain(&error).to_string();
+                    tracing::warn!(error, "certificate requests cannot be settled");
+                    condition.missing(error);
+                }
             }
             tokio::select! {
                 // An interrupted watch is only slower: the tick comes.
@@ -104,30 +123,32 @@ pub(crate) fn start(client: Client, records: Records, events: Events, context: &
                     tracing::debug!(error = %runtime::chain(&error), "watching certificate requests was interrupted");
                 },
                 () = tokio::time::sleep(TICK) => {}
-                () = shutdown.cancelled() => return,
             }
         }
-    });
-}
+    }
 
-impl Approver {
-    /// Decides about every open request.
+    /// Decides about every open request. One that fails stays open for the next time, and holds up no other.
     async fn settle(&self) -> Result<(), ApproverError> {
-        let all = self
-            .requests
-            .list(&ListParams::default())
+        let params = ListParams::default();
+        let all = tokio::time::timeout(DEADLINE, self.requests.list(&params))
             .await
+            .map_err(|_| ApproverError::Late)?
             .map_err(ApproverError::List)?;
-        let open: Vec<_> = all.items.into_iter().filter(is_open).collect();
-        if open.is_empty() {
-            return Ok(());
-        }
-        for request in open {
-            // Read anew for each, since approving one changes what the next one may have.
-            let records = self.records.list().await.map_err(ApproverError::Records)?;
-            self.decide(request, &records).await?;
+        for request in all.items.into_iter().filter(is_open) {
+            let name = request.name_any();
+            let settled = tokio::time::timeout(DEADLINE, self.settle_one(request)).await;
+            if let Err(error) = settled.unwrap_or(Err(ApproverError::Late)) {
+                let error = runtime::chain(&error).to_string();
+                tracing::warn!(request = name, error, "a certificate request is left open");
+            }
         }
         Ok(())
+    }
+
+    async fn settle_one(&self, request: CertificateSigningRequest) -> Result<(), ApproverError> {
+        // Read anew for each, since one request ends what another may rest on.
+        let records = self.records.list().await.map_err(ApproverError::Records)?;
+        self.decide(request, &records).await
     }
 
     async fn decide(
@@ -140,12 +161,13 @@ impl Approver {
         match &decision {
             Decision::NotOurs => return Ok(()),
             Decision::Approve(approval) => {
-                let token = token_id(&request).map(str::to_owned);
                 let record = records
                     .iter()
                     .find(|stored| stored.name() == &approval.node);
-                if let (Purpose::FirstClient, Some(record)) = (approval.purpose, record) {
-                    self.use_token(record, &request).await?;
+                if let (Purpose::ClientRenewal | Purpose::Serving, Some(record)) =
+                    (approval.purpose, record)
+                {
+                    self.end_token(record).await?;
                 }
                 self.conclude(
                     request,
@@ -154,8 +176,6 @@ impl Approver {
                     format!("{:?} of {}", approval.purpose, approval.node),
                 )
                 .await?;
-                self.retire_token(approval.purpose, &approval.node, token)
-                    .await?;
                 tracing::info!(target: runtime::AUDIT, event = "certificate", verdict = "approved", request = name, node = %approval.node, purpose = ?approval.purpose);
                 self.decisions
                     .get_or_create(&Labels {
@@ -181,18 +201,18 @@ impl Approver {
         Ok(())
     }
 
-    /// Takes note of the request in the record, unless it is there since before a crash.
-    async fn use_token(
-        &self,
-        record: &Stored,
-        request: &CertificateSigningRequest,
-    ) -> Result<(), ApproverError> {
-        let uid = request.uid().unwrap_or_default();
-        if record.token_id().is_none() && record.certificate_request() == Some(uid.as_str()) {
+    /// Ends what only a node without a certificate has. The secret goes first: the record names it for as long as it may be there.
+    async fn end_token(&self, record: &Stored) -> Result<(), ApproverError> {
+        if record.record.standing == Standing::Joined {
             return Ok(());
         }
+        if let Some(id) = record.token_id() {
+            tokens::delete(&self.client, id)
+                .await
+                .map_err(ApproverError::Token)?;
+        }
         self.records
-            .use_token(record, &uid)
+            .set_joined(record)
             .await
             .map_err(ApproverError::Records)
     }
@@ -228,47 +248,7 @@ impl Approver {
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
                 Ok(())
             }
-            Err(error) => Err(ApproverError::Settle(name, error)),
-        }
-    }
-
-    /// Keeps a used token for its kubelet's sake, and deletes it once that has its certificate.
-    async fn retire_token(
-        &self,
-        purpose: Purpose,
-        node: &NodeName,
-        token: Option<String>,
-    ) -> Result<(), ApproverError> {
-        let has_certificate = purpose != Purpose::FirstClient;
-        let retired = {
-            let mut used = self
-                .used_tokens
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            if let Some(token) = token {
-                used.insert(node.clone(), token);
-            }
-            if has_certificate {
-                used.remove(node)
-            } else {
-                None
-            }
-        };
-        match retired {
-            Some(token) => self.delete_token(&token).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn delete_token(&self, id: &str) -> Result<(), ApproverError> {
-        match self
-            .secrets
-            .delete(&format!("bootstrap-token-{id}"), &DeleteParams::default())
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            Err(error) => Err(ApproverError::Token(error)),
+            Err(error) => Err(ApproverError::Conclude(error)),
         }
     }
 }
@@ -291,27 +271,22 @@ fn token_id(request: &CertificateSigningRequest) -> Option<&str> {
 }
 
 /// What the decision about this one request may rest on: the records, and the node whose token it was made with, if that token
-/// is still the record's, or was used for this very request.
+/// is still the record's.
 fn facts(request: &CertificateSigningRequest, records: &[Stored]) -> Facts {
-    let token = token_id(request);
-    let uid = request.uid();
-    let owner = token.and_then(|token| {
-        records.iter().find(|stored| {
-            stored.token_id() == Some(token)
-                || (uid.is_some()
-                    && stored.token_id().is_none()
-                    && stored.certificate_request() == uid.as_deref())
-        })
+    let owner = token_id(request).and_then(|token| {
+        let owner = records
+            .iter()
+            .find(|stored| stored.token_id() == Some(token))?;
+        Some((token.to_owned(), owner.name().clone()))
     });
     Facts {
         identities: records
             .iter()
             .map(|stored| (stored.name().clone(), stored.record.identity.clone()))
             .collect(),
-        tokens: token
-            .zip(owner)
-            .map(|(token, owner)| BTreeMap::from([(token.to_owned(), owner.name().clone())]))
-            .unwrap_or_default(),
-        used_tokens: std::collections::BTreeSet::new(),
+        tokens: BTreeMap::from_iter(owner),
     }
 }
+
+#[cfg(test)]
+mod tests;

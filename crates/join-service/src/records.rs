@@ -1,9 +1,9 @@
 //! The records of the nodes (`NodeIdentity` objects) as this service reads and writes them.
 //!
-//! Beside the identity a record carries how far the node has come, in two annotations that only this service writes:
-//! [`TOKEN`] is there while the node is pending, with the id of the one-time token that belongs to it (empty until there is one);
-//! [`CERTIFICATE`] names the certificate request that the token was used for. A record without [`TOKEN`] is a joined
-//! node's: so are those that were not made here, such as the first node's.
+//! Beside the identity a record carries how far the node has come, in an annotation that only this service writes: [`TOKEN`] is
+//! there while the node is pending, with the id of the bootstrap token that belongs to it (empty until there is one). It goes when
+//! the node asks for something with its own certificate, since only then is it sure that the node has one. A record without
+//! [`TOKEN`] is a joined node's: so are those that were not made here, such as the first node's.
 //!
 //! Every change names the version it is based on, so that of two services that change a record at once one fails.
 
@@ -20,7 +20,6 @@ use kube::{
 };
 
 const TOKEN: &str = "constellation.edgeless.systems/bootstrap-token-id";
-const CERTIFICATE: &str = "constellation.edgeless.systems/certificate-request";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordsError {
@@ -76,14 +75,6 @@ impl Stored {
             .get(TOKEN)
             .map(String::as_str)
             .filter(|id| !id.is_empty())
-    }
-
-    /// The certificate request that the node's token was used for.
-    pub(crate) fn certificate_request(&self) -> Option<&str> {
-        self.object
-            .annotations()
-            .get(CERTIFICATE)
-            .map(String::as_str)
     }
 
     fn annotated(&self, edit: impl FnOnce(&mut BTreeMap<String, String>)) -> NodeIdentity {
@@ -158,7 +149,7 @@ impl Records {
         }
     }
 
-    /// Binds the one-time token to a pending node.
+    /// Binds a bootstrap token to a pending node.
     pub(crate) async fn set_token(
         &self,
         stored: &Stored,
@@ -170,15 +161,10 @@ impl Records {
         self.replace(stored, &object).await
     }
 
-    /// Uses up a pending node's token for one certificate request: the node counts as joined from here on.
-    pub(crate) async fn use_token(
-        &self,
-        stored: &Stored,
-        certificate_request: &str,
-    ) -> Result<(), RecordsError> {
+    /// Takes note that a node was seen with its own certificate: it has joined, and has no token any more.
+    pub(crate) async fn set_joined(&self, stored: &Stored) -> Result<(), RecordsError> {
         let object = stored.annotated(|annotations| {
             annotations.remove(TOKEN);
-            annotations.insert(CERTIFICATE.to_owned(), certificate_request.to_owned());
         });
         self.replace(stored, &object).await
     }
@@ -216,3 +202,6 @@ fn failed(name: &NodeName, error: kube::Error) -> RecordsError {
         error => RecordsError::Write(name.clone(), error),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! The pod network of one node: CNI configuration and packet filter.
 //!
 //! Debian's standard plugins: a bridge with the node's own pod CIDR, which comes from its identity. Between nodes pods' packets are
-//! routed into the WireGuard mesh. The filter keeps that closed: nothing for or from a pod or mesh address passes any other interface,
-//! whatever routes say. Renders only. Spec: design/cluster.md.
+//! routed into the WireGuard mesh. The filter keeps that closed: nothing for or from an address of a pod, the mesh or a service passes
+//! any other interface, in or out, whatever routes say. Renders only. Spec: design/cluster.md.
 
 use cluster::network::{AddressPlan, MESH_CIDR, MESH_INTERFACE, NodeAddresses};
 use serde_json::json;
@@ -49,10 +49,14 @@ pub fn conflist(addresses: &NodeAddresses) -> File {
 /// Renders the packet filter, for `nft -f -`. Applying it again replaces it in one transaction.
 ///
 /// - pods reach the outside under the node's address;
-/// - packets to pod or mesh addresses leave through the mesh, the bridge or the loopback, or not at all;
-/// - packets from pod or mesh addresses come in the same way, or not at all: nobody outside can claim such an address.
+/// - packets to addresses inside the cluster leave through the mesh, the bridge or the loopback, or not at all;
+/// - packets from such addresses come in the same way, or not at all: nobody outside can claim one;
+/// - packets to them as well: nobody outside can reach a pod, a service, or what listens on the mesh, by a route of his own.
+///
+/// What comes in is looked at before any address is translated: a node port and the answers to a masqueraded packet still have the
+/// node's own address there.
 pub fn packet_filter(plan: &AddressPlan, addresses: &NodeAddresses) -> String {
-    let (pods, own_pods) = (plan.pods(), addresses.pod_cidr);
+    let (pods, services, own_pods) = (plan.pods(), plan.services(), addresses.pod_cidr);
     let inside = format!("{{ \"{MESH_INTERFACE}\", \"{BRIDGE}\", \"lo\" }}");
     format!(
         "\
@@ -62,11 +66,15 @@ table ip {TABLE} {{
 \tset cluster {{
 \t\ttype ipv4_addr
 \t\tflags interval
-\t\telements = {{ {MESH_CIDR}, {pods} }}
+\t\telements = {{ {MESH_CIDR}, {pods}, {services} }}
 \t}}
 \tchain spoofed {{
 \t\ttype filter hook prerouting priority raw; policy accept;
 \t\tip saddr @cluster iifname != {inside} counter drop
+\t}}
+\tchain entering {{
+\t\ttype filter hook prerouting priority raw; policy accept;
+\t\tip daddr @cluster iifname != {inside} counter drop
 \t}}
 \tchain leaked {{
 \t\ttype filter hook postrouting priority filter; policy accept;
@@ -108,7 +116,7 @@ mod tests {
     fn the_filter_names_every_range_once_as_data() {
         let plan = AddressPlan::default();
         let filter = packet_filter(&plan, &plan.node(3).unwrap());
-        assert!(filter.contains("elements = { 10.45.0.0/16, 10.244.0.0/16 }"));
+        assert!(filter.contains("elements = { 10.45.0.0/16, 10.244.0.0/16, 10.96.0.0/12 }"));
         assert!(filter.contains("ip saddr 10.244.3.0/24 ip daddr != @cluster"));
         assert_eq!(filter.matches('{').count(), filter.matches('}').count());
     }

@@ -5,7 +5,8 @@
 //! file never is executable and never has the name of a program. Where the bytes come from does not matter: the mirror is the
 //! untrusted host's, plain HTTP is fine.
 //!
-//! Files are not synced: the node agent runs [`Installer::install`] at each start, which hashes what is there again.
+//! Files are not synced here: a machine that stops before it is a member makes a new state disk, and what is on that is made durable
+//! before it gets its key.
 //! Does not import images and starts nothing. Spec: design/cluster.md; constellation-facts.md 12.3.
 
 use std::{

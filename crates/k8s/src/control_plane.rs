@@ -18,7 +18,6 @@ use cluster::{
 use crate::files::File;
 
 mod apiserver;
-pub mod containerd;
 mod encryption;
 mod etcd;
 pub mod kubelet;

@@ -29,7 +29,7 @@ mod leaf;
 mod node;
 
 pub use kubeconfig::{Credential, Kubeconfig};
-pub use leaf::{KUBELET_ADMIN_GROUP, Leaf, NodeNames, Reload};
+pub use leaf::{KUBELET_ADMIN_GROUP, Leaf, NodeNames, is_dns_name};
 pub use node::{Pki, Renewed};
 
 /// Life of a leaf certificate.

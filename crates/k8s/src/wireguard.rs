@@ -1,4 +1,4 @@
-//! The mesh between nodes: keys, interface configuration, routes, and what changed among the peers.
+//! The mesh between nodes: keys, interface configuration, routes.
 //!
 //! A node's key is made on the node and never leaves it; its public half travels inside the attested channel, so that only admitted
 //! nodes are peers. Renders texts for `wg` and arguments for `ip`; runs neither.
@@ -187,49 +187,6 @@ pub fn interface_setup(plan: &AddressPlan, addresses: &NodeAddresses) -> Vec<Vec
     calls
 }
 
-/// What differs between two sets of peers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PeerChanges {
-    /// New peers.
-    pub added: Vec<MeshPeer>,
-    /// Peers whose address or name is another now.
-    pub changed: Vec<MeshPeer>,
-    /// Peers that are gone.
-    pub removed: Vec<MeshPeer>,
-}
-
-impl PeerChanges {
-    /// Compares two sets of peers by key.
-    pub fn between(old: &[MeshPeer], new: &[MeshPeer]) -> Self {
-        let by_key = |peers: &[MeshPeer]| {
-            peers
-                .iter()
-                .map(|peer| (peer.public_key, peer.clone()))
-                .collect::<BTreeMap<_, _>>()
-        };
-        let (old, new) = (by_key(old), by_key(new));
-        let mut changes = Self::default();
-        for (key, peer) in &new {
-            match old.get(key) {
-                None => changes.added.push(peer.clone()),
-                Some(before) if before != peer => changes.changed.push(peer.clone()),
-                Some(_) => {}
-            }
-        }
-        changes.removed = old
-            .into_iter()
-            .filter(|(key, _)| !new.contains_key(key))
-            .map(|(_, peer)| peer)
-            .collect();
-        changes
-    }
-
-    /// Whether nothing changed.
-    pub const fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
-    }
-}
-
 /// Peers whose records claim an address that another record has too: neither may be believed.
 pub fn conflicting(peers: &[MeshPeer]) -> Vec<Ipv4Addr> {
     let mut count: BTreeMap<Ipv4Addr, usize> = BTreeMap::new();
@@ -300,36 +257,6 @@ mod tests {
         )));
         assert_eq!(text.matches("[Peer]").count(), 2);
         assert!(!text.contains("0.0.0.0/0"));
-    }
-
-    #[test]
-    fn changes_are_found_by_key() {
-        let nodes = [
-            identity("a", 1, Role::ControlPlane),
-            identity("b", 2, Role::Worker),
-            identity("c", 3, Role::Worker),
-        ];
-        let own = WireGuardPublicKey::new([9; 32]);
-        let old = peers(&nodes[..2], own);
-        let mut moved = nodes[1].clone();
-        moved.node_ip = Ipv4Addr::new(10, 42, 9, 9);
-        let new = peers([&moved, &nodes[2]], own);
-        let changes = PeerChanges::between(&old, &new);
-        let names = |peers: &[MeshPeer]| {
-            peers
-                .iter()
-                .map(|peer| peer.node_name.to_string())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            (
-                names(&changes.added),
-                names(&changes.changed),
-                names(&changes.removed)
-            ),
-            (vec!["c".into()], vec!["b".into()], vec!["a".into()])
-        );
-        assert!(PeerChanges::between(&new, &new).is_empty());
     }
 
     #[test]

@@ -6,12 +6,10 @@
 
 #[path = "programs/access.rs"]
 mod access;
-#[path = "programs/approver.rs"]
-mod approver;
-#[path = "programs/certificates.rs"]
-mod certificates;
 #[path = "programs/disk_full.rs"]
 mod disk_full;
+#[path = "programs/kubelet_request.rs"]
+mod kubelet_request;
 #[path = "programs/manifests.rs"]
 mod manifests;
 #[path = "programs/node_programs.rs"]

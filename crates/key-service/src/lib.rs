@@ -76,6 +76,9 @@ pub async fn run(arguments: Arguments, context: runtime::Context) -> anyhow::Res
         .concurrency_limit_per_connection(16)
         .max_concurrent_streams(16)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        // A connection's place is not for ever: callers make new ones by themselves.
+        .max_connection_age(Duration::from_secs(300))
+        .max_connection_age_grace(Duration::from_secs(20))
         .http2_max_header_list_size(32 * 1024)
         .add_service(ApiServer::new(service).max_decoding_message_size(MESSAGE_MAX))
         .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use runtime::Condition;
+use runtime::{BoundedListener, Condition};
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
@@ -22,8 +22,8 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    net::TcpListener,
+    sync::mpsc,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,8 +32,9 @@ use tonic::transport::server::Connected;
 /// How often the files are looked at. The node renews them hours before they end.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// Connections, unfinished handshakes included; over it, new ones wait in the kernel's queue.
+/// Connections in all, and from one address; unfinished handshakes included.
 const CONNECTIONS: usize = 256;
+const CONNECTIONS_PER_SOURCE: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
@@ -153,36 +154,18 @@ async fn accept(
     done: mpsc::Sender<io::Result<Connection>>,
     shutdown: tokio_util::sync::CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let listener = BoundedListener::new(listener, CONNECTIONS, CONNECTIONS_PER_SOURCE);
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
+        let (stream, peer) = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => return,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, most likely: give the others time to close.
-                tracing::warn!(error = %runtime::chain(&error), "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
         };
         let (acceptor, done) = (acceptor.clone(), done.clone());
         tokio::spawn(async move {
             match tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
                     // The receiver is gone only while the server stops.
-                    let _stopping = done
-                        .send(Ok(Connection {
-                            stream,
-                            peer,
-                            _slot: slot,
-                        }))
-                        .await;
+                    let _stopping = done.send(Ok(Connection { stream, peer })).await;
                 }
                 Ok(Err(error)) => {
                     tracing::debug!(%peer, error = %runtime::chain(&error), "TLS handshake failed")
@@ -193,11 +176,10 @@ async fn accept(
     }
 }
 
-/// A connection whose TLS handshake is done; it holds its slot until it is closed.
+/// A connection whose TLS handshake is done.
 pub(crate) struct Connection {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<runtime::Connection>,
     peer: SocketAddr,
-    _slot: OwnedSemaphorePermit,
 }
 
 /// The other end's address, for the audit event.
@@ -278,6 +260,45 @@ mod tests {
         std::fs::write(directory.path().join("tls.crt"), other.cert.pem()).unwrap();
         assert!(matches!(certificate.refresh(), Err(TlsError::Pair(..))));
         assert_eq!(current(&certificate), second);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_holds_connections_does_not_keep_others_out() {
+        let directory = tempfile::tempdir().unwrap();
+        write_pair(directory.path());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let certificate = Certificate::load(directory.path()).unwrap();
+        let shutdown = tokio_util::sync::CancellationToken::new();
+        let _end = shutdown.clone().drop_guard();
+        let mut connections = incoming(listener, certificate, shutdown).unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..CONNECTIONS {
+            silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+        }
+
+        // Another address of this host gets its handshake before any of those comes to its deadline.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let stream = socket.connect(address).await.unwrap();
+        let authority = CertificateDer::from_pem_file(directory.path().join("tls.crt")).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority).unwrap();
+        let mut config = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let name = rustls::pki_types::ServerName::try_from("key-service").unwrap();
+        let handshake = connector.connect(name, stream);
+        let (client, served) = tokio::time::timeout(HANDSHAKE_DEADLINE / 2, async {
+            tokio::join!(handshake, tokio_stream::StreamExt::next(&mut connections))
+        })
+        .await
+        .unwrap();
+        client.unwrap();
+        let peer = served.unwrap().unwrap().peer;
+        assert_eq!(peer.ip().to_string(), "127.0.0.2");
     }
 
     #[test]

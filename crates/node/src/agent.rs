@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cluster::Role;
-use cluster::identity::NodeIdentity;
-use cluster::network::MeshPeer;
+use cluster::identity::{IdentityError, PlacedNode};
+use cluster::network::{AddressPlan, MeshPeer};
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s::control_plane::Node;
-use k8s::identities;
+use k8s::identities::{self, RecordError};
 use k8s::pki::{Pki, PkiError};
 use k8s::wireguard::{self, Key};
 use kube::Api;
@@ -41,6 +41,10 @@ enum AgentError {
     Mesh(#[source] MeshError),
     #[error("renewing certificates")]
     Renew(#[source] PkiError),
+    #[error("a record that cannot be read")]
+    Record(#[source] RecordError),
+    #[error("a record with addresses that are not its node's")]
+    Place(#[source] IdentityError),
 }
 
 /// Runs until the program is asked to stop.
@@ -84,7 +88,7 @@ async fn follow(host: &Host, membership: &Membership) -> Result<(), AgentError> 
         .map_err(AgentError::Api)?;
     let records: Api<identities::NodeIdentity> = identities::api(client);
     let mut events = kube::runtime::watcher(records, identities::watch_config()).boxed();
-    let mut known = Known::default();
+    let mut known = Known::of(membership.networks);
     let end = tokio::time::Instant::now() + WATCH;
     while let Ok(event) = tokio::time::timeout_at(end, events.try_next()).await {
         let Some(event) = event.map_err(AgentError::Watch)? else {
@@ -98,7 +102,8 @@ async fn follow(host: &Host, membership: &Membership) -> Result<(), AgentError> 
 }
 
 async fn apply(host: &Host, key: &Key, known: &mut Known) -> Result<(), AgentError> {
-    let peers = wireguard::peers(known.identities.values(), key.public());
+    let identities = known.identities.values().map(PlacedNode::identity);
+    let peers = wireguard::peers(identities, key.public());
     if known.applied.as_ref() != Some(&peers) {
         mesh::set_peers(&host.paths, key, &peers)
             .await
@@ -119,15 +124,24 @@ fn kubeconfig(node: &Node) -> std::path::PathBuf {
 }
 
 /// The cluster's records as the watch tells them.
-#[derive(Default)]
 struct Known {
-    identities: BTreeMap<String, NodeIdentity>,
+    plan: AddressPlan,
+    identities: BTreeMap<String, PlacedNode>,
     /// A list that is not complete yet.
-    listing: BTreeMap<String, NodeIdentity>,
+    listing: BTreeMap<String, PlacedNode>,
     applied: Option<Vec<MeshPeer>>,
 }
 
 impl Known {
+    fn of(plan: AddressPlan) -> Self {
+        Self {
+            plan,
+            identities: BTreeMap::new(),
+            listing: BTreeMap::new(),
+            applied: None,
+        }
+    }
+
     /// Takes an event, and says whether the records are complete.
     fn take(&mut self, event: Event<identities::NodeIdentity>) -> bool {
         match event {
@@ -136,7 +150,7 @@ impl Known {
                 false
             }
             Event::InitApply(record) => {
-                if let Some((name, identity)) = usable(&record) {
+                if let Some((name, identity)) = usable(&record, &self.plan) {
                     self.listing.insert(name, identity);
                 }
                 false
@@ -147,7 +161,7 @@ impl Known {
                 true
             }
             Event::Apply(record) => {
-                match usable(&record) {
+                match usable(&record, &self.plan) {
                     Some((name, identity)) => self.identities.insert(name, identity),
                     None => record
                         .metadata
@@ -167,9 +181,13 @@ impl Known {
     }
 }
 
-fn usable(record: &identities::NodeIdentity) -> Option<(String, NodeIdentity)> {
-    match record.to_identity() {
-        Ok(identity) => Some((identity.name.to_string(), identity)),
+fn usable(record: &identities::NodeIdentity, plan: &AddressPlan) -> Option<(String, PlacedNode)> {
+    let placed = record
+        .to_identity()
+        .map_err(AgentError::Record)
+        .and_then(|identity| identity.placed(plan).map_err(AgentError::Place));
+    match placed {
+        Ok(node) => Some((node.identity().name.to_string(), node)),
         Err(error) => {
             tracing::error!(error = %runtime::chain(&error), "a node's record can not be used; it is no peer");
             None
@@ -182,13 +200,10 @@ async fn renew(membership: &Membership) -> Result<(), AgentError> {
     let node = membership.node().map_err(AgentError::Membership)?;
     let names = node.names(membership.node_ip, membership.api_sans.clone());
     let now = Timestamp::now();
-    let pki = Pki::open_or_generate(
-        membership.cluster_name.as_str(),
-        names,
-        &node.paths().pki(),
-        now,
-    )
-    .map_err(AgentError::Renew)?;
+    // whatever can not be read now: a member never makes authorities of its own
+    let pki = Pki::open(names, &node.paths().pki()).map_err(AgentError::Renew)?;
+    node.ensure_kubelet_client(pki.authorities(), now)
+        .map_err(AgentError::Renew)?;
     for renewed in pki.renew(now).map_err(AgentError::Renew)? {
         tracing::info!(certificate = ?renewed.leaf, not_after = %renewed.not_after, "renewed");
     }
@@ -197,12 +212,12 @@ async fn renew(membership: &Membership) -> Result<(), AgentError> {
 
 #[cfg(test)]
 mod tests {
+    use cluster::identity::NodeIdentity;
+
     use super::*;
 
     fn record(name: &str, index: u16) -> identities::NodeIdentity {
-        let addresses = cluster::network::AddressPlan::default()
-            .node(index)
-            .unwrap();
+        let addresses = AddressPlan::default().node(index).unwrap();
         identities::NodeIdentity::from_identity(&NodeIdentity {
             name: name.parse().unwrap(),
             role: Role::Worker,
@@ -225,7 +240,7 @@ mod tests {
 
     #[test]
     fn peers_go_only_when_a_list_is_complete_or_a_record_is_deleted() {
-        let mut known = Known::default();
+        let mut known = Known::of(AddressPlan::default());
         assert!(!known.take(Event::Init));
         assert!(!known.take(Event::InitApply(record("a", 1))));
         assert!(!known.take(Event::InitApply(record("b", 2))));
@@ -242,12 +257,39 @@ mod tests {
 
     #[test]
     fn a_record_that_was_edited_into_nonsense_is_no_peer() {
-        let mut known = Known::default();
+        let mut known = Known::of(AddressPlan::default());
         known.take(Event::Apply(record("a", 1)));
         // the record of another node under this name
         let mut edited = record("b", 1);
         edited.metadata.name = Some("a".to_owned());
         known.take(Event::Apply(edited));
         assert!(names(&known).is_empty());
+    }
+
+    #[test]
+    fn a_record_with_addresses_of_others_is_no_peer() {
+        let good = record("b", 2).to_identity().unwrap();
+        for edited in [
+            NodeIdentity {
+                pod_cidr: "0.0.0.0/0".parse().unwrap(),
+                ..good.clone()
+            },
+            NodeIdentity {
+                pod_cidr: "10.244.1.0/24".parse().unwrap(),
+                ..good.clone()
+            },
+            NodeIdentity {
+                mesh_ip: [10, 45, 0, 1].into(),
+                ..good.clone()
+            },
+            NodeIdentity { index: 0, ..good },
+        ] {
+            let mut known = Known::of(AddressPlan::default());
+            let record = identities::NodeIdentity::from_identity(&edited);
+            known.take(Event::Apply(record.clone()));
+            known.take(Event::InitApply(record));
+            known.take(Event::InitDone);
+            assert!(names(&known).is_empty(), "{edited:?}");
+        }
     }
 }

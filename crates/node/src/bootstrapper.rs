@@ -5,17 +5,17 @@
 //! inits or joins again. Design: `cluster.md`; facts 7.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cloud::qemu::client::{ClusterInterface, QemuMetadata, SetUpError};
 use cluster::boot_lock::{AtStart, BootLock, at_start};
 use cluster::init::{Refused, SecretHash};
-use cluster::join::{CheckedTicket, JOIN_DEADLINE};
+use cluster::join::Taken;
 use cluster::metadata::MetadataError;
 use cluster::node_state::{NodeState, NodeStateError};
-use cluster::plan::{AwaitingMark, REBOOT_AFTER};
-use cluster::{InstanceMetadata, Metadata, Role};
+use cluster::plan::{DEADLINE, Failed};
+use cluster::{Metadata, Role};
 use k8s::files::FileError;
 use proto::init::api_server::ApiServer;
 use tokio::net::TcpListener;
@@ -26,19 +26,18 @@ use crate::host::Host;
 use crate::membership::{Membership, MembershipError};
 use crate::mesh::MeshError;
 use crate::network::NetworkError;
-use crate::progress::{Event, Log};
 use crate::state_disk::{NodeDisk, NodeDiskError};
 use crate::{agent, mesh, network, systemd};
-use drive::{DriveError, drive};
-use init_server::{Begun, InitServer, MAX_REQUEST, wire_cluster_id};
-use init_steps::InitSteps;
+use candidate::Candidate;
+use drive::DriveError;
+use init_server::{Begun, InitServer, MAX_REQUEST};
 use join_client::{JOIN_SERVICE_PORT, JoinClient};
-use join_steps::JoinSteps;
 use machine::{MachineError, MeasuredMachine};
-use node_steps::NodeSteps;
+use start_anew::start_anew;
 use steps::StepError;
 use verify_server::VerifyServer;
 
+mod candidate;
 pub mod cluster_records;
 pub mod drive;
 pub mod init_server;
@@ -48,6 +47,7 @@ pub mod join_steps;
 pub mod machine;
 pub mod node_steps;
 pub mod order;
+pub mod start_anew;
 pub mod steps;
 pub mod verify_server;
 
@@ -60,8 +60,13 @@ const REATTACH: Duration = Duration::from_secs(15 * 60);
 /// Pause between two questions to a metadata service that does not answer.
 const METADATA_PAUSE: Duration = Duration::from_secs(2);
 
-/// Lines of the journal that a failed init sends to the administrator.
-const JOURNAL_LINES: u32 = 3000;
+/// How long a connection to the init server may be silent until it is asked whether somebody is there, and how long the answer may
+/// take. Minutes pass between two lines of progress, and what is on the way forgets silent connections.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(60);
+
+/// How long a connection to the init server takes requests. One that was made before goes on as long as an init and its way back may.
+const CONNECTION_AGE: Duration = Duration::from_secs(10 * 60);
 
 /// The bootstrapper can not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -111,9 +116,6 @@ pub enum BootstrapperError {
     /// After the steps.
     #[error("finishing")]
     Finish(#[source] StepError),
-    /// It takes too long.
-    #[error("not a member after {} minutes", JOIN_DEADLINE.as_secs() / 60)]
-    Deadline,
     /// The address of a machine is not what this version can use.
     #[error("the provider gave this machine the address {0}; only IPv4 is supported")]
     Address(IpAddr),
@@ -129,7 +131,8 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), BootstrapperError> {
     let mark = machine.mark().await.map_err(BootstrapperError::Machine)?;
-    let membership = match at_start(mark, recorded(&host)?) {
+    let disk = NodeDisk::load(&host.paths).map_err(BootstrapperError::Disk)?;
+    let membership = match at_start(mark, recorded(&host)?, disk.next_boot().await) {
         AtStart::Resume(state) => {
             host.console.say(format_args!(
                 "this machine is the node {} of its cluster",
@@ -137,20 +140,30 @@ pub async fn run(
             ));
             Membership::read(&host.paths).map_err(BootstrapperError::Membership)?
         }
-        AtStart::Reset => {
+        AtStart::Reset(failed) => {
             host.console.say("this machine was on its way into a cluster when its bootstrapper stopped; it starts anew");
-            return start_anew(&host).await;
+            return start_anew(&host, &disk, failed, systemd::reboot)
+                .await
+                .map_err(BootstrapperError::Reboot);
         }
-        AtStart::WaitForCluster => match become_member(&host, &machine, &shutdown).await {
-            Ok(Some(membership)) => membership,
-            Ok(None) => return Ok(()),
-            Err(Stopped::Before(error)) => return Err(error),
-            Err(Stopped::After(error)) => {
-                host.console
-                    .complain("this machine can not become a member", &error);
-                return start_anew(&host).await;
+        AtStart::WaitForCluster => {
+            let member = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                member = become_member(&host, &machine, &disk) => member,
+            };
+            match member {
+                Ok(membership) => membership,
+                Err(Stopped::Before(error)) => return Err(error),
+                Err(Stopped::After(failed, error)) => {
+                    host.console
+                        .complain("this machine can not become a member", &error);
+                    return start_anew(&host, &disk, failed, systemd::reboot)
+                        .await
+                        .map_err(BootstrapperError::Reboot);
+                }
             }
-        },
+        }
     };
     agent::run(&host, &membership, &shutdown).await;
     Ok(())
@@ -171,30 +184,12 @@ fn recorded(host: &Host) -> Result<Option<NodeState>, BootstrapperError> {
     }
 }
 
-/// Takes the header off the state disk, so that the next boot makes a new one, and reboots. Leaves time to read why.
-async fn start_anew(host: &Host) -> Result<(), BootstrapperError> {
-    host.console.say(format_args!(
-        "the state disk is reset and the machine reboots in {} s",
-        REBOOT_AFTER.as_secs()
-    ));
-    match NodeDisk::load(&host.paths) {
-        Ok(disk) => {
-            if let Err(error) = disk.reset().await {
-                host.console.complain("resetting the state disk", &error);
-            }
-        }
-        Err(error) => host.console.complain("resetting the state disk", &error),
-    }
-    tokio::time::sleep(REBOOT_AFTER).await;
-    systemd::reboot().await.map_err(BootstrapperError::Reboot)
-}
-
 /// Where a machine stopped on its way into a cluster.
 enum Stopped {
     /// Before the lock: the service manager starts the bootstrapper again.
     Before(BootstrapperError),
     /// After it: the machine starts anew.
-    After(BootstrapperError),
+    After(Failed, BootstrapperError),
 }
 
 impl From<BootstrapperError> for Stopped {
@@ -203,25 +198,18 @@ impl From<BootstrapperError> for Stopped {
     }
 }
 
-/// What both ways into a cluster need.
-#[derive(Clone)]
-struct Candidate {
-    host: Host,
-    machine: MeasuredMachine,
-    instance: InstanceMetadata,
-    node_ip: Ipv4Addr,
-    disk: NodeDisk,
-    verify: Arc<VerifyServer>,
-    lock: Arc<BootLock>,
+impl From<(Failed, BootstrapperError)> for Stopped {
+    fn from((failed, error): (Failed, BootstrapperError)) -> Self {
+        Self::After(failed, error)
+    }
 }
 
-/// Waits for an init or finds a cluster, whichever is first. `None` when the program is asked to stop before.
+/// Waits for an init or finds a cluster, whichever is first.
 async fn become_member(
     host: &Host,
     machine: &MeasuredMachine,
-    shutdown: &CancellationToken,
-) -> Result<Option<Membership>, Stopped> {
-    let disk = NodeDisk::load(&host.paths).map_err(BootstrapperError::Disk)?;
+    disk: &NodeDisk,
+) -> Result<Membership, Stopped> {
     let mesh_key = mesh::ensure_key(&host.paths)
         .map_err(BootstrapperError::Mesh)?
         .public();
@@ -252,49 +240,51 @@ async fn become_member(
         node_ip,
         disk: disk.clone(),
         verify: Arc::new(verify),
-        lock: Arc::new(BootLock::new()),
     };
-
-    let (founded, mut founding) = mpsc::channel(1);
-    let joining = shutdown.child_token();
-    if instance.role == Role::ControlPlane {
-        let hash = insist(host, || metadata.init_secret_hash()).await;
-        let hash = SecretHash::parse(&hash).map_err(BootstrapperError::Hash)?;
-        let listener = TcpListener::bind(everywhere(INIT_PORT))
-            .await
-            .map_err(listen(INIT_PORT))?;
-        serve_init(
-            &candidate,
-            hash,
-            listener,
-            joining.clone(),
-            founded,
-            shutdown.clone(),
-        )?;
-    }
     let client = JoinClient {
         machine: machine.clone(),
-        metadata,
+        metadata: Arc::clone(&metadata),
         instance,
         node_ip,
         disk_uuid: disk.uuid(),
         mesh_key,
         port: JOIN_SERVICE_PORT,
-        lock: Arc::clone(&candidate.lock),
+        lock: Arc::new(BootLock::new()),
         console: host.console.clone(),
     };
-    tokio::select! {
-        () = shutdown.cancelled() => return Ok(None),
-        // the init server cancels this only with the lock in hand
-        () = joining.cancelled() => {}
-        ticket = client.run() => if let Ok((awaiting, ticket)) = ticket {
-            let member = tokio::time::timeout(JOIN_DEADLINE, join(&candidate, awaiting, ticket)).await;
-            return member.unwrap_or(Err(BootstrapperError::Deadline)).map(Some).map_err(Stopped::After);
+
+    let (begin, mut inits) = mpsc::channel(1);
+    let stop = CancellationToken::new();
+    match candidate.instance.role {
+        Role::ControlPlane => {
+            let hash = insist(host, || metadata.init_secret_hash()).await;
+            let hash = SecretHash::parse(&hash).map_err(BootstrapperError::Hash)?;
+            let listener = TcpListener::bind(everywhere(INIT_PORT))
+                .await
+                .map_err(listen(INIT_PORT))?;
+            let lock = Arc::clone(&client.lock);
+            serve_init(&candidate, lock, hash, listener, begin, stop.clone())?;
         }
+        // nobody can initialise a worker, so nothing is waited for below
+        Role::Worker => drop(begin),
     }
-    match founding.recv().await {
-        Some(founded) => founded.map(Some).map_err(Stopped::After),
-        None => Ok(None),
+    let ticket = async {
+        match client.run().await {
+            Ok(ticket) => ticket,
+            // an init has the lock, and ends this
+            Err(Taken) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        Some(begun) = inits.recv() => {
+            let founded = candidate.found(begun).await;
+            tokio::spawn(async move {
+                tokio::time::sleep(REATTACH).await;
+                stop.cancel();
+            });
+            Ok(founded?)
+        }
+        (awaiting, ticket) = ticket => Ok(candidate.join(awaiting, ticket).await?),
     }
 }
 
@@ -317,45 +307,33 @@ where
     }
 }
 
-/// Founded is sent once an init has come to its end.
+/// An init that has the lock is sent to `begin`, once.
 fn serve_init(
     candidate: &Candidate,
+    lock: Arc<BootLock>,
     hash: SecretHash,
     listener: TcpListener,
-    joining: CancellationToken,
-    founded: mpsc::Sender<Result<Membership, BootstrapperError>>,
-    shutdown: CancellationToken,
+    begin: mpsc::Sender<Begun>,
+    stop: CancellationToken,
 ) -> Result<(), BootstrapperError> {
     let channel =
         channel::Server::node(candidate.machine.issuer()).map_err(BootstrapperError::Channel)?;
-    let stop = shutdown.child_token();
-    let begin: init_server::Begin = {
-        let (candidate, stop) = (candidate.clone(), stop.clone());
-        Arc::new(move |begun: Begun| {
-            let (candidate, founded, stop) = (candidate.clone(), founded.clone(), stop.clone());
-            tokio::spawn(async move {
-                let log = Arc::clone(&begun.log);
-                let result = found(&candidate, begun).await;
-                if let Err(error) = &result {
-                    let error = runtime::chain(error).to_string();
-                    let journal = systemd::journal(JOURNAL_LINES).await.unwrap_or_default();
-                    log.add(Event::Failure { error, journal });
-                }
-                // nobody listens only if the program is asked to stop
-                let _stopping = founded.send(result).await;
-                tokio::time::sleep(REATTACH).await;
-                stop.cancel();
-            });
-        })
-    };
+    let begin: init_server::Begin = Arc::new(move |begun: Begun| {
+        // there is room for the one, and nobody listens only if the program is asked to stop
+        let _stopping = begin.try_send(begun);
+    });
     let service = InitServer::new(
-        Arc::clone(&candidate.lock),
+        lock,
         hash,
-        joining,
+        candidate.node_ip,
         begin,
         candidate.host.console.clone(),
     );
     let server = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
+        .max_connection_age(CONNECTION_AGE)
+        .max_connection_age_grace(DEADLINE + REATTACH)
         .add_service(ApiServer::new(service).max_decoding_message_size(MAX_REQUEST))
         .serve_with_incoming_shutdown(
             channel::tonic::incoming(listener, channel),
@@ -367,117 +345,4 @@ fn serve_init(
         }
     });
     Ok(())
-}
-
-/// Makes this machine the first node of a new cluster.
-async fn found(candidate: &Candidate, begun: Begun) -> Result<Membership, BootstrapperError> {
-    let Begun {
-        order,
-        awaiting,
-        log,
-    } = begun;
-    let first = order
-        .networks
-        .node(1)
-        .map_err(MembershipError::Index)
-        .map_err(BootstrapperError::Membership)?;
-    let membership = Membership {
-        cluster_name: order.cluster_name.clone(),
-        version: order.version,
-        node_name: candidate.instance.name.clone(),
-        role: Role::ControlPlane,
-        networks: order.networks,
-        index: first.index,
-        node_ip: candidate.node_ip,
-        api_endpoint: std::net::SocketAddrV4::new(first.mesh_ip, cluster::network::API_PORT),
-        provider_id: Some(candidate.instance.provider_id.clone()),
-        api_sans: order.api_sans.clone(),
-    };
-    let cluster_id = order.cluster_id.clone();
-    let steps = Arc::new(InitSteps {
-        node: candidate.node_steps(&membership, &log)?,
-        order,
-        machine: candidate.machine.clone(),
-        pki: OnceLock::new(),
-        client: OnceLock::new(),
-    });
-    drive(
-        &candidate.machine,
-        &cluster_id,
-        awaiting,
-        steps.clone(),
-        &log,
-    )
-    .await
-    .map_err(BootstrapperError::Drive)?;
-    let kubeconfig = steps
-        .admin_kubeconfig()
-        .map_err(BootstrapperError::Finish)?;
-    log.add(Event::Success {
-        kubeconfig: kubeconfig.expose().as_bytes().to_vec(),
-        cluster_id: wire_cluster_id(&cluster_id),
-    });
-    let seconds = log.elapsed().as_secs();
-    candidate.host.console.say(format_args!(
-        "the cluster {} is there, after {seconds} s",
-        membership.cluster_name
-    ));
-    Ok(membership)
-}
-
-/// Makes this machine a further node of a cluster.
-async fn join(
-    candidate: &Candidate,
-    awaiting: AwaitingMark,
-    ticket: CheckedTicket,
-) -> Result<Membership, BootstrapperError> {
-    let log = Arc::new(Log::begin());
-    let membership = Membership {
-        cluster_name: ticket.cluster_name.clone(),
-        version: ticket.kubernetes_version,
-        node_name: candidate.instance.name.clone(),
-        role: Role::Worker,
-        networks: ticket.networks,
-        index: ticket.addresses.index,
-        node_ip: candidate.node_ip,
-        api_endpoint: ticket.api_server,
-        provider_id: Some(candidate.instance.provider_id.clone()),
-        api_sans: Vec::new(),
-    };
-    candidate
-        .host
-        .console
-        .say(format_args!("joining the cluster {}", ticket.cluster_name));
-    let cluster_id = ticket.cluster_id.clone();
-    let steps = Arc::new(JoinSteps {
-        node: candidate.node_steps(&membership, &log)?,
-        ticket,
-    });
-    drive(&candidate.machine, &cluster_id, awaiting, steps, &log)
-        .await
-        .map_err(BootstrapperError::Drive)?;
-    let seconds = log.elapsed().as_secs();
-    candidate.host.console.say(format_args!(
-        "this machine is a node of {} after {seconds} s",
-        membership.cluster_name
-    ));
-    Ok(membership)
-}
-
-impl Candidate {
-    fn node_steps(
-        &self,
-        membership: &Membership,
-        log: &Arc<Log>,
-    ) -> Result<NodeSteps, BootstrapperError> {
-        Ok(NodeSteps {
-            host: self.host.clone(),
-            node: membership.node().map_err(BootstrapperError::Membership)?,
-            membership: membership.clone(),
-            disk: self.disk.clone(),
-            verify: Arc::clone(&self.verify),
-            log: Arc::clone(log),
-            units: tokio::sync::Mutex::new(()),
-        })
-    }
 }

@@ -85,9 +85,4 @@ impl Paths {
     pub fn mesh_key(&self) -> PathBuf {
         self.state.join("constellation/wireguard.key")
     }
-
-    /// What the initrd said about the state disk.
-    pub fn state_disk(&self) -> PathBuf {
-        self.run.join("state-disk.json")
-    }
 }

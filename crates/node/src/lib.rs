@@ -30,7 +30,7 @@ pub struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// In the initrd: opens the state disk, or makes it on the first boot.
+    /// In the initrd: makes the state disk and mounts it. One that has a node's key is left alone: rejoin is not in this release.
     DiskMapper,
     /// In the root: waits for init or joins a cluster, then keeps the node.
     Bootstrapper,

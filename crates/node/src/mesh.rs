@@ -1,8 +1,8 @@
 //! The WireGuard mesh on this node: its key, its interface, its peers.
 //!
 //! Peers come from the join ticket or from `NodeIdentity` records, which only the join service writes. What the mesh does not
-//! carry falls into a blackhole, and the packet filter drops it on any other interface: no pod or node address ever leaves in the
-//! clear. What is configured is rendered by [`k8s::wireguard`] and [`k8s::cni`]; every function here may be repeated.
+//! carry falls into a blackhole, and the packet filter drops it on any other interface, in either direction: no pod or node address
+//! ever leaves in the clear or is reached from there. What is configured is rendered by [`k8s::wireguard`] and [`k8s::cni`]; every function here may be repeated.
 
 use cluster::network::{AddressPlan, MESH_INTERFACE, MeshPeer, NodeAddresses};
 use k8s::files::{File, FileError, SecretText};
@@ -70,14 +70,15 @@ pub async fn bring_up(
             .map_err(MeshError::Configure)?;
     }
     set_peers(paths, &key, peers).await?;
-    for call in wireguard::interface_setup(plan, own) {
-        Program::new("ip")
-            .args(call)
-            .run()
-            .await
-            .map_err(MeshError::Configure)?;
-    }
-    Ok(())
+    // one process for all of them: starting one is most of what a call costs
+    let batch = wireguard::interface_setup(plan, own);
+    let lines: Vec<String> = batch.iter().map(|call| call.join(" ")).collect();
+    Program::new("ip")
+        .args(["-batch", "-"])
+        .input(lines.join("\n").into_bytes())
+        .run()
+        .await
+        .map_err(MeshError::Configure)
 }
 
 /// Makes the mesh have exactly these peers, without a break for those that stay.

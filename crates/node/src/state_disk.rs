@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use cluster::plan::Marked;
+use cluster::boot_lock::NextBoot;
+use cluster::plan::{Failed, Marked};
 use cluster::{DiskUuid, disk_uuid::DiskUuidError};
 use disk::{RunFiles, StateDisk, StateDiskError};
 use keys::DiskKey;
@@ -55,6 +56,15 @@ impl NodeDisk {
         self.uuid
     }
 
+    /// What the next boot makes of it.
+    pub async fn next_boot(&self) -> NextBoot {
+        if self.disk.lock().await.is_first_boot() {
+            NextBoot::NewDisk
+        } else {
+            NextBoot::SameDisk
+        }
+    }
+
     /// Gives the disk the node's key, which the cluster derives for this UUID and no other. Demands that PCR 15 holds the mark.
     pub async fn set_key(&self, _marked: &Marked, key: Arc<DiskKey>) -> Result<(), NodeDiskError> {
         let mut disk = Arc::clone(&self.disk).lock_owned().await;
@@ -64,12 +74,47 @@ impl NodeDisk {
             .map_err(NodeDiskError::SetKey)
     }
 
-    /// Takes the header off the disk, so that the next boot makes a new one.
-    pub async fn reset(&self) -> Result<(), NodeDiskError> {
-        let disk = Arc::clone(&self.disk).lock_owned().await;
+    /// Takes the header off the disk, so that the next boot makes a new one. Demands that the machine can not become a member any
+    /// more, and waits for a key that is being set: nothing stops the thread that does it, so the header may still appear.
+    pub async fn reset(&self, _failed: Failed) -> Result<(), NodeDiskError> {
+        let mut disk = Arc::clone(&self.disk).lock_owned().await;
         tokio::task::spawn_blocking(move || disk.reset())
             .await
             .map_err(NodeDiskError::Thread)?
             .map_err(NodeDiskError::Reset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cluster::boot_lock::{AtStart, Mark, at_start};
+
+    use super::*;
+
+    /// The thread that sets the key holds the disk, and nothing stops it: a reset that did not wait would be undone.
+    #[tokio::test]
+    async fn a_reset_waits_for_a_key_that_is_being_set() {
+        let root = tempfile::tempdir().unwrap();
+        let (paths, device) = (Paths::below(root.path()), root.path().join("vdb"));
+        std::fs::create_dir_all(&paths.run).unwrap();
+        std::fs::write(&device, vec![0xff; 32 * 1024]).unwrap();
+        let description = serde_json::json!({
+            "uuid": "0b5c9e7e-6d2f-4f0e-9c3a-2f1d8b7a6c54", "device": device, "firstBoot": true,
+        });
+        std::fs::write(paths.run.join("state-disk.json"), description.to_string()).unwrap();
+
+        let disk = NodeDisk::load(&paths).unwrap();
+        let AtStart::Reset(failed) = at_start(Mark::Set, None, disk.next_boot().await) else {
+            panic!("this machine was on its way into a cluster");
+        };
+        let same = disk.clone();
+        let setting = Arc::clone(&same.disk).lock_owned().await;
+        let mut reset = Box::pin(disk.reset(failed));
+        let waits = std::time::Duration::from_millis(100);
+        tokio::time::timeout(waits, &mut reset).await.unwrap_err();
+        assert_eq!(std::fs::read(&device).unwrap()[0], 0xff);
+        drop(setting);
+        reset.await.unwrap();
+        assert_eq!(std::fs::read(&device).unwrap()[0], 0);
     }
 }

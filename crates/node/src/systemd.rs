@@ -1,4 +1,4 @@
-//! The service manager: starts and restarts units, reads the journal.
+//! The service manager: starts units, reads the journal, reboots.
 
 use crate::exec::{ExecError, Program};
 
@@ -20,18 +20,13 @@ pub async fn start(units: &[&str]) -> Result<(), SystemdError> {
     systemctl(&[&["start"], units].concat()).await
 }
 
-/// Restarts units that run with what changed.
-pub async fn restart(units: &[&str]) -> Result<(), SystemdError> {
-    systemctl(&[&["restart"], units].concat()).await
-}
-
 /// Reboots the machine.
 pub async fn reboot() -> Result<(), SystemdError> {
     systemctl(&["reboot"]).await
 }
 
 async fn systemctl(arguments: &[&str]) -> Result<(), SystemdError> {
-    // a unit of type notify is started when it says so, and under software emulation etcd takes its time
+    // containerd has started when it says so, and under software emulation it takes its time
     let deadline = std::time::Duration::from_secs(600);
     Program::new("systemctl")
         .args(arguments)

@@ -6,4 +6,5 @@ mod programs {
     mod join;
     mod machine;
     mod records;
+    mod start_anew;
 }

@@ -1,6 +1,6 @@
 //! The operations server: `/healthz`, `/readyz`, `/metrics`. Plain HTTP/1.1, GET only, no state can be changed by it.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -10,12 +10,14 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 
-use crate::Context;
+use crate::{BoundedListener, Context};
 
-/// Over this, connections wait in the kernel's queue: a probe is short, a flood is not ours to serve.
-const CONNECTIONS: usize = 32;
+/// Connections in all, and from one address. What an address has over its share is closed: a kubelet's probe must not stand in line
+/// behind a pod that holds connections.
+const CONNECTIONS: usize = 128;
+const CONNECTIONS_PER_SOURCE: usize = 8;
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -43,20 +45,11 @@ pub async fn serve_operations(
 }
 
 async fn serve(listener: TcpListener, context: Context) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let listener = BoundedListener::new(listener, CONNECTIONS, CONNECTIONS_PER_SOURCE);
     loop {
-        // A semaphore that is never closed always gives a permit.
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
+        let (connection, _) = tokio::select! {
             accepted = listener.accept() => accepted,
             () = context.shutdown.cancelled() => return,
-        };
-        let Ok((stream, _)) = accepted else {
-            // Out of file descriptors, most likely: give the others time to close.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
         };
         let context = context.clone();
         tokio::spawn(async move {
@@ -66,10 +59,9 @@ async fn serve(listener: TcpListener, context: Context) {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_DEADLINE)
-                .serve_connection(TokioIo::new(stream), service);
+                .serve_connection(TokioIo::new(connection), service);
             // How a probe's connection ended is of no interest.
             let _ended = tokio::time::timeout(CONNECTION_DEADLINE, connection).await;
-            drop(slot);
         });
     }
 }
@@ -176,6 +168,32 @@ mod tests {
                 .await
                 .starts_with("HTTP/1.1 404")
         );
+    }
+
+    #[tokio::test]
+    async fn connections_that_are_held_open_do_not_keep_others_out() {
+        let context = Context::new("test");
+        let address = serve_operations("127.0.0.1:0".parse().unwrap(), &context)
+            .await
+            .unwrap();
+        let mut held = Vec::new();
+        for _ in 0..CONNECTIONS {
+            held.push(TcpStream::connect(address).await.unwrap());
+        }
+        // closed at once, while those that have a place stay open until their deadline
+        let mut over = held.pop().unwrap();
+        assert_eq!(over.read(&mut [0]).await.unwrap_or(0), 0);
+        // from another address of this host
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let mut probe = socket.connect(address).await.unwrap();
+        probe
+            .write_all(request("GET", "/healthz").as_bytes())
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        probe.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
     #[tokio::test]

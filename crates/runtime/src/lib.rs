@@ -1,4 +1,4 @@
-//! The process frame of every service: arguments, logs, signals, health, metrics, drain.
+//! The process frame of every service: arguments, logs, signals, health, metrics, drain; and the ports that strangers reach.
 //!
 //! A program hands its name and one `run` function to [`main`]; what `run` gets is a [`Context`]: the token that is
 //! cancelled when the process is asked to stop, the readiness conditions, and the metrics. This crate knows nothing of the
@@ -10,6 +10,7 @@
 mod chain;
 mod health;
 mod http;
+mod listen;
 mod logs;
 mod metrics;
 mod process;
@@ -17,6 +18,7 @@ mod process;
 pub use chain::{Chain, chain};
 pub use health::{Condition, Health};
 pub use http::{ServeError, serve_operations};
+pub use listen::{BoundedListener, Connection, Share, Shares, Source, public_grpc};
 pub use metrics::Metrics;
 pub use process::{Context, DRAIN_DEADLINE, main};
 

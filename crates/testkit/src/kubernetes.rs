@@ -1,8 +1,8 @@
 //! etcd and the programs of Kubernetes as processes on loopback, with the flags, files and PKI that `k8s` renders for a node.
 //!
 //! What runs here is what a node runs, but for addresses and directories. Processes are killed when the harness is dropped. Which
-//! Kubernetes: `$CONSTELLATION_COMPONENTS` (a directory with the layout of dl.k8s.io), else `../shared/kubernetes` beside the checkout,
-//! unpacked into the target directory once. Where neither is, tests fail and say so. Spec: design/testing.md.
+//! Kubernetes: `$CONSTELLATION_COMPONENTS` (a directory with the layout of dl.k8s.io), else what `cargo xtask components` put into the
+//! target directory. Where neither is, tests fail and say so. Spec: design/testing.md.
 
 use std::{
     fs,
@@ -59,18 +59,15 @@ struct Process {
 impl Release {
     /// Finds Kubernetes for tests and says on stderr which it is.
     pub fn find() -> Result<Self> {
-        let (root, origin) = if let Some(root) = std::env::var_os("CONSTELLATION_COMPONENTS") {
-            (PathBuf::from(root), "$CONSTELLATION_COMPONENTS")
-        } else {
-            let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/kubernetes");
-            ensure!(
-                packed.join("unpack").exists(),
-                "no Kubernetes to test with: set CONSTELLATION_COMPONENTS to a directory with the layout of dl.k8s.io \
-                 (v1.x.y/bin/linux/amd64/kube-apiserver ...), or put one at {}; `cargo xtask kubernetes` can build one",
-                packed.display()
-            );
-            (unpack(&packed)?, "../shared/kubernetes")
+        let (root, origin) = match std::env::var_os("CONSTELLATION_COMPONENTS") {
+            Some(root) => (PathBuf::from(root), "$CONSTELLATION_COMPONENTS"),
+            None => (target()?.join("components"), "target/components"),
         };
+        ensure!(
+            root.is_dir(),
+            "no Kubernetes to test with in {}: `cargo xtask components` gets it",
+            root.display()
+        );
         let release = Self::in_directory(&root)
             .with_context(|| format!("look for Kubernetes in {origin}"))?;
         // a line of the test's output: which Kubernetes the result is about
@@ -106,34 +103,11 @@ impl Release {
     }
 }
 
-/// Unpacks the shared programs into the target directory; the first test does, the others wait.
-fn unpack(packed: &Path) -> Result<PathBuf> {
-    static UNPACKED: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(root) = UNPACKED.get() {
-        return Ok(root.clone());
-    }
+/// Cargo's target directory: a test lies in `<target>/<profile>/deps`.
+fn target() -> Result<PathBuf> {
     let test = std::env::current_exe().context("find the test's own path")?;
-    // <target>/<profile>/deps/<test>
-    let target = test
-        .ancestors()
-        .nth(3)
-        .context("find the target directory")?;
-    let root = target.join("kubernetes");
-    fs::create_dir_all(&root).with_context(|| format!("create {}", root.display()))?;
-    let lock =
-        fs::File::create(root.join(".lock")).context("create the lock of the unpacked programs")?;
-    lock.lock().context("wait for another test that unpacks")?;
-    let status = Command::new(packed.join("unpack"))
-        .arg(&root)
-        .stdout(Stdio::null())
-        .status()
-        .context("run unpack")?;
-    ensure!(
-        status.success(),
-        "{}/unpack failed: {status}",
-        packed.display()
-    );
-    Ok(UNPACKED.get_or_init(|| root).clone())
+    let target = test.ancestors().nth(3);
+    Ok(target.context("find the target directory")?.to_owned())
 }
 
 impl ControlPlane {

@@ -106,6 +106,43 @@ pub(crate) fn both_nodes_are_ready(world: &mut World) -> Result<()> {
     Ok(())
 }
 
+pub(crate) fn status_shows_nodes_and_services_and_names_what_is_missing(
+    world: &mut World,
+) -> Result<()> {
+    // kubelet tells of a pod that is ready a little later
+    wait("every service ready", Duration::from_secs(180), || {
+        let text = succeed(&mut world.constellation(&["status", "-o", "json"]))?;
+        let status: Value = serde_json::from_str(&text)?;
+        ensure!(
+            status["nodes"].as_array().map(Vec::len) == Some(2),
+            "{status}"
+        );
+        for (name, pods) in [
+            ("join-service", 1),
+            ("key-service", 1),
+            ("verification-service", 2),
+        ] {
+            let service = status["services"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|service| service["name"] == name)
+                .with_context(|| format!("no {name}: {status}"))?;
+            ensure!(
+                service["ready"] == pods && service["desired"] == pods,
+                "{service}"
+            );
+        }
+        Ok(())
+    })?;
+    let table = succeed(&mut world.constellation(&["status"]))?;
+    ensure!(
+        table.contains("2 of 2 Ready") && table.contains("names of services do not resolve"),
+        "{table}"
+    );
+    Ok(())
+}
+
 /// The build wrote down what the TPM of each machine must hold; each holds just that.
 pub(crate) fn the_prediction_is_what_the_tpm_holds(world: &mut World) -> Result<()> {
     let text = std::fs::read_to_string(world.image.join("measurements.json"))?;
@@ -148,47 +185,6 @@ pub(crate) fn verify_names_the_image_and_says_it_is_not_confidential(
     Ok(())
 }
 
-/// The master secret and the init secret are in files of their own and nowhere else on the host.
-pub(crate) fn no_secret_is_in_a_log_or_an_argument(world: &mut World) -> Result<()> {
-    let secret: Value = serde_json::from_str(&std::fs::read_to_string(
-        world.workspace.join("constellation-mastersecret.json"),
-    )?)?;
-    let state = std::fs::read_to_string(world.workspace.join("constellation-state.yaml"))?;
-    let init_secret = state
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("initSecret:"))
-        .context("the state file has no initSecret")?
-        .trim()
-        .trim_matches(['"', '\''])
-        .to_owned();
-    let secrets = [
-        secret["key"].as_str().context("no key")?.to_owned(),
-        init_secret,
-    ];
-    let mut places: Vec<(String, Vec<u8>)> = vec![];
-    for path in world.texts()? {
-        places.push((path.display().to_string(), std::fs::read(&path)?));
-    }
-    ensure!(
-        places.len() >= 4,
-        "consoles and logs are missing: {places:?}"
-    );
-    for process in std::fs::read_dir("/proc")?.flatten() {
-        if let Ok(arguments) = std::fs::read(process.path().join("cmdline")) {
-            places.push((process.path().display().to_string(), arguments));
-        }
-    }
-    for (place, bytes) in &places {
-        for secret in &secrets {
-            ensure!(
-                !contains(bytes, secret.as_bytes()),
-                "a secret is in {place}"
-            );
-        }
-    }
-    Ok(())
-}
-
 pub(crate) fn down_leaves_the_config_and_nothing_else(world: &mut World) -> Result<()> {
     succeed(&mut world.constellation(&["mini", "down", "--yes"]))?;
     nothing_is_left(world)
@@ -224,7 +220,7 @@ fn names(directory: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+pub(crate) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack
         .windows(needle.len())
         .any(|window| window == needle)

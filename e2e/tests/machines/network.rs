@@ -84,8 +84,10 @@ pub(crate) fn a_pod_on_the_worker_reaches_a_pod_on_the_control_plane_through_wir
     // QEMU itself writes what crosses the worker's NIC on the network between the machines
     runtime.block_on(async { machine.control().await?.capture(&file).await })?;
 
+    // not wget: it looks up the name of its port, which a static busybox without a system's files does not survive
     let ask = format!(
-        "for i in 1 2 3 4 5 6 7 8 9; do /bin/busybox wget -q -T 20 -O - http://{address}:8000/ && exit 0; /bin/busybox sleep 3; done; exit 1"
+        "for i in 1 2 3 4 5 6 7 8 9; do printf 'GET / HTTP/1.0\\r\\n\\r\\n' | /bin/busybox nc -w 20 {address} 8000 \
+         | /bin/busybox grep {MARKER} && exit 0; /bin/busybox sleep 3; done; exit 1"
     );
     apply(
         world,

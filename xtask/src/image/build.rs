@@ -302,6 +302,31 @@ fn compress(archive: &[u8], packages: &Tree) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
+/// Puts a new file in the old one's place: a machine that runs from the old image keeps it.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    let new = path.with_extension("new");
+    std::fs::write(&new, bytes)
+        .and_then(|()| std::fs::rename(&new, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_runs_from_the_old_image_keeps_it() {
+        use std::io::{Read, Seek};
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image.raw");
+        write(&path, b"old").unwrap();
+        let mut open = std::fs::File::open(&path).unwrap();
+        write(&path, b"another").unwrap();
+        let mut text = String::new();
+        open.rewind().unwrap();
+        open.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "old");
+        assert_eq!(std::fs::read(&path).unwrap(), b"another");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
 }

@@ -35,14 +35,15 @@ const FORBIDDEN: [&str; 21] = [
 const GENERATORS: &str = "usr/lib/systemd/system-generators/";
 /// They read the command line, which is measured.
 const INITRD_GENERATORS: [&str; 2] = ["systemd-fstab-generator", "systemd-veritysetup-generator"];
-/// Words of the command line without which the host has a way in.
-const WORDS: [&str; 9] = [
+/// Words of the command line without which there is a way in.
+const WORDS: [&str; 10] = [
     "systemd.import_credentials=no",
     "systemd.gpt_auto=no",
     "systemd.ssh_auto=no",
     "systemd.getty_auto=no",
     "module_blacklist=qemu_fw_cfg",
     "rd.shell=0",
+    "rd.emergency=reboot",
     "lockdown=integrity",
     "ro",
     "root=/dev/mapper/root",
@@ -58,12 +59,28 @@ pub(super) fn initrd(tree: &Tree) -> Result<()> {
     check(tree, &INITRD_GENERATORS)
 }
 
-/// Refuses a command line that lacks a word.
+/// Refuses a command line that lacks a word, or that sets the same thing once more: of two values the last counts, and a repetition is
+/// one that somebody may change.
 pub(super) fn command_line(line: &str) -> Result<()> {
-    let missing = WORDS
-        .iter()
-        .find(|word| !line.split(' ').any(|has| has == **word));
-    missing.map_or(Ok(()), |word| bail!("the command line lacks {word}"))
+    for word in WORDS {
+        let same = line.split(' ').filter(|has| setting(has) == setting(word));
+        match same.collect::<Vec<_>>().as_slice() {
+            [only] if *only == word => {}
+            [] => bail!("the command line lacks {word}"),
+            found => bail!("the command line has {found:?} where only {word} may be"),
+        }
+    }
+    Ok(())
+}
+
+/// What a word sets, by the name that everything which reads it would take it for: dashes are underscores, what begins with `rd.` counts
+/// in the initrd like the same without, and `rw` undoes `ro`.
+fn setting(word: &str) -> String {
+    let name = word.split('=').next().unwrap_or(word).replace('-', "_");
+    match name.strip_prefix("rd.").unwrap_or(&name) {
+        "rw" => "ro".to_owned(),
+        name => name.to_owned(),
+    }
 }
 
 fn check(tree: &Tree, generators: &[&str]) -> Result<()> {
@@ -116,6 +133,33 @@ mod tests {
         for word in WORDS {
             let without: Vec<_> = line.split(' ').filter(|has| *has != word).collect();
             assert!(command_line(&without.join(" ")).is_err(), "{word}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_says_nothing_twice() {
+        let line = WORDS.join(" ");
+        command_line(&line).unwrap();
+        let contradictions = WORDS.map(|word| {
+            let (name, _) = word.split_once('=').unwrap_or((word, ""));
+            format!("{name}=other")
+        });
+        let spelled_differently = [
+            "systemd.import-credentials=yes",
+            "rd.systemd.import_credentials",
+            "module-blacklist=",
+            "emergency",
+            "rw",
+        ];
+        for more in contradictions
+            .iter()
+            .map(String::as_str)
+            .chain(spelled_differently)
+            .chain(WORDS)
+        {
+            for line in [format!("{line} {more}"), format!("{more} {line}")] {
+                assert!(command_line(&line).is_err(), "{more}");
+            }
         }
     }
 }

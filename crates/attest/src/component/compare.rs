@@ -6,6 +6,9 @@ use crate::event_log::EventLog;
 use crate::verdict::Difference;
 use crate::{Digest, PcrIndex};
 
+/// A host can measure as much as it likes into a register; a person reads the first of it.
+const MAX_DIFFERENCES: usize = 16;
+
 /// What may help to name a part. Nothing in here was verified, except that the log leads to the quoted PCRs.
 pub(crate) struct Hints<'a> {
     pub(crate) log: Option<&'a EventLog<'a>>,
@@ -54,9 +57,16 @@ pub(crate) fn compare(
     differences.extend(unmatched.into_iter().map(|(name, digest)| Difference {
         component: name,
         expected: None,
-        actual: Some(digest.to_string()),
+        actual: Some(digest.to_string().into()),
         note: Some("measured, but not part of the image".into()),
     }));
+    let left_out = differences.len().saturating_sub(MAX_DIFFERENCES);
+    differences.truncate(MAX_DIFFERENCES);
+    if left_out > 0
+        && let Some(last) = differences.last_mut()
+    {
+        last.note = Some(format!("and {left_out} more that are not listed").into());
+    }
     differences
 }
 
@@ -75,8 +85,8 @@ fn describe(
     }
     Difference {
         component: component.name,
-        expected: Some(component.digest.to_string()),
-        actual: found.map(|digest| digest.to_string()),
+        expected: Some(component.digest.to_string().into()),
+        actual: found.map(|digest| digest.to_string().into()),
         note: None,
     }
 }
@@ -98,16 +108,16 @@ fn command_line(
     {
         return Difference {
             component: Component::RootFileSystem,
-            expected: Some(root.digest.to_string()),
-            actual: Some(actual.to_owned()),
+            expected: Some(root.digest.to_string().into()),
+            actual: Some(actual.into()),
             note: Some("only the root hash in the command line differs".into()),
         };
     }
     Difference {
         component: Component::CommandLine,
-        expected: Some(component.digest.to_string()),
-        actual: Some(encoding.digest(line).to_string()),
-        note: Some(format!("the machine was started with {line:?}")),
+        expected: Some(component.digest.to_string().into()),
+        actual: Some(encoding.digest(line).to_string().into()),
+        note: Some(format!("the machine was started with {line:?}").into()),
     }
 }
 

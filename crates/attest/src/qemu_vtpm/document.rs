@@ -57,24 +57,30 @@ pub enum DocumentError {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 struct Json {
     ak_public: String,
     quote: String,
     signature: String,
     pcrs: Banks,
     event_log: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::strict::present",
+        skip_serializing_if = "Option::is_none"
+    )]
     command_line: Option<String>,
 }
 
 /// A bank that is not SHA-256 would be an unknown field, and is refused as one.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 struct Banks {
     #[serde(deserialize_with = "bank")]
     sha256: BTreeMap<PcrIndex, Digest>,
 }
+
+crate::strict::objects!(Json, Banks);
 
 fn bank<'de, D: Deserializer<'de>>(
     deserializer: D,

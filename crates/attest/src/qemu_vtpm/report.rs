@@ -62,7 +62,7 @@ impl Report {
             // a structure is well-formed or not: one line for both halves
             self.checks.retain(|check| check.name != name);
             self.checks.push(Check {
-                actual: Some(error.to_string()),
+                actual: Some(error.to_string().into()),
                 next_step: Some(
                     "the peer's software is broken, of another version, or not ours".into(),
                 ),
@@ -92,9 +92,9 @@ impl Report {
             return Ok(());
         }
         self.checks.push(Check {
-            expected: Some(expected.to_owned()),
-            actual: Some(actual.to_owned()),
-            next_step: Some(next_step.to_owned()),
+            expected: Some(expected.into()),
+            actual: Some(actual.into()),
+            next_step: Some(next_step.into()),
             ..Check::new(step, name, Outcome::Failed)
         });
         self.code.get_or_insert(code);
@@ -110,9 +110,9 @@ impl Report {
         next_step: &str,
     ) {
         self.checks.push(Check {
-            expected: Some(expected.to_owned()),
-            actual: Some(actual.to_owned()),
-            next_step: Some(next_step.to_owned()),
+            expected: Some(expected.into()),
+            actual: Some(actual.into()),
+            next_step: Some(next_step.into()),
             ..Check::new(step, name, Outcome::Warning)
         });
     }
@@ -152,10 +152,10 @@ impl Report {
         );
         self.checks.push(Check {
             component: Some(names.join(", ")),
-            expected: Some(measurement.expected.to_string()),
-            actual: Some(actual.to_string()),
+            expected: Some(measurement.expected.to_string().into()),
+            actual: Some(actual.to_string().into()),
             differences,
-            next_step: Some(next),
+            next_step: Some(next.into()),
             ..Check::new(Step::Measurements, CheckName::Pcr(index), outcome)
         });
         if outcome == Outcome::Failed {

@@ -25,13 +25,14 @@ const DEFAULT_EXPONENT: u32 = 65_537;
 pub struct ObjectAttributes(u32);
 
 impl ObjectAttributes {
-    const NAMES: [(u32, &'static str); 6] = [
+    const NAMES: [(u32, &'static str); 7] = [
         (Self::FIXED_TPM, "fixedTPM"),
         (Self::FIXED_PARENT, "fixedParent"),
         (Self::SENSITIVE_DATA_ORIGIN, "sensitiveDataOrigin"),
         (Self::RESTRICTED, "restricted"),
         (Self::DECRYPT, "decrypt"),
         (Self::SIGN, "sign"),
+        (Self::X509_SIGN, "x509sign"),
     ];
     const FIXED_TPM: u32 = 1 << 1;
     const FIXED_PARENT: u32 = 1 << 4;
@@ -51,7 +52,7 @@ impl ObjectAttributes {
 
     /// What [`ObjectAttributes::is_attestation_key`] demands, in words.
     pub const DEMAND: &'static str =
-        "fixedTPM fixedParent sensitiveDataOrigin restricted sign, without decrypt";
+        "fixedTPM fixedParent sensitiveDataOrigin restricted sign, without decrypt and x509sign";
 
     /// Whether the key is restricted, bound to its TPM, and for signing only.
     #[must_use]

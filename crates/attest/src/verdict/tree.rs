@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Check, CheckName, Difference, Outcome, Refusal, Step, Verified};
+use super::{Check, CheckName, Difference, Outcome, Refusal, Step, Text, Verified};
 
 impl Display for Verified {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -99,8 +99,8 @@ fn differs(
     if let Some(note) = &difference.note {
         write!(f, ": {note}")?;
     }
-    let expected = difference.expected.as_deref().unwrap_or("nothing");
-    let actual = difference.actual.as_deref().unwrap_or("nothing");
+    let expected = difference.expected.as_ref().map_or("nothing", Text::as_str);
+    let actual = difference.actual.as_ref().map_or("nothing", Text::as_str);
     write!(
         f,
         "\n{indent}{stem}    expected {expected}\n{indent}{stem}    found    {actual}"

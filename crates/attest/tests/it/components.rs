@@ -124,7 +124,7 @@ fn what_the_host_adds_is_named_by_its_register() {
             "{refusal}"
         );
         let check = refusal.failed().next().unwrap();
-        assert_eq!(check.differences[0].actual, Some(digest.to_string()));
+        assert_eq!(check.differences[0].actual, Some(digest.to_string().into()));
         assert_eq!(check.differences[0].expected, None);
     }
 }

@@ -60,9 +60,11 @@ fn logs_without_sha256_are_refused() {
 fn parts_of_a_real_boot_get_their_names() {
     let bytes = testdata("tpm2-tools-sd-boot-fedora37.bin");
     let log = EventLog::parse(&bytes).unwrap();
+    let mut pcrs = log.replay();
+    // no section of the UKI was measured in that boot, of which no policy can be made
+    pcrs.set(pcr(11), Digest::of(b"sections"));
     let policy =
-        attest::Policy::from_own_measurements(attest::Variant::QemuVtpm, &log.replay(), &bytes)
-            .unwrap();
+        attest::Policy::from_own_measurements(attest::Variant::QemuVtpm, &pcrs, &bytes).unwrap();
     let named = |number: u32| -> Vec<Component> {
         policy
             .components()

@@ -5,6 +5,10 @@ mod components;
 #[cfg(test)]
 mod event_log;
 #[cfg(test)]
+mod foreign_text;
+#[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod mutations;
 #[cfg(test)]
 mod policy;

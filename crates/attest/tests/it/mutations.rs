@@ -1,5 +1,6 @@
 //! One lie per row, and the one check it must fail. A check without a row here is not done.
 
+use attest::event_log::event_type;
 use attest::qemu_vtpm::Document;
 use attest::{
     Binding, ClusterIdDigest, ClusterMark, Digest, Evidence, Outcome, PcrIndex, Policy,
@@ -186,7 +187,13 @@ fn each_lie_fails_its_own_check_and_no_other() {
         ),
         (
             "quote: a byte inside after the digest",
-            trailing_inside(t),
+            restated(t, |statement| statement.push(0)),
+            "quote format",
+            RefusalCode::Malformed,
+        ),
+        (
+            "quote: a clock that is neither safe nor not",
+            restated(t, |statement| statement[SAFE] = 2),
             "quote format",
             RefusalCode::Malformed,
         ),
@@ -422,23 +429,24 @@ fn each_lie_fails_its_own_check_and_no_other() {
     }
 }
 
-fn trailing_inside(tpm: &SoftTpm) -> Document {
+/// `safe` in the statement: behind magic, type, signer, qualifying data, clock and two counters.
+const SAFE: usize = 4 + 2 + (2 + 34) + (2 + 32) + 8 + 4 + 4;
+
+/// A document whose statement was changed byte by byte and signed again.
+fn restated(tpm: &SoftTpm, change: impl FnOnce(&mut Vec<u8>)) -> Document {
     let mut document = tpm.document(&binding());
     let mut statement = SoftTpm::quote_parts(&binding(), &document.pcrs).to_tpms_attest();
-    statement.push(0);
+    change(&mut statement);
     document.signature = tpm.sign(&statement);
     document.quote = tpm2b(&statement);
     document
 }
 
 fn endless_banks(tpm: &SoftTpm) -> Document {
-    let mut document = tpm.document(&binding());
-    let mut statement = SoftTpm::quote_parts(&binding(), &document.pcrs).to_tpms_attest();
-    let count = statement.len() - (2 + 32) - (2 + 1 + 3) - 4;
-    statement[count..count + 4].copy_from_slice(&[0xff; 4]);
-    document.signature = tpm.sign(&statement);
-    document.quote = tpm2b(&statement);
-    document
+    restated(tpm, |statement| {
+        let count = statement.len() - (2 + 32) - (2 + 1 + 3) - 4;
+        statement[count..count + 4].copy_from_slice(&[0xff; 4]);
+    })
 }
 
 fn rsa_signature(tpm: &SoftTpm) -> Document {
@@ -603,16 +611,17 @@ fn cluster_mark_is_demanded_as_the_caller_says() {
 fn a_pcr_that_only_warns_is_accepted_with_a_warning() {
     let image = Image::default();
     let mut measurements = image.policy().measurements().clone();
-    measurements.get_mut(&pcr(4)).unwrap().warn_only = true;
+    measurements.get_mut(&pcr(8)).unwrap().warn_only = true;
     let policy = Policy::new(Variant::QemuVtpm, None, measurements, Vec::new()).unwrap();
+    let digest = Digest::of(b"another boot loader's");
     let changed = Image {
-        uki: Digest::of(b"other"),
+        extra: vec![(8, event_type::IPL, Vec::new(), digest)],
         ..image
     };
     let verified = verdict(&SoftTpm::boot(&changed).document(&binding()), &policy).unwrap();
     assert_eq!(
         named(verified.checks(), Outcome::Warning),
-        ["hardware root of trust", "PCR 4"]
+        ["hardware root of trust", "PCR 8"]
     );
     assert_eq!(verified.warnings().count(), 2);
 }
@@ -735,6 +744,25 @@ fn documents_with_anything_else_in_them_are_refused() {
         (
             "base64 without padding",
             change(&|j| j["signature"] = "QQ".into()),
+        ),
+        ("an array of the fields", {
+            let fields = [
+                "akPublic",
+                "quote",
+                "signature",
+                "pcrs",
+                "eventLog",
+                "commandLine",
+            ];
+            serde_json::to_vec(&fields.map(|field| json[field].clone())).unwrap()
+        }),
+        (
+            "an array of the banks",
+            change(&|j| j["pcrs"] = serde_json::json!([j["pcrs"]["sha256"]])),
+        ),
+        (
+            "no command line where there is one",
+            change(&|j| j["commandLine"] = serde_json::Value::Null),
         ),
         (
             "a huge key",

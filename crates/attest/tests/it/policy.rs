@@ -13,6 +13,11 @@ fn json(change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
     serde_json::to_vec(&json).unwrap()
 }
 
+/// The values of an object, in order, without their names.
+fn as_array(object: &mut serde_json::Value) {
+    *object = object.as_object().unwrap().values().cloned().collect();
+}
+
 #[test]
 fn documents_round_trip() {
     let policy = Image::default().policy();
@@ -120,13 +125,50 @@ fn empty_and_ambiguous_documents_are_errors() {
             "says nothing about PCR 12",
         ),
         (
-            "only warnings",
-            json(|j| {
-                for n in ["4", "9", "11"] {
-                    j["measurements"][n]["warnOnly"] = true.into();
-                }
-            }),
-            "any code would be accepted",
+            "only a warning about the kernel",
+            json(|j| j["measurements"]["4"]["warnOnly"] = true.into()),
+            "only warns about PCR 4, so other code would be accepted",
+        ),
+        (
+            "only a warning about the initrd",
+            json(|j| j["measurements"]["9"]["warnOnly"] = true.into()),
+            "only warns about PCR 9, so other code would be accepted",
+        ),
+        (
+            "only a warning about the UKI's sections",
+            json(|j| j["measurements"]["11"]["warnOnly"] = true.into()),
+            "only warns about PCR 11, so other code would be accepted",
+        ),
+        (
+            "no kernel",
+            json(|j| j["measurements"]["4"]["expected"] = zero.as_str().into()),
+            "expected value of PCR 4 is zero",
+        ),
+        (
+            "no initrd",
+            json(|j| j["measurements"]["9"]["expected"] = zero.as_str().into()),
+            "expected value of PCR 9 is zero",
+        ),
+        (
+            "no UKI",
+            json(|j| j["measurements"]["11"]["expected"] = zero.as_str().into()),
+            "expected value of PCR 11 is zero",
+        ),
+        ("an array for the document", json(as_array), "cannot read"),
+        (
+            "an array for a measurement",
+            json(|j| as_array(&mut j["measurements"]["4"])),
+            "cannot read",
+        ),
+        (
+            "an array for a component",
+            json(|j| as_array(&mut j["components"][0])),
+            "cannot read",
+        ),
+        (
+            "null for the image",
+            json(|j| j["image"] = serde_json::Value::Null),
+            "cannot read",
         ),
         (
             "the cluster mark",
@@ -242,6 +284,19 @@ fn an_image_gives_a_policy_for_what_it_was_built_for() {
     let entry = measurements.list[0].clone();
     measurements.list.push(entry);
     assert!(Policy::from_image_measurements(&measurements, "qemu", Variant::QemuVtpm).is_err());
+}
+
+#[test]
+fn measurements_of_an_image_are_objects() {
+    let measurements = serde_json::to_value(Image::default().measurements()).unwrap();
+    let mut entry = measurements.clone();
+    as_array(&mut entry["list"][0]);
+    let mut whole = measurements;
+    as_array(&mut whole);
+    for json in [entry, whole] {
+        let read = ImageMeasurements::from_json(json.to_string().as_bytes());
+        assert!(read.is_err(), "{json}");
+    }
 }
 
 #[test]

@@ -3,15 +3,18 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
     },
     time::Duration,
 };
 
+use attest::{Binding, Evidence, Issue, IssueError, Variant};
 use channel::tonic::Handshake;
 use channel::{Attested, Client, Error, Limits, Proved, Server};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use testkit::{boot::Image, tee::SoftTpm};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -185,6 +188,124 @@ async fn finished_connections_are_bounded_too() {
     attest(&admin(), "127.0.0.1", address)
         .await
         .expect("a place is free");
+}
+
+/// Whoever proves nothing may finish the exchange as often as it likes. Connections it then leaves open cost its own share.
+#[tokio::test]
+async fn finished_connections_of_one_source_leave_room_for_others() {
+    let limits = Limits {
+        connections: 4,
+        connections_per_source: 2,
+        ..Limits::default()
+    };
+    let address = serve(node().with_limits(limits)).await;
+    let mut idle = Vec::new();
+    for _ in 0..limits.connections_per_source {
+        idle.push(attest(&admin(), "127.0.0.3", address).await.unwrap());
+    }
+    for _ in 0..limits.connections {
+        let mut over = admin()
+            .connect(open("127.0.0.3", address).await)
+            .await
+            .expect("the exchange itself is finished");
+        let end = over.read_exact(&mut [0]).await;
+        assert!(end.is_err(), "a connection over the bound was served");
+    }
+    attest(&admin(), "127.0.0.2", address)
+        .await
+        .expect("there is room for another source");
+    idle.pop();
+    // The server has to see the end of it first.
+    timeout(Duration::from_secs(20), async {
+        loop {
+            let mut next = admin()
+                .connect(open("127.0.0.3", address).await)
+                .await
+                .unwrap();
+            if next.read_exact(&mut [0]).await.is_ok() {
+                break;
+            }
+        }
+    })
+    .await
+    .expect("its place is free again");
+}
+
+/// A device that takes its time over the statements that are asked for while it is busy.
+struct SlowDevice {
+    device: SoftTpm,
+    busy: AtomicBool,
+    /// Statements that are being made.
+    at_work: AtomicUsize,
+    /// Ends when the test lets go of the other end.
+    done: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Issue for SlowDevice {
+    fn variant(&self) -> Variant {
+        self.device.variant()
+    }
+
+    fn issue(&self, binding: &Binding) -> Result<Evidence, IssueError> {
+        if self.busy.load(Ordering::SeqCst) {
+            self.at_work.fetch_add(1, Ordering::SeqCst);
+            // An error says the same: the test is done with the slow ones.
+            let _done = self.done.lock().unwrap().recv();
+        }
+        self.device.issue(binding)
+    }
+}
+
+/// A statement is made to its end, also for a peer that is gone; so a source could fill every slot with work nobody wants.
+#[tokio::test]
+async fn a_source_whose_statements_are_being_made_does_not_get_others_begun() {
+    let limits = Limits {
+        handshakes: 8,
+        handshakes_per_source: 2,
+        ..Limits::default()
+    };
+    let (slow, done) = mpsc::channel();
+    let device = Arc::new(SlowDevice {
+        device: SoftTpm::boot(&Image::default()),
+        busy: AtomicBool::new(true),
+        at_work: AtomicUsize::new(0),
+        done: Mutex::new(done),
+    });
+    let server = Server::node(Arc::clone(&device) as Arc<dyn Issue>).unwrap();
+    let address = serve(server.with_limits(limits)).await;
+
+    let mut flood = tokio::task::JoinSet::new();
+    for _ in 0..3 * limits.handshakes {
+        let stream = open("127.0.0.3", address).await;
+        flood.spawn(async move { admin().connect(stream).await.map(drop) });
+    }
+    timeout(Duration::from_secs(20), async {
+        while flood.len() > limits.handshakes_per_source {
+            flood.join_next().await.unwrap().unwrap().unwrap_err();
+        }
+        while device.at_work.load(Ordering::SeqCst) < limits.handshakes_per_source {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("what is over the bound ends at once");
+    // Those that are left give up, and their statements go on.
+    flood.shutdown().await;
+    for _ in 0..limits.handshakes {
+        let again = admin().connect(open("127.0.0.3", address).await).await;
+        assert!(again.is_err(), "{again:?}");
+    }
+
+    device.busy.store(false, Ordering::SeqCst);
+    let honest = admin().with_deadline(Duration::from_secs(20));
+    attest(&honest, "127.0.0.2", address)
+        .await
+        .expect("a slot is free for another source");
+    assert_eq!(
+        device.at_work.load(Ordering::SeqCst),
+        limits.handshakes_per_source
+    );
+    drop(slow);
 }
 
 /// Every handshake that begins has one end, also one that is given up for another.

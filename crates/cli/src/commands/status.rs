@@ -1,4 +1,4 @@
-//! `status`: the cluster as its API shows it.
+//! `status`: the cluster as its API shows it, and what of it is missing.
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
@@ -24,6 +24,7 @@ pub(crate) async fn run(workspace: &Workspace, arguments: &OutputArguments) -> R
     };
     let version = kubernetes::version(&client).await.map_err(unanswered)?;
     let nodes = kubernetes::nodes(&client).await.map_err(unanswered)?;
+    let services = kubernetes::services(&client).await.map_err(unanswered)?;
     let ready = nodes.iter().filter(|node| node.ready).count();
     match arguments.output {
         Format::Json => output::json(&json!({
@@ -31,30 +32,26 @@ pub(crate) async fn run(workspace: &Workspace, arguments: &OutputArguments) -> R
             "targetVersions": { "image": config.image, "kubernetes": config.kubernetes_version },
             "apiServerVersion": version,
             "nodes": nodes,
+            "services": services,
         })),
         Format::Table => {
-            let mut table = Table::new();
-            table
-                .load_preset(presets::NOTHING)
-                .set_content_arrangement(ContentArrangement::Disabled);
-            table.set_header(["NODE", "ROLE", "READY", "KUBELET", "MESSAGE"]);
+            let mut table = table(["NODE", "ROLE", "READY", "KUBELET", "MESSAGE"]);
             for node in &nodes {
-                let ready = if node.ready { "yes" } else { "no" };
-                let message = if node.ready {
-                    String::new()
+                let (ready, message) = if node.ready {
+                    ("yes", String::new())
                 } else {
-                    crate::text::printable(&node.message)
+                    ("no", crate::text::printable(&node.message))
                 };
-                table.add_row([
-                    &node.name,
-                    node.role.as_str(),
-                    ready,
-                    &node.kubelet_version,
-                    &message,
-                ]);
+                let version = &node.kubelet_version;
+                table.add_row([&node.name, node.role.as_str(), ready, version, &message]);
+            }
+            let mut own = self::table(["SERVICE", "READY", "MESSAGE"]);
+            for service in &services {
+                let ready = format!("{}/{}", service.ready, service.desired);
+                own.add_row([service.name, &ready, service.message]);
             }
             output::data(&format!(
-                "Cluster:         {}\nTarget versions: image {}, Kubernetes {}\nAPI server:      {version}\nNodes:           {ready} of {} Ready\n\n{table}\n",
+                "Cluster:         {}\nTarget versions: image {}, Kubernetes {}\nAPI server:      {version}\nNodes:           {ready} of {} Ready\n\n{table}\n\n{own}\n",
                 cluster_id.as_deref().unwrap_or("-"),
                 config.image,
                 config.kubernetes_version,
@@ -62,4 +59,13 @@ pub(crate) async fn run(workspace: &Workspace, arguments: &OutputArguments) -> R
             ))
         }
     }
+}
+
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header);
+    table
 }

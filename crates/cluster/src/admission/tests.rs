@@ -260,6 +260,21 @@ fn addresses_that_nobody_may_have_are_refused() {
 }
 
 #[test]
+fn a_name_that_stands_in_another_certificate_is_refused() {
+    for reserved in ["kubernetes", "key-service", "localhost"] {
+        let name = NodeName::new(reserved).unwrap();
+        let bad = JoinRequest {
+            name: name.clone(),
+            ..request(2)
+        };
+        assert_eq!(
+            ask(&bad, &machine(2), &[]).unwrap_err(),
+            Denial::ReservedName(name)
+        );
+    }
+}
+
+#[test]
 fn a_node_gets_its_own_disk_again_and_no_other() {
     let records = [record(1, Standing::Joined), record(2, Standing::Pending)];
     assert_eq!(

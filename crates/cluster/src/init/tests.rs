@@ -7,9 +7,9 @@ use keys::{ClusterId, MeasurementSalt, MeasurementSecret};
 use proptest::prelude::*;
 
 use super::*;
-use crate::boot_lock::{AtStart, Mark, at_start};
+use crate::boot_lock::{AtStart, Mark, NextBoot, at_start};
 use crate::node_state::NodeState;
-use crate::plan::{Building, Next, Step};
+use crate::plan::{Building, Failed, Next, Step};
 
 const SECRET: &[u8] = b"right";
 
@@ -33,9 +33,7 @@ fn lock_for(
     request: u8,
 ) -> Result<AwaitingMark, Refused> {
     match admission.receive(lock, id(request), hash(), SECRET)? {
-        Admitted::New(next) => admission
-            .begin(lock, next.derived(cluster_id()))
-            .map(|(mark, _)| mark),
+        Admitted::New(next) => admission.begin(lock, next.derived(cluster_id())),
         Admitted::Reattach => panic!("nothing to attach to"),
     }
 }
@@ -158,9 +156,14 @@ impl Process {
 
 #[derive(Debug, Clone)]
 enum Event {
-    Init { request: u8, right: bool },
+    Init {
+        request: u8,
+        right: bool,
+    },
     Step(prop::sample::Index),
     Fail,
+    /// The program stops between the two halves of the last step, if that is what runs.
+    CrashBeforeHeader,
     ProcessCrash,
     Reboot,
 }
@@ -191,26 +194,17 @@ impl Machine {
             }
             Event::Fail => {
                 if let Some(building) = self.process.building.take() {
-                    let (_failed, actions) = building.failed();
-                    assert!(actions.contains(&Action::MarkDiskForReset));
-                    self.initialised = false;
-                    self.process.ended = true;
+                    self.reset(building.failed());
                 }
             }
-            Event::ProcessCrash => {
-                self.process = Process::start();
-                match at_start(Mark::of(&self.pcr15), self.record.clone()) {
-                    AtStart::WaitForCluster => assert_eq!(self.pcr15, [0; 32]),
-                    AtStart::Resume(state) => {
-                        assert!(state.is_member() && self.pcr15 != [0; 32]);
-                        self.process.ended = true;
-                    }
-                    AtStart::Reset => {
-                        self.initialised = false;
-                        self.process.ended = true;
-                    }
+            Event::CrashBeforeHeader => {
+                let running = self.process.building.as_ref().map(Building::running);
+                if running == Some(&[Step::DiskKey]) {
+                    self.complete_record();
+                    self.crash();
                 }
             }
+            Event::ProcessCrash => self.crash(),
             Event::Reboot => {
                 self.pcr15 = [0; 32];
                 self.process = Process::start();
@@ -220,8 +214,7 @@ impl Machine {
                     assert!(self.record.as_ref().is_some_and(NodeState::is_member));
                     // which the initrd does, and marks the machine before anything else runs
                     self.pcr15 = cluster_id().pcr15();
-                    let started = at_start(Mark::of(&self.pcr15), self.record.clone());
-                    assert!(matches!(started, AtStart::Resume(_)));
+                    assert!(matches!(self.at_start(), AtStart::Resume(_)));
                     self.process.ended = true;
                 } else {
                     self.disk_key = None;
@@ -244,12 +237,11 @@ impl Machine {
         {
             Ok(Admitted::New(next)) => {
                 assert!(right && !lock_was_taken);
-                let (mark, actions) = self
+                let mark = self
                     .process
                     .admission
                     .begin(&self.process.lock, next.derived(cluster_id()))
                     .unwrap();
-                assert_eq!(actions, [Action::ExtendMark]);
                 assert_eq!(
                     self.pcr15, [0; 32],
                     "the register is extended once in a boot"
@@ -274,11 +266,46 @@ impl Machine {
                 self.record = Some(NodeState::becoming(Flow::Init, "control-plane-0", [4; 32]))
             }
             Step::DiskKey => {
+                self.complete_record();
                 self.disk_key = Some([9; 32]);
-                self.record = self.record.take().map(NodeState::into_member);
                 self.initialised = true;
             }
             _ => {}
+        }
+    }
+
+    fn complete_record(&mut self) {
+        self.record = self.record.take().map(NodeState::into_member);
+    }
+
+    fn reset(&mut self, _failed: Failed) {
+        self.initialised = false;
+        self.process.ended = true;
+    }
+
+    fn at_start(&self) -> AtStart {
+        let disk = if self.initialised {
+            NextBoot::SameDisk
+        } else {
+            NextBoot::NewDisk
+        };
+        at_start(Mark::of(&self.pcr15), self.record.clone(), disk)
+    }
+
+    /// The service manager starts the program again.
+    fn crash(&mut self) {
+        self.process = Process::start();
+        match self.at_start() {
+            AtStart::WaitForCluster => assert_eq!(self.pcr15, [0; 32]),
+            AtStart::Resume(state) => {
+                assert!(state.is_member() && self.pcr15 != [0; 32]);
+                assert!(
+                    self.initialised,
+                    "a node goes on, and the next boot forgets it"
+                );
+                self.process.ended = true;
+            }
+            AtStart::Reset(failed) => self.reset(failed),
         }
     }
 }
@@ -286,7 +313,8 @@ impl Machine {
 fn events() -> impl Strategy<Value = Event> {
     prop_oneof![
         2 => (0u8..3, any::<bool>()).prop_map(|(request, right)| Event::Init { request, right }),
-        12 => any::<prop::sample::Index>().prop_map(Event::Step),
+        40 => any::<prop::sample::Index>().prop_map(Event::Step),
+        8 => Just(Event::CrashBeforeHeader),
         1 => Just(Event::Fail),
         1 => Just(Event::ProcessCrash),
         1 => Just(Event::Reboot),
@@ -299,7 +327,7 @@ proptest! {
     /// No order of requests, step ends, failures, crashes and reboots breaks an invariant that the model asserts, and in the end
     /// a reboot finds either an initialised disk with all it needs or a disk to be reset.
     #[test]
-    fn crashes_and_replays_leave_a_clean_machine(events in prop::collection::vec(events(), 1..80)) {
+    fn crashes_and_replays_leave_a_clean_machine(events in prop::collection::vec(events(), 1..200)) {
         let mut machine = Machine::new();
         for event in events {
             machine.apply(event);

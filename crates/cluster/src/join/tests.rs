@@ -88,6 +88,10 @@ fn tickets_that_can_not_work_are_named() {
             "the ticket's kubernetes version is malformed: \"../v1\"",
             |ticket| ticket.kubernetes_version = "../v1".to_owned(),
         ),
+        (
+            "the ticket's kubernetes version can not be used",
+            |ticket| ticket.kubernetes_version = "v1.19.0".to_owned(),
+        ),
         ("the ticket's ca certificate is malformed: \"\"", |ticket| {
             ticket.ca_certificate.clear()
         }),

@@ -89,6 +89,15 @@ fn says_what_each_register_is_made_of() {
     );
 }
 
+/// The stub would hand the kernel a longer initrd, and PCR 9 be another than predicted.
+#[test]
+fn a_section_that_the_stub_adds_to_the_initrd_is_refused() {
+    for name in [".osrel", ".profile", ".pcrpkey", ".pcrsig", ".ucode"] {
+        let uki = uki::build(&uki(&line(), b"initrd"), &[(name, b"content")]).unwrap();
+        assert_eq!(predict(&uki), Err(PredictError::AddsToInitrd(name)));
+    }
+}
+
 #[test]
 fn a_change_is_seen_in_the_register_and_in_the_part() {
     let before = predict(&uki(&line(), b"initrd")).unwrap();

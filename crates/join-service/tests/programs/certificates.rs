@@ -1,36 +1,62 @@
-//! The way of a node's certificates: by its one-time token once, by its own certificate afterwards, for nobody else.
+//! The way of a node's certificates: by its bootstrap token until it has one, by its own certificate afterwards, for nobody else.
 
-use k8s::{api, files::SecretText, pki::Credential};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use k8s::{
+    api,
+    control_plane::Service as Program,
+    files::SecretText,
+    identities,
+    pki::{Credential, IssuedLeaf},
+};
 use k8s_openapi::{
     ByteString,
-    api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec},
+    api::{
+        certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec},
+        core::v1::{Node, Secret},
+    },
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{ObjectMeta, PostParams},
+    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
 };
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use proto::join::IssueJoinTicketRequest;
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 use testkit::boot::Image;
 
 use crate::service::{Machine, Service, request};
 
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+const SERVING: &str = "kubernetes.io/kubelet-serving";
+const TOKEN: &str = "constellation.edgeless.systems/bootstrap-token-id";
 
-/// Asks for a kubelet's client certificate for `node`.
-async fn ask(client: &Client, name: &str, node: &str) {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
+/// Asks for a kubelet's certificate for `node`, and gives the key back.
+async fn ask(
+    client: &Client,
+    name: &str,
+    node: &str,
+    signer: &str,
+    alternative: &[SanType],
+) -> String {
+    let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::OrganizationName, "system:nodes");
-    params
-        .distinguished_name
-        .push(DnType::CommonName, format!("system:node:{node}"));
-    let pem = params
-        .serialize_request(&KeyPair::generate().unwrap())
-        .unwrap()
-        .pem()
-        .unwrap();
+    for (kind, value) in [
+        (DnType::OrganizationName, "system:nodes".to_owned()),
+        (DnType::CommonName, format!("system:node:{node}")),
+    ] {
+        params.distinguished_name.push(kind, value);
+    }
+    params.subject_alt_names = alternative.to_vec();
+    let key = KeyPair::generate().unwrap();
+    let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+    let purpose = if signer == SERVING {
+        "server auth"
+    } else {
+        "client auth"
+    };
     let request = CertificateSigningRequest {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
@@ -38,11 +64,13 @@ async fn ask(client: &Client, name: &str, node: &str) {
         },
         spec: CertificateSigningRequestSpec {
             request: ByteString(pem.into_bytes()),
-            signer_name: CLIENT.to_owned(),
-            usages: Some(vec![
-                "digital signature".to_owned(),
-                "client auth".to_owned(),
-            ]),
+            signer_name: signer.to_owned(),
+            // the signers of old versions want all three
+            usages: Some(
+                ["digital signature", "key encipherment", purpose]
+                    .map(str::to_owned)
+                    .to_vec(),
+            ),
             ..CertificateSigningRequestSpec::default()
         },
         status: None,
@@ -51,6 +79,11 @@ async fn ask(client: &Client, name: &str, node: &str) {
         .create(&PostParams::default(), &request)
         .await
         .unwrap();
+    key.serialize_pem()
+}
+
+async fn ask_for_client(client: &Client, name: &str, node: &str) -> String {
+    ask(client, name, node, CLIENT, &[]).await
 }
 
 /// What became of a request.
@@ -71,20 +104,59 @@ async fn verdict(service: &Service, name: &str) -> (String, String) {
         .await
 }
 
+async fn assert_verdict(service: &Service, name: &str, kind: &str) {
+    let (is, message) = verdict(service, name).await;
+    assert_eq!(is, kind, "{name}: {message}");
+}
+
+/// The certificate that was approved and signed for a request.
+async fn signed(service: &mut Service, name: &str) -> String {
+    assert_verdict(service, name, "Approved").await;
+    let requests = Api::<CertificateSigningRequest>::all(service.cluster.agent().await.unwrap());
+    let begun = Instant::now();
+    loop {
+        let status = requests.get(name).await.unwrap().status;
+        if let Some(certificate) = status.and_then(|status| status.certificate) {
+            return String::from_utf8(certificate.0).unwrap();
+        }
+        let control_plane = &mut service.cluster.control_plane;
+        control_plane.check_alive().unwrap();
+        assert!(
+            begun.elapsed() < Duration::from_secs(120),
+            "{name} is not signed: {}",
+            control_plane.log(Program::ControllerManager)
+        );
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
 async fn by_token(service: &Service, token: &str) -> Client {
     let token = SecretText::new(token.to_owned());
-    api::client_from(
-        &service
-            .cluster
-            .control_plane
-            .kubeconfig(Credential::Token(&token)),
-    )
-    .await
-    .unwrap()
+    let credential = Credential::Token(&token);
+    let kubeconfig = service.cluster.control_plane.kubeconfig(credential);
+    api::client_from(&kubeconfig).await.unwrap()
+}
+
+async fn by_certificate(service: &Service, certificate_pem: String, key_pem: String) -> Client {
+    let leaf = IssuedLeaf {
+        certificate_pem,
+        key_pem: SecretText::new(key_pem),
+    };
+    let credential = Credential::Embedded(&leaf);
+    let kubeconfig = service.cluster.control_plane.kubeconfig(credential);
+    api::client_from(&kubeconfig).await.unwrap()
+}
+
+async fn record(service: &Service, name: &str) -> identities::NodeIdentity {
+    let workers = service.workers().await;
+    workers
+        .into_iter()
+        .find(|record| record.name_any() == name)
+        .unwrap()
 }
 
 #[tokio::test]
-async fn a_token_is_good_for_its_own_node_once() {
+async fn a_token_is_good_for_its_own_node_only() {
     let image = Image::default();
     let service = Service::start(&image).await.unwrap();
     let (first, second) = (Machine::boot(&image), Machine::boot(&image));
@@ -92,58 +164,142 @@ async fn a_token_is_good_for_its_own_node_once() {
     service.join(&second, request(11)).await.unwrap();
     let node = by_token(&service, &ticket.token).await;
 
-    // For another node, recorded or not: denied, and the token is still good for its own.
     for (name, other) in [
         ("for-another", "worker-11"),
         ("for-the-control-plane", "control-plane-0"),
         ("for-nobody", "worker-99"),
     ] {
-        ask(&node, name, other).await;
-        let (kind, message) = verdict(&service, name).await;
-        assert_eq!(kind, "Denied", "{name}: {message}");
+        ask_for_client(&node, name, other).await;
+        assert_verdict(&service, name, "Denied").await;
     }
-    ask(&node, "its-own", "worker-10").await;
-    let (kind, message) = verdict(&service, "its-own").await;
-    assert_eq!(kind, "Approved", "{message}");
-
-    // The record says that the token was used and that the node joined: a further request and a second admission are refused.
-    ask(&node, "once-more", "worker-10").await;
-    let (kind, message) = verdict(&service, "once-more").await;
-    assert_eq!(kind, "Denied", "{message}");
-    let record = service
-        .workers()
-        .await
-        .into_iter()
-        .find(|record| record.name_any() == "worker-10")
-        .unwrap();
-    assert!(
-        !record
-            .annotations()
-            .contains_key("constellation.edgeless.systems/bootstrap-token-id")
-    );
-    let again = service.join(&first, request(10)).await.unwrap_err();
-    assert_eq!(again.code(), tonic::Code::AlreadyExists, "{again}");
+    let own = [SanType::DnsName("worker-10".try_into().unwrap())];
+    ask(&node, "for-serving", "worker-10", SERVING, &own).await;
+    assert_verdict(&service, "for-serving", "Denied").await;
+    ask_for_client(&node, "its-own", "worker-10").await;
+    assert_verdict(&service, "its-own", "Approved").await;
 }
 
 #[tokio::test]
-async fn a_second_request_with_one_token_is_denied() {
+async fn a_node_that_has_no_certificate_yet_may_ask_once_more() {
     let image = Image::default();
     let service = Service::start(&image).await.unwrap();
     let machine = Machine::boot(&image);
     let ticket = service.join(&machine, request(10)).await.unwrap();
     let node = by_token(&service, &ticket.token).await;
-    // Both are there before either is settled, or the second one finds the token gone: one approval either way.
-    let (one, other) = tokio::join!(
-        ask(&node, "one", "worker-10"),
-        ask(&node, "other", "worker-10")
+    ask_for_client(&node, "one", "worker-10").await;
+    assert_verdict(&service, "one", "Approved").await;
+    // Its kubelet stopped before it had fetched that one, and makes a new key.
+    ask_for_client(&node, "other", "worker-10").await;
+    assert_verdict(&service, "other", "Approved").await;
+
+    // Its machine was reset as well, so disk and key in the mesh are new: it is the same machine, and has never been a member.
+    let afresh = IssueJoinTicketRequest {
+        disk_uuid: request(12).disk_uuid,
+        wireguard_public_key: vec![12; 32],
+        ..request(10)
+    };
+    let again = service.join(&machine, afresh).await.unwrap();
+    assert_eq!(again.mesh_ip, ticket.mesh_ip);
+    ask_for_client(&node, "by-the-first-token", "worker-10").await;
+    assert_verdict(&service, "by-the-first-token", "Denied").await;
+    let node = by_token(&service, &again.token).await;
+    ask_for_client(&node, "by-the-second-token", "worker-10").await;
+    assert_verdict(&service, "by-the-second-token", "Approved").await;
+}
+
+#[tokio::test]
+async fn a_recorded_node_gets_its_certificates_and_nobody_elses() {
+    let image = Image::default();
+    let mut service = Service::start(&image).await.unwrap();
+    let controllers = Program::ControllerManager;
+    service.cluster.control_plane.spawn(controllers).unwrap();
+    let machine = Machine::boot(&image);
+    let ticket = service.join(&machine, request(10)).await.unwrap();
+    let joining = by_token(&service, &ticket.token).await;
+
+    // The first certificate, by token; another signer's request is not this service's business.
+    let key = ask_for_client(&joining, "first", "worker-10").await;
+    let user = "kubernetes.io/kube-apiserver-client";
+    ask(&joining, "user", "worker-10", user, &[]).await;
+    let certificate = signed(&mut service, "first").await;
+    assert_lives_a_day(&certificate);
+    assert!(
+        record(&service, "worker-10")
+            .await
+            .annotations()
+            .contains_key(TOKEN),
+        "the node may not have fetched its certificate"
     );
-    let ((), ()) = (one, other);
-    let mut kinds = [
-        verdict(&service, "one").await.0,
-        verdict(&service, "other").await.0,
-    ];
-    kinds.sort();
-    assert_eq!(kinds, ["Approved", "Denied"]);
+
+    // The node is itself and nobody else.
+    let kubelet = by_certificate(&service, certificate, key).await;
+    let nodes = Api::<Node>::all(kubelet.clone());
+    for (name, allowed) in [("worker-10", true), ("worker-11", false)] {
+        let node = Node {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                ..ObjectMeta::default()
+            },
+            ..Node::default()
+        };
+        let created = nodes.create(&PostParams::default(), &node).await;
+        assert_eq!(created.is_ok(), allowed, "{name}: {created:?}");
+    }
+
+    // Serving: its own name and its address in the mesh.
+    let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
+    let ip = |text: &str| SanType::IpAddress(text.parse::<IpAddr>().unwrap());
+    for (name, alternative) in [
+        (
+            "the-api",
+            vec![dns("worker-10"), dns("kubernetes.default.svc")],
+        ),
+        (
+            "the-hosts-address",
+            vec![dns("worker-10"), ip("10.42.2.10")],
+        ),
+    ] {
+        ask(&kubelet, name, "worker-10", SERVING, &alternative).await;
+        assert_verdict(&service, name, "Denied").await;
+    }
+    let own = [dns("worker-10"), ip(&ticket.mesh_ip)];
+    ask(&kubelet, "serving", "worker-10", SERVING, &own).await;
+    signed(&mut service, "serving").await;
+
+    // With that the node was seen with its certificate: its token is gone, and it has joined.
+    let secrets = Api::<Secret>::namespaced(service.cluster.agent().await.unwrap(), api::NAMESPACE);
+    let tokens = ListParams::default().fields("type=bootstrap.kubernetes.io/token");
+    assert!(secrets.list(&tokens).await.unwrap().items.is_empty());
+    let annotations = record(&service, "worker-10").await.annotations().clone();
+    assert!(!annotations.contains_key(TOKEN), "{annotations:?}");
+    let again = service.join(&machine, request(10)).await.unwrap_err();
+    assert_eq!(again.code(), tonic::Code::AlreadyExists, "{again}");
+
+    // Renewal, for itself only; and nothing once its record is gone.
+    ask_for_client(&kubelet, "renewal", "worker-10").await;
+    signed(&mut service, "renewal").await;
+    ask_for_client(&kubelet, "of-the-control-plane", "control-plane-0").await;
+    assert_verdict(&service, "of-the-control-plane", "Denied").await;
+    identities::api(service.cluster.agent().await.unwrap())
+        .delete("worker-10", &DeleteParams::default())
+        .await
+        .unwrap();
+    ask_for_client(&kubelet, "late", "worker-10").await;
+    assert_verdict(&service, "late", "Denied").await;
+
+    let requests = Api::<CertificateSigningRequest>::all(service.cluster.agent().await.unwrap());
+    let user = requests.get("user").await.unwrap().status;
+    let untouched = user.is_none_or(|status| status.conditions.is_none());
+    assert!(untouched, "other signers are left alone");
+    service.cluster.control_plane.check_alive().unwrap();
+}
+
+fn assert_lives_a_day(certificate: &str) {
+    let (_, block) = x509_parser::pem::parse_x509_pem(certificate.as_bytes()).unwrap();
+    let end = block.parse_x509().unwrap().validity().not_after.timestamp();
+    let life = Duration::from_secs((end - jiff::Timestamp::now().as_second()).unsigned_abs());
+    let day = Duration::from_secs(24 * 3600);
+    assert!(life <= day && life > day * 9 / 10, "{life:?}");
 }
 
 #[tokio::test]
@@ -153,18 +309,53 @@ async fn the_token_of_a_lost_ticket_is_worth_nothing() {
     let machine = Machine::boot(&image);
     let lost = service.join(&machine, request(10)).await.unwrap();
     let ticket = service.join(&machine, request(10)).await.unwrap();
-    ask(
-        &by_token(&service, &lost.token).await,
-        "by-the-lost-one",
-        "worker-10",
-    )
-    .await;
-    assert_eq!(verdict(&service, "by-the-lost-one").await.0, "Denied");
-    ask(
-        &by_token(&service, &ticket.token).await,
-        "by-the-last-one",
-        "worker-10",
-    )
-    .await;
-    assert_eq!(verdict(&service, "by-the-last-one").await.0, "Approved");
+    let by_lost = by_token(&service, &lost.token).await;
+    ask_for_client(&by_lost, "by-the-lost-one", "worker-10").await;
+    assert_verdict(&service, "by-the-lost-one", "Denied").await;
+    let by_last = by_token(&service, &ticket.token).await;
+    ask_for_client(&by_last, "by-the-last-one", "worker-10").await;
+    assert_verdict(&service, "by-the-last-one", "Approved").await;
+}
+
+/// What the manifest gives this service: enough to admit nodes, and neither secrets nor other certificates.
+#[tokio::test]
+async fn the_services_own_token_reads_no_secret_and_approves_for_kubelets_only() {
+    let service = Service::shared().await;
+    let agent = service.cluster.agent().await.unwrap();
+    let path = service.cluster.kubeconfig("join-service").await.unwrap();
+    let own = api::client(&path).await.unwrap();
+    let forbidden = |error: kube::Error| {
+        matches!(&error, kube::Error::Api(status) if status.code == 403)
+            .then_some(())
+            .ok_or(error)
+    };
+
+    for namespace in [api::NAMESPACE, "default", identities::NAMESPACE] {
+        let secrets = Api::<Secret>::namespaced(own.clone(), namespace);
+        forbidden(secrets.get("any").await.unwrap_err()).unwrap();
+        let all = secrets.list(&ListParams::default()).await;
+        forbidden(all.map(|_| ()).unwrap_err()).unwrap();
+    }
+
+    // Requests for kubelets it may conclude, and does: these are the agent's, which is no node.
+    for (name, signer) in [("rbac-client", CLIENT), ("rbac-serving", SERVING)] {
+        ask(&agent, name, "worker-10", signer, &[]).await;
+        assert_verdict(&service, name, "Denied").await;
+    }
+    let requests = Api::<CertificateSigningRequest>::all(own);
+    for (name, signer) in [
+        ("rbac-user", "kubernetes.io/kube-apiserver-client"),
+        ("rbac-other", "example.com/other"),
+    ] {
+        ask(&agent, name, "worker-10", signer, &[]).await;
+        let mut request = requests.get(name).await.unwrap();
+        let approved = serde_json::json!({
+            "conditions": [{ "type": "Approved", "status": "True", "reason": "Test" }],
+        });
+        request.status = serde_json::from_value(approved).unwrap();
+        let outcome = requests
+            .replace_subresource("approval", name, &PostParams::default(), &request)
+            .await;
+        forbidden(outcome.map(|_| ()).unwrap_err()).unwrap();
+    }
 }

@@ -327,5 +327,33 @@ async fn plain_grpc_and_plain_tls_get_nothing() {
     // The service may close with or without a TLS alert.
     let _closed = stream.read_to_end(&mut answer).await;
     assert!(!String::from_utf8_lossy(&answer).contains("HTTP"));
+
+    // TLS 1.3 by a client that trusts any certificate and has none: with gRPC's protocol, and with the channel's own.
+    for (protocol, alert) in [
+        ("h2", "no application protocol"),
+        ("constellation-attest/1", "certificate required"),
+    ] {
+        let mut client = tokio::process::Command::new("openssl")
+            .args(["s_client", "-quiet", "-tls1_3", "-alpn", protocol])
+            .arg("-connect")
+            .arg(service.address.to_string())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The connection may be closed before all of it is written.
+        let mut input = client.stdin.take().unwrap();
+        let _closed = input.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        let output = client.wait_with_output();
+        let output = tokio::time::timeout(std::time::Duration::from_secs(60), output)
+            .await
+            .unwrap()
+            .unwrap();
+        drop(input);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains(alert), "{protocol}: {told}");
+        assert_eq!(output.stdout, b"", "{protocol}");
+    }
     assert_nothing_given(&service).await;
 }

@@ -294,7 +294,6 @@ async fn prepare(cluster: &Cluster, policy: &Policy) -> Result<()> {
         measurement_salt: MEASUREMENT_SALT,
         cluster: ClusterFacts {
             name: "test".parse()?,
-            kubernetes_version: version.to_string(),
             components_config_map: records::put_components(&agent, &components, version).await?,
             component_mirror: "http://10.0.2.2:8080/components".to_owned(),
             network: AddressPlan::default(),

@@ -2,45 +2,36 @@
 //!
 //! [`decide`] is pure: a request, who made it, and the records of the cluster in; a decision with its reason out. It approves three
 //! things, for nodes that the join service recorded and for no others: the first client certificate, asked for with the node's own
-//! bootstrap token, once; its renewal, asked for by the node itself; the serving certificate, asked for by the node itself, for its
-//! own name and addresses. What it does not know it leaves alone. Acting on decisions is the join service's. kube-controller-manager
-//! signs what is approved and approves nothing
-//! (its own approver is off: it would go on renewing a node whose record is gone).
+//! bootstrap token; its renewal, asked for by the node itself; the serving certificate, asked for by the node itself, for its own
+//! name and address. What it does not know it leaves alone. Acting on decisions, and ending tokens, is the join service's.
+//! kube-controller-manager signs what is approved and approves nothing (its own approver is off: it would go on renewing a node
+//! whose record is gone).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
-};
+mod request;
+
+use std::collections::BTreeMap;
 
 use cluster::{
     NodeName,
     identity::{KUBELET_USER_PREFIX, NodeIdentity},
 };
 use k8s_openapi::api::certificates::v1::CertificateSigningRequestSpec;
-use x509_parser::{
-    certification_request::X509CertificationRequest,
-    extensions::{GeneralName, ParsedExtension},
-    oid_registry,
-    prelude::FromDer as _,
-};
 
+pub use self::request::KubeletRequest;
+use self::request::Name;
 use super::tokens;
 
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 const NODES_GROUP: &str = "system:nodes";
-/// More than a kubelet's request ever is.
-const MAX_REQUEST: usize = 8 << 10;
 
 /// What is known when a request is decided.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The nodes that the join service admitted.
     pub identities: BTreeMap<NodeName, NodeIdentity>,
-    /// The node of each bootstrap token, by the token's id.
+    /// The node of each live bootstrap token, by the token's id.
     pub tokens: BTreeMap<String, NodeName>,
-    /// Tokens by which a certificate was approved already.
-    pub used_tokens: BTreeSet<String>,
 }
 
 /// What becomes of a request.
@@ -77,8 +68,10 @@ pub enum Purpose {
 /// Why a request is denied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
-    /// Not a certificate request.
-    #[error("the request is not a valid PKCS#10 request for an ECDSA P-256 key")]
+    /// Not a certificate request, or not in the one form that kubelets write.
+    #[error(
+        "the request is not a kubelet's PKCS#10 request for an ECDSA P-256 key and nothing else"
+    )]
     Malformed,
     /// Made by someone who is neither a node nor has a bootstrap token.
     #[error("{0:?} is neither a node nor a bootstrap token")]
@@ -97,9 +90,6 @@ pub enum Denial {
     /// A token that is gone or was never known.
     #[error("bootstrap token {0:?} belongs to no node")]
     UnknownToken(String),
-    /// A token's second certificate.
-    #[error("bootstrap token {0:?} was used already")]
-    UsedToken(String),
     /// A serving certificate by bootstrap token.
     #[error("a bootstrap token asks for a serving certificate")]
     ServingByToken,
@@ -109,6 +99,9 @@ pub enum Denial {
     /// Names in a client certificate, or names in a serving certificate that are not the node's.
     #[error("alternative name {0:?} is not the node's")]
     AlternativeName(String),
+    /// A name of another kind.
+    #[error("an alternative name is neither a DNS name nor an IPv4 address")]
+    NameKind,
     /// A serving certificate without a name.
     #[error("a serving certificate needs at least one alternative name")]
     NoAlternativeName,
@@ -118,16 +111,6 @@ pub enum Denial {
     /// Usages beyond those of its kind.
     #[error("usages {0:?} are not those of a kubelet's certificate")]
     Usages(Vec<String>),
-}
-
-/// What the PKCS#10 request of a kubelet says.
-#[derive(Debug)]
-pub struct KubeletRequest {
-    /// The node in its subject.
-    pub node: NodeName,
-    dns: Vec<String>,
-    ips: Vec<IpAddr>,
-    other_names: bool,
 }
 
 /// Decides about one request.
@@ -189,9 +172,6 @@ fn checked(
         if serving {
             return Err(Denial::ServingByToken);
         }
-        if facts.used_tokens.contains(token) {
-            return Err(Denial::UsedToken(shown(token)));
-        }
         Purpose::FirstClient
     } else {
         return Err(Denial::Requestor(shown(user)));
@@ -206,83 +186,6 @@ fn checked(
         node: request.node,
         purpose,
     })
-}
-
-impl KubeletRequest {
-    /// Reads a PEM request strictly: one block, a key of the one kind, a signature by it, the subject of a node, and no extensions but
-    /// alternative names.
-    pub fn parse(pem: &[u8]) -> Result<Self, Denial> {
-        if pem.len() > MAX_REQUEST {
-            return Err(Denial::Malformed);
-        }
-        let block = pem::parse(pem).map_err(|_| Denial::Malformed)?;
-        if block.tag() != "CERTIFICATE REQUEST" {
-            return Err(Denial::Malformed);
-        }
-        let (rest, request) =
-            X509CertificationRequest::from_der(block.contents()).map_err(|_| Denial::Malformed)?;
-        if !rest.is_empty() || request.verify_signature().is_err() {
-            return Err(Denial::Malformed);
-        }
-        let info = &request.certification_request_info;
-        let algorithm = &info.subject_pki.algorithm;
-        let curve = algorithm
-            .parameters
-            .as_ref()
-            .and_then(|parameters| parameters.as_oid().ok());
-        if algorithm.algorithm != oid_registry::OID_KEY_TYPE_EC_PUBLIC_KEY
-            || curve != Some(oid_registry::OID_EC_P256)
-        {
-            return Err(Denial::Malformed);
-        }
-        let node = subject(&info.subject)?;
-        let mut parsed = Self {
-            node,
-            dns: Vec::new(),
-            ips: Vec::new(),
-            other_names: false,
-        };
-        for extension in request.requested_extensions().into_iter().flatten() {
-            match extension {
-                ParsedExtension::SubjectAlternativeName(names) => {
-                    for name in &names.general_names {
-                        match name {
-                            GeneralName::DNSName(name) => parsed.dns.push((*name).to_owned()),
-                            GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {
-                                Ok(octets) => parsed.ips.push(IpAddr::V4(Ipv4Addr::from(octets))),
-                                Err(_) => parsed.other_names = true,
-                            },
-                            _ => parsed.other_names = true,
-                        }
-                    }
-                }
-                _ => return Err(Denial::Extension),
-            }
-        }
-        Ok(parsed)
-    }
-}
-
-/// The node of a subject that has exactly the group of nodes and one node's name.
-fn subject(name: &x509_parser::x509::X509Name<'_>) -> Result<NodeName, Denial> {
-    let (mut organizations, mut common_names) = (Vec::new(), Vec::new());
-    for attribute in name.iter_attributes() {
-        let text = attribute.as_str().map_err(|_| Denial::Subject)?;
-        if *attribute.attr_type() == oid_registry::OID_X509_ORGANIZATION_NAME {
-            organizations.push(text);
-        } else if *attribute.attr_type() == oid_registry::OID_X509_COMMON_NAME {
-            common_names.push(text);
-        } else {
-            return Err(Denial::Subject);
-        }
-    }
-    match (organizations.as_slice(), common_names.as_slice()) {
-        ([NODES_GROUP], [name]) => name
-            .strip_prefix(KUBELET_USER_PREFIX)
-            .and_then(|name| name.parse().ok())
-            .ok_or(Denial::Subject),
-        _ => Err(Denial::Subject),
-    }
 }
 
 /// Kubelets ask for `key encipherment` as well when they are old; nothing else may be added.
@@ -305,32 +208,22 @@ fn check_usages(usages: &[String], serving: bool) -> Result<(), Denial> {
     }
 }
 
+/// A client certificate has no alternative names. A serving certificate has the node's name and its address in the mesh, where its
+/// kubelet listens, and no other: the address between the machines is the host's word.
 fn check_names(
     request: &KubeletRequest,
     serving: bool,
     identity: &NodeIdentity,
 ) -> Result<(), Denial> {
-    if request.other_names {
-        return Err(Denial::AlternativeName(
-            "neither DNS name nor IPv4 address".to_owned(),
-        ));
+    let own = |name: &Name| match name {
+        Name::Dns(name) => name == identity.name.as_str(),
+        Name::Ip(address) => *address == identity.mesh_ip,
+    };
+    match request.names.iter().find(|name| !serving || !own(name)) {
+        Some(foreign) => Err(Denial::AlternativeName(shown(&foreign.to_string()))),
+        None if serving && request.names.is_empty() => Err(Denial::NoAlternativeName),
+        None => Ok(()),
     }
-    let own = [IpAddr::V4(identity.mesh_ip), IpAddr::V4(identity.node_ip)];
-    let foreign_dns = request
-        .dns
-        .iter()
-        .find(|name| !serving || name.as_str() != identity.name.as_str());
-    let foreign_ip = request.ips.iter().find(|ip| !serving || !own.contains(ip));
-    if let Some(name) = foreign_dns
-        .cloned()
-        .or_else(|| foreign_ip.map(ToString::to_string))
-    {
-        return Err(Denial::AlternativeName(shown(&name)));
-    }
-    if serving && request.dns.is_empty() && request.ips.is_empty() {
-        return Err(Denial::NoAlternativeName);
-    }
-    Ok(())
 }
 
 fn shown(text: &str) -> String {

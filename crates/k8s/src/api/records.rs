@@ -1,4 +1,4 @@
-//! Objects in which the cluster keeps what it is made of: component list, join configuration, node identities, labels.
+//! Objects in which the cluster keeps what it is made of: component list, node identities, labels.
 
 use cluster::{
     NodeName, Role,
@@ -6,10 +6,7 @@ use cluster::{
     identity,
     kubernetes::Version,
 };
-use k8s_openapi::{
-    ByteString,
-    api::core::v1::{ConfigMap, Node},
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::{
     Api, Client,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
@@ -18,39 +15,6 @@ use serde_json::json;
 
 use super::{ApiError, FIELD_MANAGER, NAMESPACE, request};
 use crate::identities::{self, NodeIdentity};
-
-/// The ConfigMap with the attestation policy and the measurement salt (the original's name and keys).
-pub const JOIN_CONFIG: &str = "join-config";
-/// Its key of the policy.
-pub const ATTESTATION_CONFIG_KEY: &str = "attestationConfig";
-/// Its key of the salt.
-pub const MEASUREMENT_SALT_KEY: &str = "measurementSalt";
-
-/// Writes the ConfigMap that joining nodes are judged by.
-pub async fn put_join_config(
-    client: &Client,
-    policy_json: &str,
-    measurement_salt: &[u8],
-) -> Result<(), ApiError> {
-    let map = ConfigMap {
-        metadata: meta(JOIN_CONFIG),
-        data: Some([(ATTESTATION_CONFIG_KEY.to_owned(), policy_json.to_owned())].into()),
-        binary_data: Some(
-            [(
-                MEASUREMENT_SALT_KEY.to_owned(),
-                ByteString(measurement_salt.to_vec()),
-            )]
-            .into(),
-        ),
-        ..ConfigMap::default()
-    };
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    config_maps(client)
-        .patch(JOIN_CONFIG, &params, &Patch::Apply(&map))
-        .await
-        .map_err(request("write the join configuration"))?;
-    Ok(())
-}
 
 /// Writes the component list, immutable and named by its digest. Returns the ConfigMap's name.
 pub async fn put_components(

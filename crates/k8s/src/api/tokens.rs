@@ -1,30 +1,24 @@
 //! Bootstrap tokens: the short-lived credential with which a joining kubelet asks for its certificate.
 //!
-//! A token belongs to one node, named in an annotation: a request by it for another node is refused. It lives a quarter of an hour,
-//! lets its bearer ask for a certificate and nothing else, and is deleted once the node uses its certificate (`csr`).
-
-use std::collections::BTreeMap;
+//! A token belongs to one node, whose record names it: a request by it for another node is refused. It lets its bearer ask for a
+//! certificate and nothing else, lives as long as a join may take, and is deleted once the node uses its certificate.
 
 use aws_lc_rs::rand;
-use cluster::NodeName;
-use jiff::{SignedDuration, Timestamp};
+use cluster::{NodeName, plan::DEADLINE};
+use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, Client,
-    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
+    api::{DeleteParams, ObjectMeta, PostParams},
 };
 
 use super::{ApiError, FIELD_MANAGER, NAMESPACE, request};
 use crate::files::SecretText;
 
-/// Life of a token.
-pub const LIFETIME: SignedDuration = SignedDuration::from_mins(15);
 /// The group its bearer is in.
 pub const GROUP: &str = "system:bootstrappers:constellation";
 /// Its bearer's user name is this and the token's id.
 pub const USER_PREFIX: &str = "system:bootstrap:";
-/// Names the node that a token is for.
-pub const NODE_ANNOTATION: &str = "constellation.edgeless.systems/node-name";
 const TYPE: &str = "bootstrap.kubernetes.io/token";
 const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
@@ -74,7 +68,7 @@ fn random_text(length: usize) -> Result<String, ApiError> {
     Ok(text)
 }
 
-/// Makes a token for one node.
+/// Makes a token for one node. What binds it to the node is the node's record, which the caller writes.
 pub async fn create(client: &Client, node: &NodeName, now: Timestamp) -> Result<Token, ApiError> {
     let token = Token::generate()?;
     let secret_part = token
@@ -83,7 +77,7 @@ pub async fn create(client: &Client, node: &NodeName, now: Timestamp) -> Result<
         .split_once('.')
         .map_or("", |(_, secret)| secret);
     let expiration = now
-        .saturating_add(LIFETIME)
+        .saturating_add(DEADLINE)
         .unwrap_or(now)
         .strftime("%Y-%m-%dT%H:%M:%SZ")
         .to_string();
@@ -98,7 +92,6 @@ pub async fn create(client: &Client, node: &NodeName, now: Timestamp) -> Result<
         metadata: ObjectMeta {
             name: Some(object_name(&token.id)),
             namespace: Some(NAMESPACE.to_owned()),
-            annotations: Some([(NODE_ANNOTATION.to_owned(), node.to_string())].into()),
             ..ObjectMeta::default()
         },
         type_: Some(TYPE.to_owned()),
@@ -119,55 +112,20 @@ pub async fn create(client: &Client, node: &NodeName, now: Timestamp) -> Result<
     Ok(token)
 }
 
-/// The nodes of all tokens, by the tokens' ids.
-pub async fn nodes_by_id(client: &Client) -> Result<BTreeMap<String, NodeName>, ApiError> {
-    let params = ListParams::default().fields(&format!("type={TYPE}"));
-    let secrets = api(client)
-        .list(&params)
+/// Deletes a token; one that is gone already is as good.
+pub async fn delete(client: &Client, id: &str) -> Result<(), ApiError> {
+    match api(client)
+        .delete(&object_name(id), &DeleteParams::default())
         .await
-        .map_err(request("list bootstrap tokens"))?;
-    let entry = |secret: Secret| {
-        let id = secret
-            .metadata
-            .name?
-            .strip_prefix(OBJECT_PREFIX)?
-            .to_owned();
-        let node = secret
-            .metadata
-            .annotations?
-            .remove(NODE_ANNOTATION)?
-            .parse()
-            .ok()?;
-        Some((id, node))
-    };
-    Ok(secrets.into_iter().filter_map(entry).collect())
-}
-
-/// Deletes the tokens of a node: the one it joined with, and any it never used.
-pub async fn delete_for(client: &Client, node: &NodeName) -> Result<(), ApiError> {
-    for (id, owner) in nodes_by_id(client).await? {
-        if &owner == node {
-            match api(client)
-                .delete(&object_name(&id), &DeleteParams::default())
-                .await
-            {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(source) => {
-                    return Err(request(format!("delete the bootstrap token of {node}"))(
-                        source,
-                    ));
-                }
-            }
-        }
+    {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(source) => Err(request(format!("delete the bootstrap token {id}"))(source)),
     }
-    Ok(())
 }
-
-const OBJECT_PREFIX: &str = "bootstrap-token-";
 
 fn object_name(id: &str) -> String {
-    format!("{OBJECT_PREFIX}{id}")
+    format!("bootstrap-token-{id}")
 }
 
 fn api(client: &Client) -> Api<Secret> {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use reqwest::{Client, StatusCode, header};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, mpsc};
 
 use super::{
     Event, InstallError, MAX_BYTES, Progress, Retry,
@@ -12,6 +12,8 @@ use super::{
 
 /// Bytes that are written at once.
 const CHUNK: usize = 1 << 20;
+/// Pieces of that size that may wait to be written.
+const AHEAD: usize = 2;
 /// How many files pieced together from several answers may be wrong before the source is.
 const MAX_PIECED: u32 = 2;
 
@@ -213,55 +215,70 @@ impl Fetch {
         Ok((part, result.map(|()| one_answer)))
     }
 
+    /// Reads an answer to its end. Reading and writing go on beside each other: both take their time, and neither needs the other's
+    /// processor.
     async fn receive(
         &self,
-        mut response: reqwest::Response,
-        mut part: Part,
+        response: reqwest::Response,
+        part: Part,
         target: &Target,
         source: &str,
         total: Option<u64>,
         progress: &Progress,
     ) -> Result<(Part, Result<(), Failure>), Failure> {
+        let (sender, chunks) = mpsc::channel(AHEAD);
+        let (progress, name) = (Arc::clone(progress), target.name.clone());
+        let reading = self.read(response, part.length(), target, source, sender);
+        let writing = part.append_all(chunks, target, move |bytes| {
+            progress(&name, Event::Received { bytes, total });
+        });
+        let (read, part) = tokio::join!(reading, writing);
+        let part = part?;
+        if let Err(Failure::Stop(error)) = read {
+            target.discard();
+            return Err(Failure::Stop(error));
+        }
+        Ok((part, read))
+    }
+
+    /// Passes on what comes, in pieces. What came before a failure counts: the next try goes on from there.
+    async fn read(
+        &self,
+        mut response: reqwest::Response,
+        mut length: u64,
+        target: &Target,
+        source: &str,
+        sender: mpsc::Sender<Vec<u8>>,
+    ) -> Result<(), Failure> {
         let mut buffer = Vec::with_capacity(CHUNK);
-        loop {
-            let next = match tokio::time::timeout(self.retry.silence, response.chunk()).await {
-                Err(_) => Err("the server fell silent".to_owned()),
-                Ok(Err(error)) => Err(chain(&error)),
-                Ok(Ok(chunk)) => Ok(chunk),
-            };
-            let done = !matches!(next, Ok(Some(_)));
-            if let Ok(Some(bytes)) = &next {
-                buffer.extend_from_slice(bytes);
+        let end = loop {
+            match tokio::time::timeout(self.retry.silence, response.chunk()).await {
+                Err(_) => break Err(Failure::Transient("the server fell silent".to_owned())),
+                Ok(Err(error)) => break Err(Failure::Transient(chain(&error))),
+                Ok(Ok(None)) => break Ok(()),
+                Ok(Ok(Some(bytes))) => {
+                    length += bytes.len() as u64;
+                    buffer.extend_from_slice(&bytes);
+                }
             }
-            if part.length() + buffer.len() as u64 > MAX_BYTES {
-                target.discard();
+            if length > MAX_BYTES {
                 return Err(Failure::Stop(InstallError::TooLarge {
                     name: target.name.clone(),
                     from: source.to_owned(),
                 }));
             }
-            // what came before a failure counts: the next try goes on from there
-            if buffer.len() >= CHUNK || (done && !buffer.is_empty()) {
-                part = part
-                    .append(
-                        std::mem::replace(&mut buffer, Vec::with_capacity(CHUNK)),
-                        target,
-                    )
-                    .await?;
-                progress(
-                    &target.name,
-                    Event::Received {
-                        bytes: part.length(),
-                        total,
-                    },
-                );
+            if buffer.len() >= CHUNK {
+                let piece = std::mem::replace(&mut buffer, Vec::with_capacity(CHUNK));
+                if sender.send(piece).await.is_err() {
+                    // the writer has stopped, and says why
+                    return Ok(());
+                }
             }
-            match next {
-                Ok(Some(_)) => {}
-                Ok(None) => return Ok((part, Ok(()))),
-                Err(reason) => return Ok((part, Err(Failure::Transient(reason)))),
-            }
+        };
+        if !buffer.is_empty() {
+            let _writer_says_why = sender.send(buffer).await;
         }
+        end
     }
 }
 

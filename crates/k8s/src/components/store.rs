@@ -9,6 +9,7 @@ use std::{
 
 use aws_lc_rs::digest;
 use cluster::catalogue::{Component, Sha256};
+use tokio::sync::mpsc;
 
 use super::{InstallError, below, unpack};
 
@@ -182,19 +183,23 @@ impl Part {
         digest_of(&self.context)
     }
 
-    /// Appends bytes.
-    pub(super) async fn append(
+    /// Appends what comes until nothing more does, and tells how long it is then. On an error it takes nothing more.
+    pub(super) async fn append_all(
         mut self,
-        bytes: Vec<u8>,
+        mut chunks: mpsc::Receiver<Vec<u8>>,
         target: &Target,
+        wrote: impl Fn(u64) + Send + 'static,
     ) -> Result<Self, InstallError> {
         let target = target.clone();
         blocking(move || {
-            self.file
-                .write_all(&bytes)
-                .map_err(|source| target.write_failed(source, self.length))?;
-            self.context.update(&bytes);
-            self.length += bytes.len() as u64;
+            while let Some(bytes) = chunks.blocking_recv() {
+                self.file
+                    .write_all(&bytes)
+                    .map_err(|source| target.write_failed(source, self.length))?;
+                self.context.update(&bytes);
+                self.length += bytes.len() as u64;
+                wrote(self.length);
+            }
             Ok(self)
         })
         .await
@@ -202,6 +207,10 @@ impl Part {
 
     /// Throws away what is there and begins again.
     pub(super) async fn restart(mut self, target: &Target) -> Result<Self, InstallError> {
+        // not even to nothing: ext4 flushes a file that was cut when it is closed, and every download would wait for the disk
+        if self.length == 0 {
+            return Ok(self);
+        }
         let target = target.clone();
         blocking(move || {
             self.file

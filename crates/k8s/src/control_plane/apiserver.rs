@@ -47,6 +47,8 @@ impl Node {
             self.pki_flag("service-account-key-file", SERVICE_ACCOUNT_PUBLIC),
             self.pki_flag("service-account-signing-key-file", SERVICE_ACCOUNT_KEY),
             "--service-account-lookup=true".to_owned(),
+            // a token lives as long as it says, and not a year for the sake of clients that do not read it again
+            "--service-account-extend-token-expiration=false".to_owned(),
             self.pki_flag(
                 "requestheader-client-ca-file",
                 authority(AuthorityName::FrontProxy),
@@ -62,7 +64,14 @@ impl Node {
             self.pki_flag("proxy-client-key-file", Leaf::FrontProxyClient.key()),
             // what it may do
             "--authorization-mode=Node,RBAC".to_owned(),
-            "--enable-admission-plugins=NodeRestriction".to_owned(),
+            format!(
+                "--enable-admission-plugins={}",
+                if self.differences.deny_external_ips {
+                    "NodeRestriction,DenyServiceExternalIPs"
+                } else {
+                    "NodeRestriction"
+                }
+            ),
             // kubelets
             self.pki_flag(
                 "kubelet-certificate-authority",

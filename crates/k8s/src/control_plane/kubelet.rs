@@ -7,24 +7,14 @@ use cluster::Role;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Node, Service, TLS_CIPHER_SUITES, containerd::PAUSE_IMAGE};
+use super::{Node, Service, TLS_CIPHER_SUITES};
 use crate::{
     files::{File, SecretText},
     pki::{Authorities, Credential, Kubeconfig, PkiError},
 };
 
-/// What `protectKernelDefaults` demands, and what the pod network needs: to be set before the kubelet starts.
-pub const SYSCTLS: [(&str, &str); 8] = [
-    ("vm.overcommit_memory", "1"),
-    ("vm.panic_on_oom", "0"),
-    ("kernel.panic", "10"),
-    ("kernel.panic_on_oops", "1"),
-    ("kernel.keys.root_maxkeys", "1000000"),
-    ("kernel.keys.root_maxbytes", "25000000"),
-    ("net.ipv4.ip_forward", "1"),
-    // services of pods on the same bridge go through iptables too; needs the module br_netfilter
-    ("net.bridge.bridge-nf-call-iptables", "1"),
-];
+/// The image that holds a pod's namespaces; imported from the measured image, never pulled.
+pub(super) const PAUSE_IMAGE: &str = "constellation.local/pause:v0.1.0";
 /// Keeps workloads off control planes.
 const CONTROL_PLANE_TAINT: &str = "node-role.kubernetes.io/control-plane";
 const CONFIG: &str = "kubelet-config.yaml";
@@ -96,6 +86,9 @@ impl Node {
         if let Some(provider_id) = &self.config.provider_id {
             config["providerID"] = json!(provider_id);
         }
+        if self.differences.seccomp_default {
+            config["seccompDefault"] = json!(true);
+        }
         if !self.differences.runtime_flags {
             config["containerRuntimeEndpoint"] = json!(self.runtime_endpoint());
         }
@@ -138,15 +131,16 @@ impl Node {
         File::secret(self.paths.kubelet_kubeconfig(), config.render())
     }
 
-    /// Gives the first control plane's kubelet its first client certificate, in the place and form in which it keeps the next
-    /// ones: a dated file, and a link to it. Does nothing when there is one.
-    pub fn write_first_kubelet_client(
+    /// Gives a control plane's kubelet a client certificate, in the place and form in which it keeps the next ones: a dated file, and
+    /// a link to it. Does nothing while the one that is there lives: kubelet renews that by itself. One that has ended (the machine
+    /// was off for long, its clock jumped) kubelet cannot renew, and nobody but the node's own authority could.
+    pub fn ensure_kubelet_client(
         &self,
         authorities: &Authorities,
         now: Timestamp,
     ) -> Result<(), PkiError> {
         let link = self.paths.kubelet_client_certificate();
-        if link.exists() {
+        if std::fs::read(&link).is_ok_and(|pair| lives(&pair, now)) {
             return Ok(());
         }
         let issued = authorities.issue_kubelet_client(&self.config.node_name, now)?;
@@ -169,4 +163,14 @@ impl Node {
         }
         std::os::unix::fs::symlink(&path, &link).map_err(fail)
     }
+}
+
+/// Whether the certificate at the beginning of a PEM file has not ended.
+fn lives(pair: &[u8], now: Timestamp) -> bool {
+    let Ok((_, block)) = x509_parser::pem::parse_x509_pem(pair) else {
+        return false;
+    };
+    block
+        .parse_x509()
+        .is_ok_and(|certificate| certificate.validity().not_after.timestamp() > now.as_second())
 }

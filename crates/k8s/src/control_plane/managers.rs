@@ -39,6 +39,8 @@ impl Node {
             self.pki_flag("service-account-private-key-file", SERVICE_ACCOUNT_KEY),
             "--use-service-account-credentials=true".to_owned(),
             "--terminated-pod-gc-threshold=1000".to_owned(),
+            // an emulated or busy machine's kubelet can be late for longer than the default, and its pods must not go for that
+            "--node-monitor-grace-period=120s".to_owned(),
             Self::flag_path("flex-volume-plugin-dir", &self.paths.volume_plugins),
         ]);
         args

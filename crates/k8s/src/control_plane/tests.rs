@@ -23,7 +23,7 @@ fn node(role: Role, version: Version) -> Node {
 }
 
 const TEST: Version = Version::new(20, 2);
-const NEWEST: Version = Version::new(37, 0);
+const NEWEST: Version = Version::new(35, 0);
 
 fn args(node: &Node, service: Service) -> BTreeSet<String> {
     let args = node.program(service).args;
@@ -63,9 +63,9 @@ fn the_control_plane_holds_the_benchmark() {
         let api = args(&node, Service::ApiServer);
         for flag in [
             "--authorization-mode=Node,RBAC",
-            "--enable-admission-plugins=NodeRestriction",
             "--profiling=false",
             "--service-account-lookup=true",
+            "--service-account-extend-token-expiration=false",
             "--service-node-port-range=30100-32767",
             "--audit-log-maxage=30",
             "--audit-log-maxbackup=10",
@@ -80,6 +80,12 @@ fn the_control_plane_holds_the_benchmark() {
         ] {
             assert!(has(&api, flag), "{version} {flag}");
         }
+        let plugins = if version == TEST {
+            "--enable-admission-plugins=NodeRestriction"
+        } else {
+            "--enable-admission-plugins=NodeRestriction,DenyServiceExternalIPs"
+        };
+        assert!(has(&api, plugins), "{version}: {api:?}");
         assert!(
             !api.iter()
                 .any(|arg| arg.starts_with("--token-auth-file") || arg.starts_with("--basic-auth"))
@@ -107,6 +113,7 @@ fn the_control_plane_holds_the_benchmark() {
             "--terminated-pod-gc-threshold=1000",
             "--controllers=*,tokencleaner,-csrapproving",
             "--cluster-signing-duration=24h",
+            "--node-monitor-grace-period=120s",
         ] {
             assert!(has(&manager, flag), "{flag}");
         }
@@ -131,7 +138,7 @@ fn anonymous_requests_reach_health_at_most() {
         &args(&old, Service::ApiServer),
         "--anonymous-auth=false"
     ));
-    for (minor, api_version) in [(32, "v1beta1"), (33, "v1beta1"), (34, "v1"), (37, "v1")] {
+    for (minor, api_version) in [(32, "v1beta1"), (33, "v1beta1"), (34, "v1"), (35, "v1")] {
         let node = node(Role::ControlPlane, Version::new(minor, 0));
         let api = args(&node, Service::ApiServer);
         assert!(has(
@@ -180,6 +187,8 @@ fn the_kubelet_holds_the_benchmark() {
                 (&true.into(), &true.into())
             );
             assert_eq!(config["serverTLSBootstrap"], true);
+            let seccomp = config.get("seccompDefault");
+            assert_eq!(seccomp, (version != TEST).then_some(&Value::Bool(true)));
             assert_eq!(config["tlsMinVersion"], "VersionTLS12");
             assert_eq!(
                 config["address"],
@@ -301,17 +310,66 @@ fn units_start_what_the_program_says_and_confine_the_control_plane() {
 
 #[test]
 fn no_argument_or_public_file_holds_a_key() {
-    let node = node(Role::ControlPlane, TEST);
-    for service in Service::of(Role::ControlPlane) {
-        for file in node.files(*service, "CA") {
-            let text = String::from_utf8(file.bytes().to_vec()).unwrap();
-            let is_kubeconfig = text.contains("client-key");
-            assert_eq!(
-                file.mode() == 0o600,
-                is_kubeconfig,
-                "{}",
-                file.path.display()
-            );
+    for role in Role::ALL {
+        let node = node(role, TEST);
+        let services = Service::of(role).iter().copied();
+        // the image's own unit starts etcd, with our arguments
+        for service in services.chain([Service::Etcd]) {
+            for arg in args(&node, service) {
+                let (flag, value) = arg.split_once('=').unwrap();
+                let secret = ["key", "token", "secret", "password"]
+                    .iter()
+                    .any(|word| flag.contains(word));
+                // etcd's token tells clusters apart and is the cluster's name
+                let harmless = value.starts_with('/') || matches!(value, "true" | "false" | "mini");
+                assert!(!secret || harmless, "{arg} may hold more than a path");
+                assert!(!arg.contains("-----BEGIN"), "{arg}");
+            }
+            for file in node.files(service, "CA") {
+                let text = String::from_utf8(file.bytes().to_vec()).unwrap();
+                let is_kubeconfig = text.contains("client-key");
+                assert_eq!(
+                    file.mode() == 0o600,
+                    is_kubeconfig,
+                    "{}",
+                    file.path.display()
+                );
+            }
         }
+    }
+}
+
+#[test]
+fn an_ended_kubelet_certificate_is_replaced_and_a_living_one_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = Paths::below(directory.path(), directory.path());
+    let mut node = node(Role::ControlPlane, TEST);
+    node.paths = paths;
+    let now = jiff::Timestamp::now();
+    let authorities = crate::pki::Authorities::generate("test", now).unwrap();
+    let link = node.paths().kubelet_client_certificate();
+    let target_at = |hours: i64| {
+        let now = now + jiff::SignedDuration::from_hours(hours);
+        node.ensure_kubelet_client(&authorities, now).unwrap();
+        std::fs::read_link(&link).unwrap()
+    };
+    let first = target_at(0);
+    assert_eq!(target_at(12), first);
+    let second = target_at(48);
+    assert_ne!(second, first);
+    assert_eq!(target_at(60), second);
+}
+
+/// containerd and the kubelet are told the same, one by the image and one from here.
+#[test]
+fn the_images_containerd_has_the_kubelets_sandbox_and_our_plugins() {
+    let config = include_str!("../../../image/mkosi/root/etc/containerd/config.toml");
+    for line in [
+        format!("sandbox_image = \"{}\"", kubelet::PAUSE_IMAGE),
+        format!("bin_dir = \"{}\"", crate::cni::PLUGIN_DIR),
+        format!("conf_dir = \"{}\"", crate::cni::CONFIG_DIR),
+        "SystemdCgroup = true".to_owned(),
+    ] {
+        assert!(config.lines().any(|has| has.trim() == line), "{line}");
     }
 }

@@ -27,6 +27,11 @@ pub struct Differences {
     pub taints_flag: bool,
     /// `--pod-infra-container-image`, which keeps the kubelet from deleting the pause image; later runtimes pin it themselves.
     pub pause_image_flag: bool,
+    /// The admission plugin `DenyServiceExternalIPs` (1.21 and later): with it no user of the API can draw another's traffic to himself
+    /// (CVE-2020-8554).
+    pub deny_external_ips: bool,
+    /// The kubelet's `seccompDefault` without a feature gate (1.25 and later): pods that say nothing get the runtime's filter.
+    pub seccomp_default: bool,
 }
 
 /// First minor that has a row, and the row. A minor between two rows is like the one before it.
@@ -39,6 +44,8 @@ const TABLE: [(u16, Differences); 3] = [
             runtime_flags: true,
             taints_flag: true,
             pause_image_flag: true,
+            deny_external_ips: false,
+            seccomp_default: false,
         },
     ),
     // AnonymousAuthConfigurableEndpoints is on from 1.32
@@ -52,6 +59,8 @@ const TABLE: [(u16, Differences); 3] = [
             runtime_flags: false,
             taints_flag: false,
             pause_image_flag: false,
+            deny_external_ips: true,
+            seccomp_default: true,
         },
     ),
     // structured authentication is stable from 1.34
@@ -65,6 +74,8 @@ const TABLE: [(u16, Differences); 3] = [
             runtime_flags: false,
             taints_flag: false,
             pause_image_flag: false,
+            deny_external_ips: true,
+            seccomp_default: true,
         },
     ),
 ];

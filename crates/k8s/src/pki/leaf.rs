@@ -1,4 +1,4 @@
-//! The table of leaf certificates a control plane has: who signs each, for whom, for what, and who notices a new one.
+//! The table of leaf certificates a control plane has: who signs each, for whom, for what.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -33,15 +33,6 @@ pub enum Leaf {
     NodeAgent,
     /// What the key service on this node shows to its callers.
     KeyService,
-}
-
-/// How a program takes up a renewed certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reload {
-    /// It reads the file again by itself: Kubernetes' servers and clients within a minute, etcd at each handshake.
-    ByItself,
-    /// It makes a new client when its owner sees that the file changed.
-    ByOwner,
 }
 
 /// The names and addresses that stand in a node's serving certificates.
@@ -128,21 +119,6 @@ impl Leaf {
             | Self::Scheduler
             | Self::NodeAgent
             | Self::KeyService => AuthorityName::Cluster,
-        }
-    }
-
-    /// Who notices a new one.
-    pub const fn reload(self) -> Reload {
-        match self {
-            Self::NodeAgent | Self::KeyService => Reload::ByOwner,
-            Self::ApiServer
-            | Self::ApiServerKubeletClient
-            | Self::ApiServerEtcdClient
-            | Self::FrontProxyClient
-            | Self::EtcdServer
-            | Self::EtcdPeer
-            | Self::ControllerManager
-            | Self::Scheduler => Reload::ByItself,
         }
     }
 
@@ -255,7 +231,7 @@ impl Leaf {
 pub const KUBELET_ADMIN_GROUP: &str = "constellation:kubelet-api-admins";
 
 /// Whether `name` can stand in a certificate as a DNS name, maybe with a wildcard in front.
-fn is_dns_name(name: &str) -> bool {
+pub fn is_dns_name(name: &str) -> bool {
     let rest = name.strip_prefix("*.").unwrap_or(name);
     rest.len() <= 253
         && rest.split('.').all(|label| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::{Authorities, Leaf, NodeNames, PkiError};
-use crate::files::{self, File};
+use crate::files::{self, File, FileError};
 
 /// The certificates of one control-plane node, below one directory.
 #[derive(Debug)]
@@ -34,6 +34,11 @@ impl Pki {
         }
     }
 
+    /// Opens what is on disk. For a node that has its certificates: other authorities than those would split the cluster.
+    pub fn open(names: NodeNames, directory: &Path) -> Result<Self, PkiError> {
+        Ok(Self::new(Authorities::load(directory)?, names, directory))
+    }
+
     /// Opens what is on disk, or makes new authorities when there are none yet. Idempotent.
     pub fn open_or_generate(
         cluster_name: &str,
@@ -42,11 +47,16 @@ impl Pki {
         now: Timestamp,
     ) -> Result<Self, PkiError> {
         // the service account key is written last: where it is, everything is
-        let authorities = if directory.join(super::SERVICE_ACCOUNT_PUBLIC).exists() {
-            Authorities::load(directory)?
-        } else {
-            Authorities::generate(cluster_name, now)?
-        };
+        let last = directory.join(super::SERVICE_ACCOUNT_PUBLIC);
+        let exists = last.try_exists().map_err(|source| FileError {
+            operation: "look for",
+            path: last,
+            source,
+        })?;
+        if exists {
+            return Self::open(names, directory);
+        }
+        let authorities = Authorities::generate(cluster_name, now)?;
         Ok(Self::new(authorities, names, directory))
     }
 

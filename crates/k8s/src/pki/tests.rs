@@ -316,3 +316,23 @@ fn the_admin_lives_a_year_and_is_no_master() {
     );
     assert!(!format!("{config:?} {text:?}").contains("PRIVATE"));
 }
+
+/// What can not be looked for may be there: authorities beside it would split the cluster.
+#[test]
+fn no_authorities_are_made_beside_some_that_can_not_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(
+        Pki::open(names(), dir.path()).is_err(),
+        "opening makes nothing"
+    );
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+
+    let made = Pki::open_or_generate("mini", names(), dir.path(), now()).unwrap();
+    made.write(now()).unwrap();
+    let last = dir.path().join(SERVICE_ACCOUNT_PUBLIC);
+    std::fs::remove_file(&last).unwrap();
+    // fails like a disk that does not answer, and `exists` calls both "no"
+    std::os::unix::fs::symlink(&last, &last).unwrap();
+    let opened = Pki::open_or_generate("mini", names(), dir.path(), now());
+    assert!(matches!(opened, Err(PkiError::File(_))), "{opened:?}");
+}

@@ -15,6 +15,7 @@ use kube::{
     Api, Client,
     api::{ListParams, ObjectMeta, PostParams},
 };
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use testkit::kubernetes::ControlPlane;
 
 pub(crate) fn identity(name: &str, index: u16, role: Role) -> NodeIdentity {
@@ -47,6 +48,20 @@ pub(crate) async fn with_roles(control_plane: &ControlPlane) -> Result<Client> {
 
 pub(crate) async fn as_leaf(control_plane: &ControlPlane, leaf: &IssuedLeaf) -> Result<Client> {
     Ok(api::client_from(&control_plane.kubeconfig(Credential::Embedded(leaf))).await?)
+}
+
+/// A kubelet's request for its client certificate.
+fn request(node: &str) -> String {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    for (kind, value) in [
+        (DnType::OrganizationName, "system:nodes".to_owned()),
+        (DnType::CommonName, format!("system:node:{node}")),
+    ] {
+        params.distinguished_name.push(kind, value);
+    }
+    let key = KeyPair::generate().unwrap();
+    params.serialize_request(&key).unwrap().pem().unwrap()
 }
 
 pub(crate) fn status(result: Result<impl Sized, kube::Error>) -> Option<u16> {
@@ -201,9 +216,7 @@ async fn a_bootstrap_token_asks_for_a_certificate_and_nothing_else(
             ..ObjectMeta::default()
         },
         spec: CertificateSigningRequestSpec {
-            request: k8s_openapi::ByteString(
-                super::certificates::request("worker-0", &[], &[]).into_bytes(),
-            ),
+            request: k8s_openapi::ByteString(request("worker-0").into_bytes()),
             signer_name: "kubernetes.io/kube-apiserver-client-kubelet".into(),
             usages: Some(vec!["digital signature".into(), "client auth".into()]),
             ..CertificateSigningRequestSpec::default()
@@ -257,13 +270,15 @@ async fn a_bootstrap_token_asks_for_a_certificate_and_nothing_else(
     );
 
     // gone with its owner's joining
-    api::tokens::delete_for(&client, &"worker-0".parse()?).await?;
+    api::tokens::delete(&client, token.id()).await?;
+    // a second time is as good
+    api::tokens::delete(&client, token.id()).await?;
     // the API server remembers for ten seconds whom it knew
     tokio::time::sleep(std::time::Duration::from_secs(12)).await;
     assert_eq!(status(csrs.list(&all).await), Some(401));
 
     // and when its time is over
-    let old = Timestamp::now() - jiff::SignedDuration::from_mins(16);
+    let old = Timestamp::now() - cluster::plan::DEADLINE - jiff::SignedDuration::from_mins(1);
     let expired = api::tokens::create(&client, &"worker-1".parse()?, old).await?;
     let expired =
         api::client_from(&control_plane.kubeconfig(Credential::Token(expired.text()))).await?;

@@ -64,7 +64,7 @@ fn kubelet_and_kube_proxy_take_our_flags_and_files() -> Result<()> {
     let control_plane = ControlPlane::prepare(Timestamp::now())?;
     let node = control_plane.node();
     let ca = control_plane.pki().authorities().cluster_certificate();
-    node.write_first_kubelet_client(control_plane.pki().authorities(), Timestamp::now())?;
+    node.ensure_kubelet_client(control_plane.pki().authorities(), Timestamp::now())?;
     node.kubelet_kubeconfig(ca).write()?;
     for service in [Service::Kubelet, Service::KubeProxy] {
         files::write_all(&node.files(service, ca))?;

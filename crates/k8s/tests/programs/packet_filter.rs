@@ -1,15 +1,16 @@
 //! The pod network in network namespaces: our CNI configuration with the real plugins, our packet filter with real packets.
 //!
 //! Needs root, `ip`, `nft`, `ping`, and Debian's containernetworking-plugins. The mesh is not here (that needs the guest's kernel):
-//! what is shown is that a pod reaches the outside, and that no pod or mesh address does when routes are wrong.
+//! what is shown is that a pod reaches the outside, and that nothing else passes between inside and outside when routes are wrong.
 
 use std::{
     io::Write as _,
     process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use cluster::network::{AddressPlan, NodeAddresses};
+use cluster::network::{AddressPlan, MESH_CIDR, NodeAddresses};
 use k8s::cni;
 
 /// Three namespaces, removed when dropped: a node, a pod on it, and a host outside the cluster.
@@ -21,7 +22,9 @@ struct Net {
 
 impl Net {
     fn new() -> Result<Self> {
-        let name = |role: &str| format!("constellation-{role}-{}", std::process::id());
+        static NETS: AtomicU32 = AtomicU32::new(0);
+        let net = NETS.fetch_add(1, Ordering::Relaxed);
+        let name = |role: &str| format!("constellation-{role}-{}-{net}", std::process::id());
         let net = Self {
             node: name("node"),
             pod: name("pod"),
@@ -108,8 +111,8 @@ impl Net {
         Ok(count.parse()?)
     }
 
-    /// Lets the real plugin connect the pod.
-    fn connect_pod(&self, addresses: &NodeAddresses, ipam: &std::path::Path) -> Result<()> {
+    /// Lets the real plugin connect the pod, and returns its address.
+    fn connect_pod(&self, addresses: &NodeAddresses, ipam: &std::path::Path) -> Result<String> {
         let file = cni::conflist(addresses);
         let list: serde_json::Value = serde_json::from_slice(file.bytes())?;
         let mut bridge = list["plugins"][0].clone();
@@ -142,13 +145,11 @@ impl Net {
             "the plugin (Debian: containernetworking-plugins): {output:?}"
         );
         let result: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-        ensure!(
-            result["ips"][0]["address"]
-                .as_str()
-                .is_some_and(|address| address.starts_with("10.244.1.")),
-            "{result}"
-        );
-        Ok(())
+        let address = result["ips"][0]["address"].as_str();
+        let address = address
+            .and_then(|address| address.split('/').next())
+            .filter(|address| address.starts_with("10.244.1."));
+        Ok(address.with_context(|| result.to_string())?.to_owned())
     }
 }
 
@@ -243,5 +244,63 @@ fn pods_reach_the_outside_and_their_addresses_do_not() -> Result<()> {
         net.ping(&net.node, &["10.244.2.1"])? && net.ping(&net.node, &["10.45.0.2"])?,
         "without it they arrive"
     );
+    Ok(())
+}
+
+/// Someone outside who says that he is nobody else, and knows the way.
+#[test]
+fn nobody_outside_reaches_an_address_inside_by_a_route_of_his_own() -> Result<()> {
+    let net = Net::new()?;
+    let ipam = tempfile::tempdir()?;
+    let plan = AddressPlan::default();
+    let addresses = plan.node(1)?;
+    let pod = net.connect_pod(&addresses, ipam.path())?;
+    let mesh = addresses.mesh_ip.to_string();
+    // the mesh's interface is not here, but its address is; a service's is wherever kube-proxy leads it
+    let service = "10.96.0.1";
+    for address in [&mesh, service] {
+        let address = format!("{address}/32");
+        ip(&["-n", &net.node, "address", "add", &address, "dev", "lo"])?;
+    }
+    for range in [
+        plan.pods().to_string(),
+        plan.services().to_string(),
+        MESH_CIDR.to_string(),
+    ] {
+        ip(&[
+            "-n",
+            &net.outside,
+            "route",
+            "add",
+            &range,
+            "via",
+            "10.42.0.1",
+        ])?;
+    }
+    net.nft(&cni::packet_filter(&plan, &addresses))?;
+    for address in [pod.as_str(), &mesh, service] {
+        let before = net.dropped("entering")?;
+        ensure!(!net.ping(&net.outside, &[address])?, "{address}");
+        ensure!(
+            net.dropped("entering")? >= before + 2,
+            "the filter dropped what went to {address}"
+        );
+    }
+    for (from, address) in [
+        (&net.outside, "10.42.0.1"),
+        (&net.node, pod.as_str()),
+        (&net.node, &mesh),
+        (&net.pod, &mesh),
+        (&net.pod, service),
+        (&net.pod, "10.42.0.2"),
+    ] {
+        ensure!(net.ping(from, &[address])?, "{address} from {from}");
+    }
+
+    // all of this is that chain's work
+    net.nft("flush chain ip constellation entering\n")?;
+    for address in [pod.as_str(), &mesh, service] {
+        ensure!(net.ping(&net.outside, &[address])?, "{address} without it");
+    }
     Ok(())
 }

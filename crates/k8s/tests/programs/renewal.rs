@@ -1,4 +1,4 @@
-//! Renewed certificates are taken up by the running programs: `Reload::ByItself` in the table of leaves.
+//! Renewed certificates are taken up by the running programs.
 
 use std::{fs, sync::Arc, time::Duration};
 

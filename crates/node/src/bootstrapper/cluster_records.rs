@@ -129,7 +129,6 @@ impl ClusterRecords<'_> {
             measurement_salt: *self.order.measurement_salt.as_bytes(),
             cluster: ClusterFacts {
                 name: self.order.cluster_name.clone(),
-                kubernetes_version: self.order.version.to_string(),
                 components_config_map: components,
                 component_mirror: mirror.unwrap_or_default(),
                 network: self.order.networks,

@@ -1,10 +1,13 @@
-//! Drives the machine of [`cluster::plan`]: performs its actions on this host and tells it how they ended.
+//! Drives the machine of [`cluster::plan`]: performs its steps on this host and tells it how they ended.
 
 use std::sync::Arc;
 
-use cluster::plan::{Action, AwaitingMark, Building, Complete, Marked, Next, NotRunning, Step};
+use cluster::plan::{
+    AwaitingMark, Building, Complete, DEADLINE, Failed, Marked, Next, NotRunning, Step,
+};
 use keys::ClusterId;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 
 use super::machine::{MachineError, MeasuredMachine};
 use super::steps::StepError;
@@ -41,59 +44,71 @@ pub enum DriveError {
     /// A step that does not run ended.
     #[error("the order of steps")]
     Order(#[source] NotRunning),
+    /// The plan waits for steps that nobody performs.
+    #[error("no step runs, and not all are done")]
+    Idle,
+    /// It takes too long.
+    #[error("not a member after {} minutes", DEADLINE.as_secs() / 60)]
+    Deadline,
 }
 
-/// Takes the machine from the lock to a member. On an error nothing runs any more, and the caller resets the disk and reboots.
+/// Takes the machine from the lock to a member. On an error no step runs any more, but for a thread that sets the disk's key.
 pub async fn drive(
     machine: &MeasuredMachine,
     cluster_id: &ClusterId,
     awaiting: AwaitingMark,
     steps: Arc<dyn Steps>,
     log: &Log,
-) -> Result<Complete, DriveError> {
+) -> Result<Complete, (Failed, DriveError)> {
     log.progress("mark", "extend PCR 15 with the cluster ID");
     let pcr15 = match machine.extend_mark(cluster_id).await {
         Ok(pcr15) => pcr15,
-        Err(error) => {
-            awaiting.failed();
-            return Err(DriveError::Mark(error));
-        }
+        Err(error) => return Err((awaiting.failed(), DriveError::Mark(error))),
     };
-    let (building, marked, actions) = awaiting
+    let (building, marked, ready) = awaiting
         .read_back(&pcr15)
-        .map_err(|_| DriveError::ForeignMark)?;
-    build(building, Arc::new(marked), actions, steps, log).await
+        .map_err(|failed| (failed, DriveError::ForeignMark))?;
+    let mut running = JoinSet::new();
+    let built = build(building, Arc::new(marked), ready, steps, log, &mut running).await;
+    // a step that only was told to stop could still reach the disk after its reset
+    running.shutdown().await;
+    built
 }
 
 async fn build(
     mut building: Building,
     marked: Arc<Marked>,
-    mut actions: Vec<Action>,
+    mut ready: Vec<Step>,
     steps: Arc<dyn Steps>,
     log: &Log,
-) -> Result<Complete, DriveError> {
-    // dropping the set stops what still runs
-    let mut running = JoinSet::new();
+    running: &mut JoinSet<(Step, Result<(), StepError>)>,
+) -> Result<Complete, (Failed, DriveError)> {
+    let end = Instant::now() + DEADLINE;
     loop {
-        for action in actions.drain(..) {
-            if let Action::Perform(step) = action {
-                log.progress(step.title(), "begun");
-                let (steps, marked) = (Arc::clone(&steps), Arc::clone(&marked));
-                running.spawn(async move { (step, steps.perform(step, &marked).await) });
-            }
+        for step in ready.drain(..) {
+            log.progress(step.title(), "begun");
+            let (steps, marked) = (Arc::clone(&steps), Arc::clone(&marked));
+            running.spawn(async move { (step, steps.perform(step, &marked).await) });
         }
-        let Some(ended) = running.join_next().await else {
-            building.failed();
-            return Err(DriveError::ForeignMark);
+        let ended = match tokio::time::timeout_at(end, running.join_next()).await {
+            Ok(Some(Ok(ended))) => Ok(ended),
+            Ok(Some(Err(lost))) => Err(DriveError::Lost(lost)),
+            Ok(None) => Err(DriveError::Idle),
+            Err(_) => Err(DriveError::Deadline),
         };
-        let (step, ended) = ended.map_err(DriveError::Lost)?;
-        if let Err(source) = ended {
-            building.failed();
-            return Err(DriveError::Step { step, source });
-        }
+        let step = match ended {
+            Ok((step, Ok(()))) => step,
+            Ok((step, Err(source))) => {
+                return Err((building.failed(), DriveError::Step { step, source }));
+            }
+            Err(error) => return Err((building.failed(), error)),
+        };
         log.progress(step.title(), "done");
-        match building.done(step).map_err(DriveError::Order)? {
-            Next::Building(next, more) => (building, actions) = (next, more),
+        match building
+            .done(step)
+            .map_err(|(failed, error)| (failed, DriveError::Order(error)))?
+        {
+            Next::Building(next, more) => (building, ready) = (next, more),
             Next::Complete(complete) => return Ok(complete),
         }
     }

@@ -4,6 +4,7 @@
 //! decided is decided by [`cluster::init`]; this file does the talking. A connection that breaks stops nothing: the init runs on
 //! its own, and the same request, sent again, reads its log from the beginning.
 
+use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
@@ -17,7 +18,6 @@ use proto::init::{
     InitFailure, InitRequest, InitResponse, InitSuccess, Log as LogChunk, Progress, api_server,
 };
 use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::order::Order;
@@ -50,17 +50,17 @@ pub struct InitServer {
     // held over the comparison of a secret: a caller can not keep more than one processor busy
     admission: Mutex<Admission>,
     log: OnceLock<Arc<Log>>,
-    joining: CancellationToken,
+    node_ip: Ipv4Addr,
     begin: Begin,
     console: Console,
 }
 
 impl InitServer {
-    /// A server that has begun nothing. `joining` is cancelled once an init has the lock.
+    /// A server that has begun nothing, of a machine with this address on the network between the machines.
     pub fn new(
         lock: Arc<BootLock>,
         hash: SecretHash,
-        joining: CancellationToken,
+        node_ip: Ipv4Addr,
         begin: Begin,
         console: Console,
     ) -> Self {
@@ -69,7 +69,7 @@ impl InitServer {
             hash,
             admission: Mutex::new(Admission::new()),
             log: OnceLock::new(),
-            joining,
+            node_ip,
             begin,
             console,
         }
@@ -93,7 +93,7 @@ impl InitServer {
                     .ok_or_else(|| refuse(Refused::Taken))
             }
             Admitted::New(next) => {
-                let order = Order::from_wire(request).map_err(|error| {
+                let order = Order::from_wire(request, self.node_ip).map_err(|error| {
                     Status::invalid_argument(runtime::chain(&error).to_string())
                 })?;
                 let waiting = next.derived(order.cluster_id.clone());
@@ -108,9 +108,7 @@ impl InitServer {
         waiting: AwaitingLock,
         order: Order,
     ) -> Result<Arc<Log>, Refused> {
-        let (awaiting, _extend_mark) = admission.begin(&self.lock, waiting)?;
-        // after the lock, not before: until then the node may still join
-        self.joining.cancel();
+        let awaiting = admission.begin(&self.lock, waiting)?;
         let log = Arc::clone(self.log.get_or_init(|| Arc::new(Log::begin())));
         self.console.say(format_args!(
             "init: this machine becomes the first node of {}",

@@ -73,7 +73,11 @@ impl Steps for InitSteps {
                 .await
             }
             Step::ClusterRecords => self.write_records().await,
-            Step::Images => node.import_images(&self.order.own_components).await,
+            Step::Images => node.import_service_images().await,
+            Step::ComponentImages => {
+                node.import_component_images(&self.order.own_components)
+                    .await
+            }
             Step::PodNetwork => node.pod_network(),
             Step::Kubelet => self.start_kubelet().await,
             Step::KubeProxy => node.start(&[Service::KubeProxy], self.ca()?).await,
@@ -174,7 +178,7 @@ impl InitSteps {
 
     async fn start_kubelet(&self) -> Result<(), StepError> {
         let node = &self.node.node;
-        node.write_first_kubelet_client(self.pki()?.authorities(), Timestamp::now())
+        node.ensure_kubelet_client(self.pki()?.authorities(), Timestamp::now())
             .map_err(StepError::Pki)?;
         node.kubelet_kubeconfig(self.ca()?)
             .write()

@@ -73,8 +73,7 @@ impl JoinClient {
     pub async fn run(self) -> Result<(AwaitingMark, CheckedTicket), Taken> {
         let mut searching = Searching::new();
         let waiting = self.search(&mut searching).await;
-        let (mark, ticket, _extend_mark) = waiting.take(&self.lock)?;
-        Ok((mark, ticket))
+        waiting.take(&self.lock)
     }
 
     async fn search(&self, searching: &mut Searching) -> AwaitingLock {

@@ -33,7 +33,8 @@ impl Steps for JoinSteps {
                     .map(|mirror| mirror.as_str());
                 node.install(&ticket.components, mirror).await
             }
-            Step::Images => node.import_images(&ticket.components).await,
+            Step::Images => node.import_service_images().await,
+            Step::ComponentImages => node.import_component_images(&ticket.components).await,
             Step::PodNetwork => node.pod_network(),
             Step::Kubelet => {
                 let token = SecretText::new(ticket.token.expose_text().to_owned());

@@ -1,5 +1,6 @@
 //! Steps that a node takes whichever way it becomes a member. Each may be taken again after it failed half-way.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,29 +125,33 @@ impl NodeSteps {
             .map_err(StepError::Install)
     }
 
-    /// Imports the service images of the measured image, and those that came as components.
-    pub async fn import_images(&self, components: &[Component]) -> Result<(), StepError> {
+    /// Imports the service images of the measured image.
+    pub async fn import_service_images(&self) -> Result<(), StepError> {
         // it was started beside this program, and takes long; this waits until it answers
         systemd::start(&["containerd.service"])
             .await
             .map_err(StepError::Unit)?;
-        let own = self.host.paths.service_images.clone();
-        let more = components
-            .iter()
-            .filter(|component| component.import)
-            .map(|component| component.install_path.clone().into());
-        for archive in std::iter::once(own).chain(more) {
-            self.log
-                .progress("images", format!("import {}", archive.display()));
-            Program::new("ctr")
-                .args(["--namespace", "k8s.io", "images", "import"])
-                .arg(archive)
-                .deadline(IMPORT_DEADLINE)
-                .run()
-                .await
-                .map_err(StepError::Import)?;
+        self.import(&self.host.paths.service_images).await
+    }
+
+    /// Imports the images that came as components.
+    pub async fn import_component_images(&self, components: &[Component]) -> Result<(), StepError> {
+        for component in components.iter().filter(|component| component.import) {
+            self.import(component.install_path.as_ref()).await?;
         }
         Ok(())
+    }
+
+    async fn import(&self, archive: &Path) -> Result<(), StepError> {
+        self.log
+            .progress("images", format!("import {}", archive.display()));
+        Program::new("ctr")
+            .args(["--namespace", "k8s.io", "images", "import"])
+            .arg(archive)
+            .deadline(IMPORT_DEADLINE)
+            .run()
+            .await
+            .map_err(StepError::Import)
     }
 
     /// The reference of an imported image whose name ends like this.

@@ -1,8 +1,10 @@
 //! What an administrator orders with an Init request: every field parsed and checked before anything on the node changes.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use attest::Policy;
+use cluster::admission::{Denial, check_address};
 use cluster::catalogue::{CatalogueError, Component, Components};
 use cluster::kubernetes::{Version, VersionError};
 use cluster::name::NameError;
@@ -79,17 +81,23 @@ pub enum OrderError {
         /// What was sent.
         value: String,
     },
+    /// A name of the API.
+    #[error("name for the API server {0:?} is neither an address nor a DNS name")]
+    San(String),
     /// The networks together.
     #[error("networks")]
     Plan(#[source] NetworkError),
+    /// This machine's address, which its record will have.
+    #[error("address of this machine")]
+    Address(#[source] Denial),
     /// The policy.
     #[error("attestation policy")]
     Policy(#[source] attest::PolicyError),
 }
 
 impl Order {
-    /// Checks a request.
-    pub fn from_wire(request: InitRequest) -> Result<Self, OrderError> {
+    /// Checks a request to a machine with this address on the network between the machines.
+    pub fn from_wire(request: InitRequest, node_ip: Ipv4Addr) -> Result<Self, OrderError> {
         let (master_secret, salt) =
             keys::uri::parse_kms(&request.kms_uri).map_err(OrderError::Uri)?;
         keys::uri::parse_storage(&request.storage_uri).map_err(OrderError::Uri)?;
@@ -110,11 +118,15 @@ impl Order {
         if request.apiserver_cert_sans.len() > MAX_SANS {
             return Err(OrderError::TooManySans);
         }
+        if let Some(san) = request.apiserver_cert_sans.iter().find(|san| !is_san(san)) {
+            return Err(OrderError::San(san.chars().take(128).collect()));
+        }
         let networks = AddressPlan::new(
             network("pod network", &request.pod_cidr)?,
             network("service network", &request.service_cidr)?,
         )
         .map_err(OrderError::Plan)?;
+        check_address(node_ip, &networks).map_err(OrderError::Address)?;
         Ok(Self {
             master_secret,
             salt,
@@ -131,6 +143,10 @@ impl Order {
             policy: Policy::from_json(&request.attestation_policy).map_err(OrderError::Policy)?,
         })
     }
+}
+
+fn is_san(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok() || k8s::pki::is_dns_name(text)
 }
 
 fn mirror(text: &str) -> Result<Option<reqwest::Url>, OrderError> {

@@ -1,6 +1,6 @@
 //! Who may initialise a machine, and what that does to PCR 15.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use attest::{ClusterMark, RefusalCode};
@@ -19,7 +19,6 @@ use proto::init::init_response::Kind;
 use proto::init::{InitRequest, api_client::ApiClient, api_server::ApiServer};
 use testkit::boot::Image;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use super::machine::{Machine, cluster_id};
@@ -52,24 +51,20 @@ struct Served {
     machine: Machine,
     address: SocketAddr,
     lock: Arc<BootLock>,
-    joining: CancellationToken,
     steps: Arc<Mutex<Vec<(Step, [u8; 32])>>>,
 }
 
 impl Served {
     async fn on(machine: Machine, fails: Option<Step>) -> Self {
+        Self::at(Ipv4Addr::new(10, 42, 1, 10), machine, fails).await
+    }
+
+    async fn at(node_ip: Ipv4Addr, machine: Machine, fails: Option<Step>) -> Self {
         let lock = Arc::new(BootLock::new());
-        let joining = CancellationToken::new();
         let steps = Arc::new(Mutex::new(Vec::new()));
         let hash = SecretHash::parse(&bcrypt::hash(SECRET, 4).unwrap()).unwrap();
         let begin = begin(&machine, fails, &steps);
-        let server = InitServer::new(
-            Arc::clone(&lock),
-            hash,
-            joining.clone(),
-            begin,
-            machine.console(),
-        );
+        let server = InitServer::new(Arc::clone(&lock), hash, node_ip, begin, machine.console());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let channel = channel::Server::node(machine.measured.issuer()).unwrap();
@@ -82,7 +77,6 @@ impl Served {
             machine,
             address,
             lock,
-            joining,
             steps,
         }
     }
@@ -126,7 +120,7 @@ fn begin(
                     kubeconfig: b"kubeconfig".to_vec(),
                     cluster_id: order.cluster_id.as_bytes().to_vec(),
                 },
-                Err(error) => Event::Failure {
+                Err((_failed, error)) => Event::Failure {
                     error: runtime::chain(&error).to_string(),
                     journal: b"journal".to_vec(),
                 },
@@ -190,7 +184,7 @@ async fn a_wrong_secret_is_refused_and_changes_nothing() {
             .unwrap_err();
         assert_eq!(status.code(), Code::PermissionDenied, "{status}");
     }
-    assert!(!served.lock.is_taken() && !served.joining.is_cancelled());
+    assert!(!served.lock.is_taken());
     assert_eq!(served.machine.pcr15().await, [0; 32]);
     assert!(
         served
@@ -242,6 +236,13 @@ async fn an_order_that_can_not_be_followed_changes_nothing() {
                     "/usr/bin/kube-apiserver".to_owned();
             },
         ),
+        (
+            "name for the API server \"a b\" is neither an address nor a DNS name",
+            |request| request.apiserver_cert_sans.push("a b".to_owned()),
+        ),
+        ("more than 64 names for the API server", |request| {
+            request.apiserver_cert_sans = vec!["a".to_owned(); 65];
+        }),
         ("networks: ", |request| {
             request.pod_cidr = "10.96.0.0/16".to_owned()
         }),
@@ -281,6 +282,24 @@ async fn an_order_that_can_not_be_followed_changes_nothing() {
     assert_eq!(served.machine.pcr15().await, [0; 32]);
 }
 
+/// The address comes from the host, and the first node records it: one that is the cluster's own can not be meant.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_with_an_address_inside_the_cluster_does_not_begin() {
+    let machine = Machine::boot(Image::default());
+    let served = Served::at(Ipv4Addr::new(10, 244, 1, 10), machine, None).await;
+    let status = served
+        .init(ClusterMark::NotJoined, request(1, SECRET))
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(
+        status.message().starts_with("address of this machine: "),
+        "{status}"
+    );
+    assert!(!served.lock.is_taken());
+    assert_eq!(served.machine.pcr15().await, [0; 32]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_right_secret_marks_the_machine_before_any_step() {
     let served = Served::on(Machine::boot(Image::default()), None).await;
@@ -301,7 +320,6 @@ async fn the_right_secret_marks_the_machine_before_any_step() {
             .iter()
             .any(|kind| matches!(kind, Kind::Progress(progress) if progress.phase == "mark"))
     );
-    assert!(served.joining.is_cancelled());
     assert_eq!(served.machine.pcr15().await, id.pcr15());
     let steps = served.steps.lock().unwrap();
     assert!(!steps.is_empty());

@@ -56,7 +56,7 @@ async fn a_new_cluster_gets_its_records_and_services_and_a_repetition_changes_no
     let client = k8s::api::client(&control_plane.agent_kubeconfig())
         .await
         .unwrap();
-    let order = Order::from_wire(request(1, SECRET)).unwrap();
+    let order = Order::from_wire(request(1, SECRET), Ipv4Addr::new(10, 42, 1, 10)).unwrap();
     let records = ClusterRecords {
         order: &order,
         identity: identity(),

@@ -33,6 +33,42 @@ async fn replayed_evidence_is_refused() {
     assert_eq!(verdict, Verdict::Refused(Some(RefusalCode::WrongBinding)));
 }
 
+/// A peer that keeps its own verdict back must not turn the refusal into a deadline, which is worth another try and no alarm.
+#[tokio::test]
+async fn evidence_is_refused_also_where_the_peer_sends_no_verdict() {
+    let recorded = record_evidence(&node(machine()), &hello(Role::Cli, true)).await;
+    for deadline in [SHORT, crate::DEADLINE] {
+        let recorded = recorded.clone();
+        let started = Instant::now();
+        let (server, ()) = join_service_within(deadline, |mut raw| async move {
+            raw.greet(&hello(Role::Node, true)).await;
+            raw.receive(Kind::Evidence).await;
+            raw.send(Kind::Evidence, &recorded).await;
+            assert_eq!(
+                raw.verdict().await,
+                Verdict::Refused(Some(RefusalCode::WrongBinding))
+            );
+            raw.rest().await;
+        })
+        .await;
+        assert_eq!(refusal_code(server), RefusalCode::WrongBinding);
+        assert!(started.elapsed() < crate::DEADLINE / 2);
+    }
+}
+
+/// The same from the other side: the connection is gone before the verdict could be sent.
+#[tokio::test]
+async fn evidence_is_refused_also_where_the_peer_is_gone() {
+    let recorded = record_evidence(&node(machine()), &hello(Role::Cli, true)).await;
+    let (client, ()) = admin_against(&Identity::fresh().unwrap(), |mut raw| async move {
+        raw.greet(&hello(Role::Node, false)).await;
+        raw.send(Kind::Evidence, &recorded).await;
+        let _farewell = raw.stream.shutdown().await;
+    })
+    .await;
+    assert_eq!(refusal_code(client), RefusalCode::WrongBinding);
+}
+
 /// The attack that breaks evidence in certificates: the key of an accepted machine has leaked, the attacker ends the victim's
 /// session with it and carries both hellos, unchanged, to the machine it came from. Certificate key, nonces, transcript and
 /// role are the same in both sessions; only the exporter is not.

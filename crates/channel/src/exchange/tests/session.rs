@@ -2,10 +2,11 @@
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, SignatureAlgorithm};
 use rustls::{
-    HandshakeKind, SupportedProtocolVersion,
+    HandshakeKind, SignatureScheme, SupportedProtocolVersion,
     client::Resumption,
     crypto::aws_lc_rs::{Ticketer, default_provider},
-    pki_types::PrivateKeyDer,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
 
@@ -44,6 +45,10 @@ fn plain_server(
 
 /// Our server against TLS with this configuration.
 async fn node_meets(config: ClientConfig) -> Accepted<Unproved> {
+    meets(node(machine()), config).await
+}
+
+async fn meets<D: crate::Demand>(server: Server<D>, config: ClientConfig) -> Accepted<D::Proof> {
     let (left, right) = duplex(BUFFER);
     let client = async {
         let connector = TlsConnector::from(Arc::new(config));
@@ -51,7 +56,7 @@ async fn node_meets(config: ClientConfig) -> Accepted<Unproved> {
             let _end = stream.read_to_end(&mut Vec::new()).await;
         }
     };
-    tokio::join!(async { node(machine()).accept(right).await }, client).0
+    tokio::join!(async { server.accept(right).await }, client).0
 }
 
 /// Our client against TLS with this configuration.
@@ -103,12 +108,80 @@ async fn another_protocol_or_none_is_refused() {
     }
 }
 
+/// Signs with its key whatever the peer has offered, as no honest TLS does.
+#[derive(Debug)]
+struct Stubborn(Arc<dyn SigningKey>);
+
+impl SigningKey for Stubborn {
+    fn choose_scheme(&self, _offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        self.0.choose_scheme(&[
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            SignatureScheme::ECDSA_NISTP384_SHA384,
+            SignatureScheme::ED25519,
+        ])
+    }
+
+    fn algorithm(&self) -> rustls::SignatureAlgorithm {
+        self.0.algorithm()
+    }
+}
+
+/// What a peer shows in the handshake: certificates, and a key that need not be theirs.
+fn shown(certificates: Vec<CertificateDer<'static>>, key: &KeyPair) -> Arc<SingleCertAndKey> {
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+    let certified = CertifiedKey::new(certificates, Arc::new(Stubborn(key)));
+    Arc::new(SingleCertAndKey::from(certified))
+}
+
+fn certificate(params: CertificateParams, key: &KeyPair) -> CertificateDer<'static> {
+    params.self_signed(key).unwrap().der().clone()
+}
+
+/// Both of ours against a peer that shows this: neither gets beyond the handshake.
+async fn is_refused_by_both(what: &str, shown: Arc<SingleCertAndKey>) {
+    let server = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_no_client_auth();
+    let mut server = server.with_cert_resolver(Arc::clone(&shown) as Arc<_>);
+    server.alpn_protocols = vec![tls::ALPN.to_vec()];
+    let ours = admin_meets(server).await;
+    assert!(matches!(ours, Err(Error::Handshake(_))), "{what}: {ours:?}");
+
+    let provider = Arc::new(default_provider());
+    let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&TLS13])
+        .unwrap();
+    let client = danger::expect_possession_by_server(client, provider);
+    let mut client = client.with_client_cert_resolver(shown);
+    client.alpn_protocols = vec![tls::ALPN.to_vec()];
+    let ours = meets(join_service(member()), client).await;
+    assert!(matches!(ours, Err(Error::Handshake(_))), "{what}: {ours:?}");
+}
+
 #[tokio::test]
 async fn a_key_of_another_kind_is_refused() {
     for algorithm in [&PKCS_ED25519, &PKCS_ECDSA_P384_SHA384] {
-        let client = admin_meets(plain_server(&TLS13, algorithm)).await;
-        assert!(matches!(client, Err(Error::Handshake(_))), "{client:?}");
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let certificate = certificate(CertificateParams::default(), &key);
+        is_refused_by_both("another kind", shown(vec![certificate], &key)).await;
     }
+}
+
+#[tokio::test]
+async fn a_chain_of_certificates_is_refused() {
+    let key = KeyPair::generate().unwrap();
+    let certificate = certificate(CertificateParams::default(), &key);
+    is_refused_by_both("two", shown(vec![certificate.clone(), certificate], &key)).await;
+}
+
+#[tokio::test]
+async fn a_large_certificate_is_refused() {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["x".repeat(5_000)]).unwrap();
+    let certificate = certificate(params, &key);
+    is_refused_by_both("large", shown(vec![certificate], &key)).await;
 }
 
 #[tokio::test]
@@ -138,19 +211,7 @@ async fn a_certificate_without_its_key_is_refused() {
             .into_owned()
     };
     let own = KeyPair::generate().unwrap();
-    let key = rustls::crypto::aws_lc_rs::sign::any_ecdsa_type(&PrivateKeyDer::Pkcs8(
-        own.serialize_der().into(),
-    ))
-    .unwrap();
-    let certified = rustls::sign::CertifiedKey::new(vec![stolen_certificate], key);
-    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_protocol_versions(&[&TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
-    config.alpn_protocols = vec![tls::ALPN.to_vec()];
-    let client = admin_meets(config).await;
-    assert!(matches!(client, Err(Error::Handshake(_))), "{client:?}");
+    is_refused_by_both("stolen", shown(vec![stolen_certificate], &own)).await;
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, SanType,
 };
 
+mod form;
+
 use super::*;
 use crate::identities::tests::identity;
 
@@ -88,7 +90,6 @@ fn facts() -> Facts {
             ("bbbbbb".to_owned(), "worker-9".parse().unwrap()),
         ]
         .into(),
-        used_tokens: BTreeSet::new(),
     }
 }
 
@@ -121,7 +122,7 @@ fn the_three_certificates_of_a_recorded_node() {
         approved(Purpose::ClientRenewal)
     );
     let serving = Ask {
-        sans: vec![dns("worker-0"), ip("10.45.0.2"), ip("10.42.2.11")],
+        sans: vec![dns("worker-0"), ip("10.45.0.2")],
         ..ask()
     };
     assert_eq!(
@@ -132,6 +133,29 @@ fn the_three_certificates_of_a_recorded_node() {
     let mut spec = ask().spec(NODE, false);
     spec.usages = Some(vec!["digital signature".into(), "client auth".into()]);
     assert_eq!(decide(&spec, &facts()), approved(Purpose::ClientRenewal));
+}
+
+#[test]
+fn no_node_can_have_a_name_of_the_control_planes_certificates() {
+    let names = crate::pki::NodeNames {
+        node_name: "worker-0".parse().unwrap(),
+        mesh_ip: [10, 45, 0, 1].into(),
+        node_ip: [10, 42, 1, 10].into(),
+        api_service_ip: [10, 96, 0, 1].into(),
+        api_sans: Vec::new(),
+    };
+    let now = jiff::Timestamp::now();
+    for leaf in crate::pki::Leaf::ALL {
+        for name in leaf.params(&names, now).unwrap().subject_alt_names {
+            let SanType::DnsName(name) = name else {
+                continue;
+            };
+            let can_be_a_nodes = name.as_str().parse::<NodeName>().is_ok();
+            let reserved = cluster::admission::RESERVED_NAMES.contains(&name.as_str());
+            let own = name.as_str() == "worker-0";
+            assert!(!can_be_a_nodes || reserved || own, "{leaf:?}: {name:?}");
+        }
+    }
 }
 
 #[test]
@@ -281,13 +305,22 @@ fn every_way_to_ask_for_more_is_denied() {
             Denial::AlternativeName("10.45.0.1".into()),
         ),
         (
+            "the node's address between the machines, which is the host's word",
+            Ask {
+                sans: vec![dns("worker-0"), ip("10.42.2.11")],
+                ..ask()
+            }
+            .spec(NODE, true),
+            Denial::AlternativeName("10.42.2.11".into()),
+        ),
+        (
             "an IPv6 address",
             Ask {
                 sans: vec![ip("::1")],
                 ..ask()
             }
             .spec(NODE, true),
-            Denial::AlternativeName("neither DNS name nor IPv4 address".into()),
+            Denial::NameKind,
         ),
         (
             "a URI",
@@ -296,7 +329,7 @@ fn every_way_to_ask_for_more_is_denied() {
                 ..ask()
             }
             .spec(NODE, true),
-            Denial::AlternativeName("neither DNS name nor IPv4 address".into()),
+            Denial::NameKind,
         ),
         (
             "serving without a name",
@@ -355,18 +388,6 @@ fn usages_are_those_of_the_kind() {
 }
 
 #[test]
-fn a_token_is_good_for_one_certificate() {
-    let facts = Facts {
-        used_tokens: ["abcdef".to_owned()].into(),
-        ..facts()
-    };
-    assert_eq!(
-        decide(&ask().spec(TOKEN, false), &facts),
-        Decision::Deny(Denial::UsedToken("abcdef".into()))
-    );
-}
-
-#[test]
 fn a_name_without_its_group_is_nobody() {
     for user in [TOKEN, NODE] {
         let mut spec = ask().spec(user, false);
@@ -380,24 +401,20 @@ fn a_name_without_its_group_is_nobody() {
 
 #[test]
 fn a_request_signed_by_another_key_is_malformed() {
-    let block = pem::parse(ask().pem()).unwrap();
-    let mut der = block.contents().to_vec();
+    let good = pem::parse(ask().pem()).unwrap().into_contents();
+    assert!(KubeletRequest::parse(&block("CERTIFICATE REQUEST", &good)).is_ok());
+    let mut der = good.clone();
     // a bit of the signature, which ends the request
-    if let Some(last) = der.last_mut() {
-        *last ^= 1;
-    }
-    let mut spec = ask().spec(NODE, false);
-    spec.request =
-        ByteString(pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", der.clone())).into_bytes());
-    assert_eq!(decide(&spec, &facts()), Decision::Deny(Denial::Malformed));
-    der = block.contents().to_vec();
-    der.push(0);
-    spec.request = ByteString(pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", der)).into_bytes());
-    assert_eq!(decide(&spec, &facts()), Decision::Deny(Denial::Malformed));
-    spec.request = ByteString(
-        pem::encode(&pem::Pem::new("CERTIFICATE", block.contents().to_vec())).into_bytes(),
-    );
-    assert_eq!(decide(&spec, &facts()), Decision::Deny(Denial::Malformed));
+    *der.last_mut().unwrap() ^= 1;
+    let malformed = |pem: &[u8]| matches!(KubeletRequest::parse(pem), Err(Denial::Malformed));
+    assert!(malformed(&block("CERTIFICATE REQUEST", &der)));
+    assert!(malformed(&block("CERTIFICATE", &good)));
+}
+
+/// A PEM block as Go writes it.
+fn block(tag: &str, der: &[u8]) -> Vec<u8> {
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    pem::encode_config(&pem::Pem::new(tag, der), config).into_bytes()
 }
 
 proptest! {
@@ -415,13 +432,13 @@ proptest! {
         let end = begin + if good[begin + 1] == 0x81 { 3 + length(begin + 2) } else { 2 + length(begin + 1) };
         let mut der = good.clone();
         der[begin + position % (end - begin)] ^= 1 << bit;
-        spec.request = ByteString(pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", der)).into_bytes());
+        spec.request = ByteString(block("CERTIFICATE REQUEST", &der));
         prop_assert!(matches!(decide(&spec, &facts()), Decision::Deny(_)));
 
         // any bit: what the signature does not cover may change without changing what is asked for
         let mut der = good.clone();
         der[position % good.len()] ^= 1 << bit;
-        spec.request = ByteString(pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", der)).into_bytes());
+        spec.request = ByteString(block("CERTIFICATE REQUEST", &der));
         let decision = decide(&spec, &facts());
         prop_assert!(matches!(decision, Decision::Deny(_)) || decision == approved(Purpose::ClientRenewal));
     }
