@@ -83,6 +83,13 @@ pub(crate) enum ProviderName {
     Qemu,
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AttestationVariant {
+    /// A TPM in software: for development, no protection against the host
+    #[default]
+    QemuVtpm,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ImageArguments {
     /// Directory of the image: image.raw, measurements.json, info.json [default: target/image]
@@ -99,6 +106,9 @@ pub(crate) struct GenerateArguments {
     /// Release of Kubernetes
     #[arg(short, long, value_name = "VERSION")]
     pub kubernetes: Option<String>,
+    /// How the machines prove what they run
+    #[arg(short, long, value_enum, default_value_t)]
+    pub attestation: AttestationVariant,
     /// Name of the cluster
     #[arg(long, default_value = "mini")]
     pub name: String,
@@ -118,16 +128,19 @@ pub(crate) enum MiniCommand {
     Capture(CaptureArguments),
     /// The background process: metadata, components, the network between the machines
     #[command(hide = true)]
-    Serve(ServeArguments),
+    Serve,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArguments {
     #[command(flatten)]
     pub image: ImageArguments,
-    /// Directory or URL with the files of Kubernetes, laid out like dl.k8s.io
+    /// Directory of this host, or https URL, with the files of Kubernetes, laid out like dl.k8s.io
     #[arg(long, value_name = "DIR|URL", env = "CONSTELLATION_COMPONENTS")]
     pub components: Option<String>,
+    /// Put the cluster into the kubeconfig that kubectl reads by default, and make it the current context
+    #[arg(long)]
+    pub merge_kubeconfig: bool,
     /// Number of control planes; for a new config file
     #[arg(long, value_name = "N")]
     pub control_planes: Option<u32>,
@@ -164,17 +177,25 @@ pub(crate) struct CaptureArguments {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ServeArguments {
-    /// Directory of sockets and pid files; also what tells this process from others
-    #[arg(long)]
-    pub run_dir: PathBuf,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct ApplyArguments {
-    /// Directory or URL with the files of Kubernetes, laid out like dl.k8s.io
+    /// Directory of this host, or https URL, with the files of Kubernetes, laid out like dl.k8s.io
     #[arg(long, value_name = "DIR|URL", env = "CONSTELLATION_COMPONENTS")]
     pub components: Option<String>,
+    /// Put the cluster into the kubeconfig that kubectl reads by default, and make it the current context
+    #[arg(long)]
+    pub merge_kubeconfig: bool,
+    /// Phases to leave out; machines are never made by `apply` of this release, so leaving that out changes nothing
+    #[arg(long, value_enum, value_name = "PHASE", value_delimiter = ',')]
+    pub skip_phases: Vec<Phase>,
+    /// Do not ask; nothing that `apply` of this release does needs to be confirmed
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Phase {
+    /// Making the machines
+    Infrastructure,
 }
 
 #[derive(Debug, Args)]
@@ -199,6 +220,8 @@ pub(crate) enum VerifyFormat {
     Table,
     /// Everything, for programs
     Json,
+    /// The evidence as it came and the nonce it was made for, in hexadecimal, as JSON
+    Raw,
 }
 
 #[derive(Debug, Args)]

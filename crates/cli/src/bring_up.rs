@@ -100,7 +100,7 @@ impl Cluster<'_> {
                     "nodes can not fetch components from {}",
                     path.display()
                 ))
-                .hint("name a URL that the machines reach: --components http://..."));
+                .hint("name a URL that the machines reach: --components https://..."));
             }
             (Source::Url(url), _) if url == cluster::catalogue::UPSTREAM => String::new(),
             (Source::Url(url), _) => url.clone(),

@@ -20,7 +20,7 @@ use crate::output::Terminal;
 pub(crate) enum Source {
     /// A directory on this host.
     Directory(PathBuf),
-    /// A base URL; nodes must reach it as well.
+    /// A base URL, https; nodes must reach it as well.
     Url(String),
 }
 
@@ -28,8 +28,14 @@ impl Source {
     /// What the user named; else the files beside the checkout; else dl.k8s.io.
     pub(crate) fn choose(named: Option<&str>, terminal: &Terminal) -> Result<Self, Failure> {
         if let Some(named) = named.filter(|named| !named.is_empty()) {
-            if named.starts_with("http://") || named.starts_with("https://") {
+            if named.starts_with("https://") {
                 return Ok(Self::Url(named.trim_end_matches('/').to_owned()));
+            }
+            if named.starts_with("http://") {
+                return Err(Failure::config(format!(
+                    "the hashes of Kubernetes' files can not be taken from {named}: whoever is on the way there could choose what the cluster runs"
+                ))
+                .hint("name an https URL, or a directory of this host with files you trust"));
             }
             let path = std::fs::canonicalize(named).map_err(|error| {
                 Failure::config(format!("open the directory of components {named}")).because(error)
@@ -143,6 +149,8 @@ async fn published_hash(base: &str, path: &str) -> Result<Sha256, Failure> {
     };
     let client = reqwest::Client::builder()
         .timeout(std::time::Duration::from_secs(30))
+        // for where a redirect leads as well
+        .https_only(true)
         .build()
         .map_err(|error| Failure::internal("make an HTTP client").because(error))?;
     let answer = client
@@ -215,6 +223,29 @@ fn unpacked(unpack: &Path, terminal: &Terminal) -> Result<PathBuf, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hashes_come_over_tls_or_from_this_host() {
+        let terminal = Terminal::detect(false);
+        for url in ["http://mirror.example.org", "http://127.0.0.1:8000/"] {
+            let error = Source::choose(Some(url), &terminal).unwrap_err();
+            assert_eq!(error.kind(), crate::failure::Kind::Config);
+            assert!(error.to_string().contains(url), "{error}");
+        }
+        assert_eq!(
+            Source::choose(Some("https://mirror.example.org/"), &terminal).unwrap(),
+            Source::Url("https://mirror.example.org".to_owned())
+        );
+    }
+
+    #[tokio::test]
+    async fn plain_http_is_not_even_asked() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        published_hash(&base, "kubelet").await.unwrap_err();
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "somebody connected");
+    }
 
     #[tokio::test]
     async fn a_directory_is_hashed() {

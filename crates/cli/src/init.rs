@@ -3,6 +3,9 @@
 //! Before anything is sent the node proves that it booted what the config accepts and belongs to no cluster, or to this
 //! one when an earlier attempt had begun. What it answers is believed only because of that proof.
 
+mod refusal;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,8 +21,10 @@ use proto::init::init_response::Kind;
 use proto::init::{InitRequest, InitResponse, api_client::ApiClient};
 use serde::{Deserialize, Serialize};
 
+use self::refusal::{is_connection, refused, untrusted};
 use crate::failure::Failure;
 use crate::output::Terminal;
+use crate::text::{address, chain, printable};
 use crate::workspace::{self, Workspace};
 
 /// Port of the bootstrapper.
@@ -27,6 +32,8 @@ pub(crate) const PORT: u16 = 9000;
 /// How long the whole init may take.
 const DEADLINE: Duration = Duration::from_secs(3600);
 const RETRY: Duration = Duration::from_secs(2);
+/// For so long a machine that is not reached is most likely one that still boots.
+const NORMAL: Duration = Duration::from_secs(30);
 /// The most of a failed node's log that is kept.
 const MAX_LOG: usize = 16 << 20;
 
@@ -79,6 +86,40 @@ impl Progress {
     }
 }
 
+/// Why the node is not reached, told to whoever waits: at once where progress is shown, and for good when it lasts.
+struct Trouble<'a> {
+    terminal: &'a Terminal,
+    address: &'a str,
+    begun: Instant,
+    last: String,
+    noted: BTreeSet<String>,
+}
+
+impl<'a> Trouble<'a> {
+    fn new(terminal: &'a Terminal, address: &'a str) -> Self {
+        Self {
+            terminal,
+            address,
+            begun: Instant::now(),
+            last: String::new(),
+            noted: BTreeSet::new(),
+        }
+    }
+
+    fn tell(&mut self, reason: String) {
+        let address = self.address;
+        if self.last != reason {
+            self.terminal.progress(format_args!("{address}: {reason}"));
+        }
+        if self.begun.elapsed() >= NORMAL && self.noted.insert(reason.clone()) {
+            self.terminal.note(format_args!(
+                "{address} is not reached: {reason}; trying on"
+            ));
+        }
+        self.last = reason;
+    }
+}
+
 /// How a stream of answers ended without success.
 enum Ended {
     /// The connection broke; the init goes on without us.
@@ -108,15 +149,12 @@ impl Init<'_> {
         let begun = Instant::now();
         let mut first_reached: Option<Instant> = None;
         let mut progress: Vec<Progress> = Vec::new();
-        let mut last = String::new();
+        let mut trouble = Trouble::new(terminal, &address);
         while begun.elapsed() < DEADLINE {
             let (channel, peer) = match channel::tonic::connect(&client, address.clone()).await {
                 Ok(connected) => connected,
                 Err(error) if error.is_transient() => {
-                    terminal.debug(format_args!(
-                        "{address}: {}",
-                        Failure::internal("not yet").because(&error)
-                    ));
+                    trouble.tell(chain(&error));
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
@@ -136,7 +174,7 @@ impl Init<'_> {
             let stream = match api.init(request.clone()).await {
                 Ok(answer) => answer.into_inner(),
                 Err(status) if is_connection(&status) => {
-                    last = status.message().to_owned();
+                    trouble.tell(printable(status.message()));
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
@@ -164,7 +202,7 @@ impl Init<'_> {
                 Err(Ended::Failed(failure)) => return Err(failure),
                 Err(Ended::Broken(why)) => {
                     terminal.note(format_args!("the connection to {address} broke ({why}); the init goes on, connecting again"));
-                    last = why;
+                    trouble.last = why;
                     tokio::time::sleep(RETRY).await;
                 }
             }
@@ -180,10 +218,10 @@ impl Init<'_> {
                 DEADLINE.as_secs() / 60
             ))
         };
-        Err(if last.is_empty() {
+        Err(if trouble.last.is_empty() {
             failure
         } else {
-            failure.because(std::io::Error::other(last))
+            failure.because(std::io::Error::other(trouble.last))
         })
     }
 
@@ -267,7 +305,7 @@ impl Init<'_> {
                 // a failure whose log was cut short is still that failure
                 Err(_) if failed.is_some() => break,
                 Err(status) if is_connection(&status) => {
-                    return Err(Ended::Broken(status.message().to_owned()));
+                    return Err(Ended::Broken(printable(status.message())));
                 }
                 Err(status) => {
                     return Err(Ended::Failed(refused(
@@ -314,66 +352,5 @@ impl Init<'_> {
             Err(write) => failure.hint(format!("its log could not be written: {write}")),
         };
         Err(Ended::Failed(failure))
-    }
-}
-
-/// Text from a machine, without control characters that a terminal would obey.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(2000)
-        .collect()
-}
-
-/// `host:port`, with brackets where they are needed.
-pub(crate) fn address(host: &str, port: u16) -> String {
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
-}
-
-/// The connection went away, and not the node.
-fn is_connection(status: &tonic::Status) -> bool {
-    use tonic::Code;
-    matches!(
-        status.code(),
-        Code::Unavailable
-            | Code::Unknown
-            | Code::Cancelled
-            | Code::DeadlineExceeded
-            | Code::Internal
-    )
-}
-
-fn refused(address: &str, status: &tonic::Status) -> Failure {
-    let hint = match status.code() {
-        tonic::Code::PermissionDenied => {
-            "the init secret in constellation-state.yaml is not the one the machine was made with"
-        }
-        tonic::Code::FailedPrecondition => {
-            "the machine was initialised or joined already by somebody else: make new machines (`constellation mini down`, then `up`)"
-        }
-        _ => "run again with --debug for more",
-    };
-    Failure::cluster(format!(
-        "{address} refused the init: {}",
-        printable(status.message())
-    ))
-    .hint(hint)
-}
-
-fn untrusted(address: &str, error: channel::Error) -> Failure {
-    let tree = error.refusal().map(ToString::to_string);
-    let failure = Failure::trust(format!(
-        "{address} did not prove that it may become part of the cluster"
-    ))
-    .because(&error);
-    match tree {
-        Some(tree) => failure.detail(tree).hint(
-            "nothing was sent to it. If the image was rebuilt on purpose: `constellation config fetch-measurements`, then begin anew",
-        ),
-        None => failure.hint("nothing was sent to it"),
     }
 }

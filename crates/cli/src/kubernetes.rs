@@ -1,7 +1,6 @@
 //! What the CLI asks the cluster's API: is it there, which nodes, are they Ready.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use cluster::Role;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
@@ -12,15 +11,11 @@ use kube::{Api, Client};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::init::address;
-use crate::output::Terminal;
+use crate::text::address;
 use crate::workspace::{self, Workspace};
 
 /// Port of the API server.
 pub(crate) const PORT: u16 = 6443;
-const POLL: Duration = Duration::from_secs(2);
-/// How long one request may take.
-const ANSWER: Duration = Duration::from_secs(20);
 
 /// A node as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -162,65 +157,4 @@ pub(crate) async fn services(client: &Client) -> Result<Vec<ServiceStatus>, kube
 /// The API server's own version.
 pub(crate) async fn version(client: &Client) -> Result<String, kube::Error> {
     Ok(client.apiserver_version().await?.git_version)
-}
-
-/// Waits until `expected` nodes of the names given are Ready.
-pub(crate) async fn wait_for_nodes(
-    client: &Client,
-    expected: &[String],
-    deadline: Duration,
-    terminal: &Terminal,
-) -> Result<(), Failure> {
-    let begun = Instant::now();
-    let mut shown = String::new();
-    let mut last_error = None;
-    while begun.elapsed() < deadline {
-        // an API server that is busy may accept a request and never answer it
-        let answer = match tokio::time::timeout(ANSWER, nodes(client)).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                terminal.debug(format_args!(
-                    "list nodes: no answer within {} s",
-                    ANSWER.as_secs()
-                ));
-                continue;
-            }
-        };
-        match answer {
-            Ok(nodes) => {
-                let missing: Vec<_> = expected
-                    .iter()
-                    .filter_map(|name| match nodes.iter().find(|node| node.name == *name) {
-                        Some(node) if node.ready => None,
-                        Some(node) => Some(format!(
-                            "{name}: not Ready ({})",
-                            crate::init::printable(&node.message)
-                        )),
-                        None => Some(format!("{name}: has not joined yet")),
-                    })
-                    .collect();
-                if missing.is_empty() {
-                    return Ok(());
-                }
-                let now = missing.join("; ");
-                if now != shown {
-                    terminal.progress(&now);
-                    shown = now;
-                }
-            }
-            Err(error) => {
-                terminal.debug(format_args!("list nodes: {error}"));
-                last_error = Some(error);
-            }
-        }
-        tokio::time::sleep(POLL).await;
-    }
-    let failure = Failure::cluster(format!(
-        "not every node is Ready after {} minutes: {shown}",
-        deadline.as_secs() / 60
-    ));
-    Err(match last_error {
-        Some(error) if shown.is_empty() => failure.because(error),
-        _ => failure,
-    })
 }

@@ -9,9 +9,11 @@ mod commands;
 mod components;
 mod failure;
 mod init;
+mod kubeconfig;
 mod kubernetes;
 mod mini;
 mod output;
+mod text;
 mod verify;
 mod workspace;
 
@@ -19,6 +21,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
+use futures::FutureExt;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use arguments::{Arguments, Command, ConfigCommand, MiniCommand};
 use failure::{Failure, Kind};
@@ -60,15 +64,23 @@ fn start(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
     // these end with the signal, and that is their usual end
     let until_stopped = matches!(
         arguments.command,
-        Command::Mini(MiniCommand::Serve(_) | MiniCommand::Capture(_) | MiniCommand::Logs(_))
+        Command::Mini(MiniCommand::Serve | MiniCommand::Capture(_) | MiniCommand::Logs(_))
     );
     let outcome = runtime.block_on(async {
         if until_stopped {
             return dispatch(arguments, terminal).await;
         }
-        tokio::select! {
+        // before the command's first step, so that no signal falls between a handler that is there and nobody who asks
+        let mut signals = Signals::listen()?;
+        let outcome = tokio::select! {
+            biased;
+            failure = signals.interrupted() => Err(failure),
             outcome = dispatch(arguments, terminal) => outcome,
-            failure = interrupted() => Err(failure),
+        };
+        // what the user stopped may fail before it is looked at again, as a child that got the signal as well
+        match (outcome, signals.interrupted().now_or_never()) {
+            (Err(_), Some(failure)) => Err(failure),
+            (outcome, _) => outcome,
         }
     });
     // a blocking call that still runs must not hold up the end
@@ -106,7 +118,7 @@ async fn dispatch(
             mini::up::run(&workspace, terminal, &arguments).await
         }
         Command::Mini(MiniCommand::Down(arguments)) => {
-            mini::down::run(&workspace, terminal, &arguments)
+            mini::down::run(&workspace, terminal, &arguments).await
         }
         Command::Mini(MiniCommand::Status(arguments)) => {
             mini::status::run(&workspace, &arguments).await
@@ -117,26 +129,33 @@ async fn dispatch(
         Command::Mini(MiniCommand::Capture(arguments)) => {
             mini::capture::run(&workspace, terminal, &arguments).await
         }
-        Command::Mini(MiniCommand::Serve(arguments)) => {
-            mini::serve::run(&workspace, &arguments).await
-        }
+        Command::Mini(MiniCommand::Serve) => mini::serve::run(&workspace).await,
     }
 }
 
-/// Resolves when the user or the system asks the program to stop.
-async fn interrupted() -> Failure {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        // without handlers the signals end the program by themselves
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// What the user or the system asks a program to stop with.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// From here on the signals no longer end the program by themselves.
+    fn listen() -> Result<Self, Failure> {
+        let failed = |error: std::io::Error| Failure::internal("listen for signals").because(error);
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+        })
     }
-    Failure::new(Kind::Interrupted, "interrupted")
-        .hint("the same command continues where it stopped")
+
+    /// Resolves with the next of them.
+    async fn interrupted(&mut self) -> Failure {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        Failure::new(Kind::Interrupted, "interrupted")
+            .hint("the same command continues where it stopped")
+    }
 }

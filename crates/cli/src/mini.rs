@@ -1,7 +1,7 @@
 //! A local cluster: QEMU machines of this host, a background process for their metadata and their network.
 //!
-//! Everything lies in two directories: `constellation-mini` in the workspace (disks, logs, records) and a run directory
-//! (sockets, pid files). Both are made by `up`, taken over by the next `up` after an interruption, and removed by `down`.
+//! Everything lies in two directories: `constellation-mini` in the workspace (disks, logs, records, pid files) and a run
+//! directory (sockets), whose place is in the record. Both are made by `up`, taken over by the next `up` after an interruption, and removed by `down`.
 
 pub(crate) mod capture;
 mod checks;
@@ -13,7 +13,6 @@ pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod up;
 
-use cloud::qemu::machine::Machine;
 use cloud::qemu::process::Handle;
 use cloud::qemu::{METADATA_URL, Seat};
 
@@ -35,15 +34,10 @@ pub(crate) fn seats(workspace: &Workspace) -> Result<Vec<Seat>, Failure> {
         .unwrap_or_default())
 }
 
-fn machine(workspace: &Workspace, seat: Seat) -> Machine {
-    Machine::new(seat, &workspace.mini(), &workspace.run_directory())
-}
-
 /// The background process.
 fn server(workspace: &Workspace) -> Handle {
-    let run = workspace.run_directory();
     Handle {
-        pid_file: run.join(serve::PID),
-        mark: run.display().to_string(),
+        pid_file: workspace.mini().join(serve::PID),
+        arguments: serve::arguments(workspace),
     }
 }

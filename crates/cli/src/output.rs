@@ -39,12 +39,17 @@ impl Terminal {
         self.interactive && io::stdin().is_terminal()
     }
 
-    /// Asks for a yes.
-    pub(crate) fn confirm(&self, question: &str) -> Result<bool, Failure> {
+    /// Asks for a yes. Waits beside the runtime, so that Ctrl-C is noticed.
+    pub(crate) async fn confirm(&self, question: &str) -> Result<bool, Failure> {
         self.line(format_args!("{question} [y/N] "));
-        let mut answer = String::new();
-        io::stdin()
-            .read_line(&mut answer)
+        let read = || {
+            let mut answer = String::new();
+            io::stdin().read_line(&mut answer).map(|_| answer)
+        };
+        let answer = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(io::Error::other)
+            .flatten()
             .map_err(|error| Failure::internal("read the answer").because(error))?;
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }

@@ -11,10 +11,13 @@ use proto::verify::api_client::ApiClient;
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::text::{chain, printable};
 
 /// Port of the verification service.
 pub(crate) const PORT: u16 = 30081;
 const DEADLINE: Duration = Duration::from_secs(60);
+/// How often a node that has too much to do is asked.
+const ATTEMPTS: usize = 3;
 /// gRPC's own limit is 4 MiB; evidence has at most 256 KiB.
 const MAX_ANSWER: usize = 512 * 1024;
 
@@ -25,8 +28,19 @@ pub(crate) struct Target {
     pub name: Option<String>,
     /// `host:port` of its verification service.
     pub address: String,
-    /// What the cluster recorded when it was admitted; without a cluster to ask there is none.
-    pub record: Option<NodeIdentity>,
+    /// What the cluster says about it.
+    pub record: Record,
+}
+
+/// What the cluster recorded of a node when it was admitted.
+#[derive(Debug, Clone)]
+pub(crate) enum Record {
+    /// The cluster was not asked: the user named the machine.
+    NotAsked,
+    /// The cluster was asked and has none: it never admitted this node.
+    Missing,
+    /// The record.
+    Found(Box<NodeIdentity>),
 }
 
 /// What became of one node.
@@ -40,6 +54,16 @@ pub(crate) struct NodeReport {
     pub verdict: Verdict,
     /// Checks that need more than the evidence.
     pub identity: Vec<IdentityCheck>,
+    /// What it answered, for whoever appraises it with something else.
+    #[serde(skip)]
+    pub answer: Option<Answer>,
+}
+
+/// Evidence and the nonce it was made for.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub nonce: [u8; 32],
+    pub evidence: Evidence,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,20 +126,18 @@ pub(crate) async fn verify(
     let one = |target: &Target| {
         let target = target.clone();
         async move {
-            let verdict = verify_one(&target.address, policy, mark).await?;
+            let (verdict, answer) = verify_one(&target.address, policy, mark).await?;
+            let identity = against_record(&verdict, &target.record);
             Ok::<_, Failure>(NodeReport {
                 name: target.name,
                 address: target.address,
                 verdict,
-                identity: Vec::new(),
+                identity,
+                answer,
             })
         }
     };
     let mut reports = futures::future::try_join_all(targets.iter().map(one)).await?;
-    for (report, target) in reports.iter_mut().zip(targets) {
-        let checks = against_record(report, target.record.as_ref());
-        report.identity = checks;
-    }
     distinct(&mut reports);
     Ok(reports)
 }
@@ -124,29 +146,28 @@ async fn verify_one(
     address: &str,
     policy: &Policy,
     mark: &ClusterMark,
-) -> Result<Verdict, Failure> {
+) -> Result<(Verdict, Option<Answer>), Failure> {
     let mut nonce = [0; 32];
     aws_lc_rs::rand::fill(&mut nonce).map_err(|_| Failure::internal("make a nonce"))?;
     let evidence = match tokio::time::timeout(DEADLINE, fetch(address, &nonce)).await {
         Ok(Ok(evidence)) => evidence,
-        Ok(Err(reason)) => return Ok(Verdict::Unreachable { reason }),
+        Ok(Err(reason)) => return Ok((Verdict::Unreachable { reason }, None)),
         Err(_) => {
-            return Ok(Verdict::Unreachable {
-                reason: format!("no answer within {} s", DEADLINE.as_secs()),
-            });
+            let reason = format!("no answer within {} s", DEADLINE.as_secs());
+            return Ok((Verdict::Unreachable { reason }, None));
         }
     };
-    Ok(
-        match attest::appraise(&evidence, &Binding::for_verification(&nonce), policy, mark) {
-            Ok(verified) => Verdict::Verified {
-                confidential: verified.is_confidential(),
-                evidence: Box::new(verified),
-            },
-            Err(refusal) => Verdict::Refused {
-                refusal: Box::new(refusal),
-            },
+    let binding = Binding::for_verification(&nonce);
+    let verdict = match attest::appraise(&evidence, &binding, policy, mark) {
+        Ok(verified) => Verdict::Verified {
+            confidential: verified.is_confidential(),
+            evidence: Box::new(verified),
         },
-    )
+        Err(refusal) => Verdict::Refused {
+            refusal: Box::new(refusal),
+        },
+    };
+    Ok((verdict, Some(Answer { nonce, evidence })))
 }
 
 async fn fetch(address: &str, nonce: &[u8; 32]) -> Result<Evidence, String> {
@@ -155,37 +176,58 @@ async fn fetch(address: &str, nonce: &[u8; 32]) -> Result<Evidence, String> {
         .connect_timeout(Duration::from_secs(15));
     let channel = endpoint.connect().await.map_err(|error| chain(&error))?;
     let mut api = ApiClient::new(channel).max_decoding_message_size(MAX_ANSWER);
-    let answer = api
-        .get_attestation(GetAttestationRequest {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let request = GetAttestationRequest {
             nonce: nonce.to_vec(),
-        })
-        .await
-        .map_err(|status| crate::init::printable(status.message()))?;
-    Evidence::try_from(answer.into_inner()).map_err(|error| chain(&error))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
+        };
+        match api.get_attestation(request).await {
+            Ok(answer) => {
+                return Evidence::try_from(answer.into_inner()).map_err(|error| chain(&error));
+            }
+            Err(status)
+                if status.code() == tonic::Code::ResourceExhausted && attempt < ATTEMPTS =>
+            {
+                tokio::time::sleep(pause()).await;
+            }
+            Err(status) => return Err(printable(status.message())),
+        }
     }
-    crate::init::printable(&text)
 }
 
-fn against_record(report: &NodeReport, record: Option<&NodeIdentity>) -> Vec<IdentityCheck> {
-    let Verdict::Verified { evidence, .. } = &report.verdict else {
+/// Half a second to a second and a half, so that many who were turned away do not come back together.
+fn pause() -> Duration {
+    let mut jitter = [0];
+    // without randomness everybody waits as long, which is no more than unlucky
+    aws_lc_rs::rand::fill(&mut jitter).ok();
+    let [jitter] = jitter;
+    Duration::from_millis(500 + 4 * u64::from(jitter))
+}
+
+fn against_record(verdict: &Verdict, record: &Record) -> Vec<IdentityCheck> {
+    let Verdict::Verified { evidence, .. } = verdict else {
         return Vec::new();
     };
-    let Some(record) = record else {
-        return vec![IdentityCheck {
+    let without = |outcome, actual: &str| {
+        vec![IdentityCheck {
             name: "cluster's record of this node",
-            outcome: Outcome::Warning,
+            outcome,
             expected: None,
-            actual: Some("not asked for: the cluster's API was not used".to_owned()),
-        }];
+            actual: Some(actual.to_owned()),
+        }]
+    };
+    let record = match record {
+        Record::NotAsked => {
+            return without(
+                Outcome::Warning,
+                "not asked for: the cluster's API was not used",
+            );
+        }
+        Record::Missing => {
+            return without(Outcome::Failed, "none: the cluster never admitted it");
+        }
+        Record::Found(record) => record,
     };
     let check = |name, expected: String, actual: String| IdentityCheck {
         name,
@@ -256,7 +298,51 @@ mod tests {
                 reason: "no answer".to_owned(),
             },
             identity: Vec::new(),
+            answer: None,
         }
+    }
+
+    /// A machine of the cluster that gave good evidence.
+    fn verified() -> Verdict {
+        let image = testkit::boot::Image::default();
+        let tpm = testkit::tee::SoftTpm::boot(&image);
+        tpm.join(&[7; 32]);
+        let binding = Binding::for_verification(&[1; 32]);
+        let policy = Policy::from_image_measurements(
+            &image.measurements(),
+            "qemu",
+            attest::Variant::QemuVtpm,
+        )
+        .unwrap();
+        let mark = ClusterMark::Cluster(attest::ClusterIdDigest::of(&[7; 32]));
+        let evidence = attest::Issue::issue(&tpm, &binding).unwrap();
+        let verified = attest::appraise(&evidence, &binding, &policy, &mark).unwrap();
+        Verdict::Verified {
+            confidential: false,
+            evidence: Box::new(verified),
+        }
+    }
+
+    fn report(record: &Record) -> NodeReport {
+        let verdict = verified();
+        NodeReport {
+            name: Some("a".to_owned()),
+            address: "127.0.0.1:1".to_owned(),
+            identity: against_record(&verdict, record),
+            verdict,
+            answer: None,
+        }
+    }
+
+    #[test]
+    fn a_node_that_the_cluster_never_admitted_is_not_accepted() {
+        let outcome = |report: &NodeReport| report.identity.first().map(|check| check.outcome);
+        let missing = report(&Record::Missing);
+        assert_eq!(outcome(&missing), Some(Outcome::Failed));
+        assert!(!missing.is_accepted());
+        let not_asked = report(&Record::NotAsked);
+        assert_eq!(outcome(&not_asked), Some(Outcome::Warning));
+        assert!(not_asked.is_accepted());
     }
 
     #[test]

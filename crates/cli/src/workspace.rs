@@ -1,10 +1,11 @@
-//! The files of a cluster in the user's directory: names as the original's, secrets readable by their owner only,
-//! every file replaced whole.
+//! The files of a cluster in the user's directory: names as the original's, secrets readable by their owner only.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+mod files;
+
+use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
@@ -14,9 +15,9 @@ use keys::MasterSecretFile;
 use rustix::fs::FlockOperation;
 
 use crate::failure::Failure;
+use files::read;
 
-/// The most a file of ours has.
-const MAX_FILE: u64 = 1 << 20;
+pub(crate) use files::{create, read_text, remove, replace, unfinished};
 
 /// The directory, absolute.
 #[derive(Debug, Clone)]
@@ -101,9 +102,23 @@ impl Workspace {
         self.file("constellation-mini")
     }
 
-    /// A directory for the sockets and pid files of a local cluster: a socket's path has at most 107 bytes, which a
-    /// workspace deep in a home directory exceeds.
-    pub(crate) fn run_directory(&self) -> PathBuf {
+    /// Makes the directory of a local cluster.
+    pub(crate) fn make_mini(&self) -> Result<(), Failure> {
+        let path = self.mini();
+        let made = match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))
+            }
+            made => made,
+        };
+        made.map_err(|error| {
+            Failure::infrastructure(format!("make the directory {}", path.display())).because(error)
+        })
+    }
+
+    /// A directory for the sockets of a new local cluster: a socket's path has at most 107 bytes, which a workspace
+    /// deep in a home directory exceeds. Depends on the environment; an existing cluster has its own in its record.
+    pub(crate) fn new_run_directory(&self) -> PathBuf {
         use std::os::unix::ffi::OsStrExt;
         let digest = digest::digest(&digest::SHA256, self.root.as_os_str().as_bytes());
         let name = hex::encode(digest.as_ref().get(..8).unwrap_or_default());
@@ -115,30 +130,6 @@ impl Workspace {
             Some(base) => base.join(format!("constellation-{name}")),
             None => PathBuf::from(format!("/tmp/constellation-{user}-{name}")),
         }
-    }
-
-    /// Makes the run directory, or makes sure that the one there is ours: in /tmp anybody could have made it.
-    pub(crate) fn make_run_directory(&self) -> Result<PathBuf, Failure> {
-        let path = self.run_directory();
-        let failed = |error| {
-            Failure::infrastructure(format!("make the directory {}", path.display())).because(error)
-        };
-        match std::fs::DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => return Ok(path),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(error)),
-        }
-        let metadata = std::fs::symlink_metadata(&path).map_err(failed)?;
-        let ours = metadata.uid() == rustix::process::getuid().as_raw();
-        if metadata.is_dir() && ours && metadata.permissions().mode().trailing_zeros() >= 6 {
-            return Ok(path);
-        }
-        Err(
-            Failure::infrastructure(format!("{} is there and is not ours alone", path.display()))
-                .hint(
-                    "remove it if you made it, or set XDG_RUNTIME_DIR to a directory of your own",
-                ),
-        )
     }
 
     /// The config file, if there is one.
@@ -208,92 +199,33 @@ impl Workspace {
     }
 }
 
+/// Makes the run directory, or makes sure that the one there is ours: in /tmp anybody could have made it.
+pub(crate) fn make_run_directory(path: &Path) -> Result<(), Failure> {
+    let failed = |error| {
+        Failure::infrastructure(format!("make the directory {}", path.display()))
+            .because(error)
+            .hint("`constellation mini down`, then `up`, begins anew with another one")
+    };
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let metadata = std::fs::symlink_metadata(path).map_err(failed)?;
+    let ours = metadata.uid() == rustix::process::getuid().as_raw();
+    if metadata.is_dir() && ours && metadata.permissions().mode().trailing_zeros() >= 6 {
+        return Ok(());
+    }
+    Err(
+        Failure::infrastructure(format!("{} is there and is not ours alone", path.display()))
+            .hint("remove it if you made it, or set XDG_RUNTIME_DIR to a directory of your own"),
+    )
+}
+
 fn refused(problems: &config::Problems, file: &str) -> Failure {
     let count = problems.list().len();
     let noun = if count == 1 { "problem" } else { "problems" };
     Failure::config(format!("{count} {noun} in {file}")).detail(problems)
-}
-
-fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
-    use std::io::Read;
-    let failed = |error| Failure::config(format!("read {}", path.display())).because(error);
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(Failure::config(format!(
-            "{} has more than {MAX_FILE} bytes",
-            path.display()
-        )));
-    }
-    Ok(Some(bytes))
-}
-
-/// A text file, if it is there.
-pub(crate) fn read_text(path: &Path) -> Result<Option<String>, Failure> {
-    let Some(bytes) = read(path)? else {
-        return Ok(None);
-    };
-    String::from_utf8(bytes)
-        .map(Some)
-        .map_err(|_| Failure::config(format!("{} is not UTF-8", path.display())))
-}
-
-fn write_failed(path: &Path, error: io::Error) -> Failure {
-    let full = matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    );
-    let failure = Failure::infrastructure(format!("write {}", path.display())).because(error);
-    if full {
-        failure.hint("free some space on that disk and run the same command again")
-    } else {
-        failure
-    }
-}
-
-/// Writes a file that must not be there yet.
-pub(crate) fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .and_then(|mut file| {
-            file.write_all(bytes)
-                .and_then(|()| file.sync_all())
-                .inspect_err(|_| {
-                    // half a file would stand in the way of the next attempt; the error that counts is the first
-                    std::fs::remove_file(path).ok();
-                })
-        });
-    written.map_err(|error| write_failed(path, error))
-}
-
-/// Replaces a file whole: whoever reads it sees the old or the new one.
-pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let fresh = path.with_file_name(name);
-    remove(&fresh)?;
-    create(&fresh, bytes, mode)?;
-    std::fs::rename(&fresh, path).map_err(|error| write_failed(path, error))
-}
-
-/// Removes a file, if it is there.
-pub(crate) fn remove(path: &Path) -> Result<(), Failure> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Failure::infrastructure(format!("remove {}", path.display())).because(error))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -333,18 +265,22 @@ mod tests {
     #[test]
     fn sockets_fit() {
         let (_directory, workspace) = workspace();
-        let longest = workspace.run_directory().join("control-plane-199.tpm.pid");
+        let longest = workspace.new_run_directory().join("control-plane-199.tpm");
         assert!(longest.as_os_str().len() < 108, "{}", longest.display());
     }
 
     #[test]
-    fn files_are_replaced_whole() {
-        let (directory, _) = workspace();
-        let path = directory.path().join("f");
-        replace(&path, b"one", 0o600).unwrap();
-        replace(&path, b"two", 0o600).unwrap();
-        assert_eq!(read_text(&path).unwrap().as_deref(), Some("two"));
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
-        assert_eq!(read_text(&directory.path().join("none")).unwrap(), None);
+    fn the_directories_of_a_cluster_are_its_users_alone() {
+        let (directory, workspace) = workspace();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        std::fs::create_dir(workspace.mini()).unwrap();
+        workspace.make_mini().unwrap();
+        assert_eq!(mode(&workspace.mini()), 0o700);
+        let run = directory.path().join("run");
+        make_run_directory(&run).unwrap();
+        make_run_directory(&run).unwrap();
+        assert_eq!(mode(&run), 0o700);
+        std::fs::set_permissions(&run, std::fs::Permissions::from_mode(0o750)).unwrap();
+        make_run_directory(&run).unwrap_err();
     }
 }

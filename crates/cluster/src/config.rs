@@ -41,8 +41,6 @@ pub struct Config {
     pub kubernetes_version: kubernetes::Version,
     /// The release of the cluster's own services.
     pub microservice_version: semver::Version,
-    /// Whether the image is one for debugging.
-    pub debug_cluster: bool,
     /// A DNS name under which the API server is reached, besides its address.
     pub custom_endpoint: Option<String>,
     /// The addresses of services.
@@ -61,6 +59,26 @@ impl Config {
     /// Reads the text of a config file; `file` is its name for messages.
     pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
         yaml::document(file, text, read)
+    }
+
+    /// The fields that are set and that nothing looks at: other providers have what they are about.
+    pub fn without_effect(&self) -> Vec<String> {
+        let tags = (!self.tags.is_empty()).then(|| "tags".to_owned());
+        let of_group = |(name, group): (&str, &NodeGroup)| {
+            let fields = [
+                ("zone", &group.zone),
+                ("instanceType", &group.instance_type),
+                ("stateDiskType", &group.state_disk_type),
+            ];
+            fields
+                .into_iter()
+                .filter(|(_, value)| value.is_some())
+                .map(|(field, _)| format!("nodeGroups.{name}.{field}"))
+                .collect::<Vec<_>>()
+        };
+        tags.into_iter()
+            .chain(self.node_groups.iter().flat_map(of_group))
+            .collect()
     }
 }
 
@@ -96,17 +114,15 @@ fn read(root: &mut Section<'_>) -> Option<Config> {
         .required("microserviceVersion", &release_rule)
         .and_then(|value| value.parse(&release_rule, of_this_release));
     let debug_cluster = root
-        .required("debugCluster", "true, false")
-        .and_then(|value| value.boolean());
+        .required("debugCluster", "false")
+        .and_then(|value| off(&value, "this release has no images for debugging"));
     let hostname_rule = "a DNS name";
     let custom_endpoint = root
         .optional("customEndpoint")
         .filter(|value| !value.is_empty_text())
         .map(|value| value.parse(hostname_rule, hostname));
-    if let Some(value) = root.optional("internalLoadBalancer")
-        && value.boolean() == Some(true)
-    {
-        value.problem("provider qemu has no load balancer", "false");
+    if let Some(value) = root.optional("internalLoadBalancer") {
+        off(&value, "provider qemu has no load balancer");
     }
     let cidr_rule = "an IPv4 network of /12 to /24 that no other network of the cluster overlaps, such as 10.96.0.0/12";
     let service_cidr = match root.optional("serviceCIDR") {
@@ -126,12 +142,12 @@ fn read(root: &mut Section<'_>) -> Option<Config> {
         .required("attestation", "a section with qemuVTPM")
         .and_then(|value| attestation::read(&value, image.as_deref()));
     version?;
+    debug_cluster?;
     Some(Config {
         image: image?,
         name: name?,
         kubernetes_version: kubernetes_version?,
         microservice_version: microservice_version?,
-        debug_cluster: debug_cluster?,
         custom_endpoint: match custom_endpoint {
             None => None,
             Some(endpoint) => Some(endpoint?),
@@ -225,6 +241,15 @@ fn tags(value: &Value<'_>) -> Option<BTreeMap<String, String>> {
     tags.into_iter()
         .map(|(key, text)| Some((key.to_owned(), text?.to_owned())))
         .collect()
+}
+
+/// A switch that this release has in one position only.
+fn off(value: &Value<'_>, why_not_on: &str) -> Option<()> {
+    if value.boolean()? {
+        value.problem(why_not_on, "false");
+        return None;
+    }
+    Some(())
 }
 
 /// One of a few words.

@@ -216,7 +216,7 @@ fn infrastructure(value: &Value<'_>) -> Option<Option<Infrastructure>> {
         section.refuse(
             provider,
             || format!("provider {provider} is not in this release"),
-            "",
+            "nothing: remove this section",
         );
     }
     section.finish();

@@ -4,6 +4,8 @@
 //! Used by the files people write (`config`, `state`). Bounded in size, depth and number of nodes; no aliases, no merge
 //! keys, no tags: a config file says what it means.
 
+#[cfg(test)]
+pub(crate) mod cases;
 mod reader;
 mod tree;
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::arguments::ApplyArguments;
 use crate::bring_up::Cluster;
+use crate::commands;
 use crate::components::Source;
 use crate::failure::Failure;
 use crate::output::Terminal;
@@ -18,6 +19,7 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let _lock = workspace.lock()?;
     let config = workspace.config()?;
+    commands::config::tell_without_effect(&config, terminal);
     let state = workspace.state()?;
     let infrastructure = state.infrastructure.clone().ok_or_else(|| {
         Failure::config("constellation-state.yaml says nothing about the machines").hint(
@@ -51,10 +53,7 @@ pub(crate) async fn run(
         "Cluster {} {said}.",
         up.cluster_values.cluster_id
     ));
-    terminal.line(format_args!(
-        "  export KUBECONFIG={}",
-        workspace.kubeconfig_path().display()
-    ));
+    commands::tell_kubeconfig(workspace, terminal, arguments.merge_kubeconfig)?;
     terminal.line("  constellation verify");
     Ok(())
 }

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use attest::{Policy, Variant};
-use cluster::config::{self, Choices};
+use cluster::config::{self, Choices, Config};
 use cluster::{ClusterName, kubernetes};
 use image::Image;
 
-use crate::arguments::{GenerateArguments, ImageArguments, ProviderName};
+use crate::arguments::{AttestationVariant, GenerateArguments, ImageArguments, ProviderName};
 use crate::failure::Failure;
 use crate::output::{self, Terminal};
 use crate::workspace::{self, Workspace};
@@ -22,7 +22,9 @@ pub(crate) fn generate(
     terminal: &Terminal,
     arguments: &GenerateArguments,
 ) -> Result<(), Failure> {
-    let ProviderName::Qemu = arguments.provider;
+    let (ProviderName::Qemu, AttestationVariant::QemuVtpm) =
+        (arguments.provider, arguments.attestation);
+    let _lock = workspace.lock()?;
     let image = open_image(arguments.image.image_dir.as_deref())?;
     let kubernetes_version = match &arguments.kubernetes {
         Some(text) => supported(text)?,
@@ -62,7 +64,7 @@ pub(crate) fn fetch_measurements(
     })?;
     let new = config::with_measurements(&text, &policy);
     // what is written must be readable, whatever was there
-    config::Config::parse(config::FILE_NAME, &new).map_err(|problems| {
+    Config::parse(config::FILE_NAME, &new).map_err(|problems| {
         Failure::config("the config file has other problems").detail(problems)
     })?;
     workspace::replace(&workspace.config_path(), new.as_bytes(), 0o644)?;
@@ -75,9 +77,20 @@ pub(crate) fn fetch_measurements(
 }
 
 /// Checks the file and says what it asks for.
-pub(crate) fn check(workspace: &Workspace, _terminal: &Terminal) -> Result<(), Failure> {
+pub(crate) fn check(workspace: &Workspace, terminal: &Terminal) -> Result<(), Failure> {
     let config = workspace.config()?;
+    tell_without_effect(&config, terminal);
     output::data(&format!("{}\n", config.summary()))
+}
+
+/// Names the fields that a user set and that change nothing.
+pub(crate) fn tell_without_effect(config: &Config, terminal: &Terminal) {
+    for field in config.without_effect() {
+        terminal.note(format_args!(
+            "{}: {field} has no effect with provider qemu",
+            config::FILE_NAME
+        ));
+    }
 }
 
 /// Lists releases.

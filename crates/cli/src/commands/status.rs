@@ -40,7 +40,7 @@ pub(crate) async fn run(workspace: &Workspace, arguments: &OutputArguments) -> R
                 let (ready, message) = if node.ready {
                     ("yes", String::new())
                 } else {
-                    ("no", crate::init::printable(&node.message))
+                    ("no", crate::text::printable(&node.message))
                 };
                 let version = &node.kubelet_version;
                 table.add_row([&node.name, node.role.as_str(), ready, version, &message]);

@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::arguments::{VerifyArguments, VerifyFormat};
 use crate::failure::Failure;
-use crate::init::address;
 use crate::output::{self, Terminal};
-use crate::verify::{self, NodeReport, PORT, Target, Verdict};
+use crate::text::address;
+use crate::verify::{self, Answer, NodeReport, PORT, Record, Target, Verdict};
 use crate::workspace::Workspace;
 use crate::{kubernetes, mini};
 
@@ -28,7 +28,7 @@ pub(crate) async fn run(
         Some(endpoint) => vec![Target {
             name: None,
             address: with_port(endpoint)?,
-            record: None,
+            record: Record::NotAsked,
         }],
         None => every_node(workspace).await?,
     };
@@ -144,7 +144,7 @@ pub(crate) async fn every_node(workspace: &Workspace) -> Result<Vec<Target>, Fai
                 &host(record.name.as_str(), record.node_ip.to_string()),
                 PORT,
             ),
-            record: Some(record),
+            record: Record::Found(Box::new(record)),
         })
         .collect();
     for node in nodes {
@@ -156,7 +156,7 @@ pub(crate) async fn every_node(workspace: &Workspace) -> Result<Vec<Target>, Fai
             targets.push(Target {
                 name: Some(node.name),
                 address,
-                record: None,
+                record: Record::Missing,
             });
         }
     }
@@ -179,6 +179,7 @@ fn print(
             "accepted": reports.iter().all(NodeReport::is_accepted),
             "nodes": reports,
         })),
+        VerifyFormat::Raw => output::json(&reports.iter().map(raw).collect::<Vec<_>>()),
         VerifyFormat::Table => {
             let mut table = Table::new();
             table
@@ -219,6 +220,18 @@ fn word(report: &NodeReport) -> &'static str {
         Verdict::Refused { .. } => "REFUSED",
         Verdict::Unreachable { .. } => "no evidence",
     }
+}
+
+/// A node's evidence as it came, with the nonce it must be bound to.
+fn raw(report: &NodeReport) -> serde_json::Value {
+    let answer = report.answer.as_ref().map(|Answer { nonce, evidence }| {
+        json!({
+            "nonce": hex::encode(nonce),
+            "attestationVariant": evidence.variant().to_string(),
+            "attestation": hex::encode(evidence.document()),
+        })
+    });
+    json!({ "name": report.name, "address": report.address, "answer": answer })
 }
 
 /// A node's checks as a tree.

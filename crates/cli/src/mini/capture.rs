@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::output::Terminal;
 use crate::workspace::Workspace;
 
+use super::Plan;
 use super::serve::CAPTURE;
 
 pub(crate) async fn run(
@@ -19,12 +20,14 @@ pub(crate) async fn run(
     terminal: &Terminal,
     arguments: &CaptureArguments,
 ) -> Result<(), Failure> {
-    let socket = workspace.run_directory().join(CAPTURE);
-    let mut stream = UnixStream::connect(&socket).await.map_err(|error| {
+    let not_running = || {
         Failure::infrastructure("no local cluster of this workspace is running")
-            .because(error)
             .hint("`constellation mini up` starts it")
-    })?;
+    };
+    let plan = Plan::read(workspace)?.ok_or_else(not_running)?;
+    let mut stream = UnixStream::connect(plan.run_directory.join(CAPTURE))
+        .await
+        .map_err(|error| not_running().because(error))?;
     let failed = |error| {
         Failure::infrastructure(format!("write {}", arguments.write.display())).because(error)
     };

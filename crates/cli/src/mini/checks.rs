@@ -2,10 +2,11 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use cloud::qemu::accelerator::Accelerator;
-use cloud::qemu::machine::{self, FORWARDED_PORTS, Firmware, Machine};
+use cloud::qemu::machine::{self, FORWARDED_PORTS, Firmware};
 use cloud::qemu::{METADATA_PORT, Seat, swtpm};
 
 use crate::failure::Failure;
@@ -14,8 +15,8 @@ const PACKAGES: &str = "apt-get install -y qemu-system-x86 ovmf swtpm swtpm-tool
 /// What QEMU itself needs beside the guest's memory; the translator's cache is filled only in part.
 const OVERHEAD_KVM_MIB: u64 = 150;
 const OVERHEAD_TCG_MIB: u64 = 600;
-/// What a state disk holds at least when its cluster is up.
-const STATE_DISK_USE_MIB: u64 = 2048;
+/// Firmware variables, TPM state and logs of all machines.
+const BESIDE_DISKS_MIB: u64 = 256;
 const MIB: u64 = 1 << 20;
 
 /// Programs and firmware.
@@ -118,16 +119,19 @@ fn cgroup_available_mib() -> Option<u64> {
     Some(number("memory.max")?.saturating_sub(number("memory.current")?) / MIB)
 }
 
-/// Space for the disks of machines that have none yet.
-pub(crate) fn disk_space(workspace: &Path, machines: &[&Machine]) -> Result<(), Failure> {
-    let fresh = machines
-        .iter()
-        .filter(|machine| !machine.state_disk().exists())
-        .count() as u64;
-    if fresh == 0 {
+/// Space for the state disks of machines that are to be started, given with their size in GiB. A machine's first boot
+/// writes its disk as a whole, to give every block a valid tag.
+pub(crate) fn disk_space(workspace: &Path, disks: &[(PathBuf, u64)]) -> Result<(), Failure> {
+    let missing = disks.iter().map(|(disk, gib)| {
+        // a disk that is not there takes no blocks of 512 bytes
+        let taken = std::fs::metadata(disk).map_or(0, |disk| disk.blocks() / (MIB / 512));
+        (gib * 1024).saturating_sub(taken)
+    });
+    let missing: u64 = missing.sum();
+    if missing == 0 {
         return Ok(());
     }
-    let needed = fresh * STATE_DISK_USE_MIB;
+    let needed = missing + BESIDE_DISKS_MIB;
     let system = rustix::fs::statvfs(workspace).map_err(|error| {
         Failure::infrastructure(format!("look at the space of {}", workspace.display()))
             .because(error)
@@ -137,10 +141,11 @@ pub(crate) fn disk_space(workspace: &Path, machines: &[&Machine]) -> Result<(), 
         return Ok(());
     }
     Err(Failure::infrastructure(format!(
-        "too little disk space: {fresh} state disk(s) need {needed} MiB, {available} MiB are free in {}",
+        "too little disk space: {} state disk(s) need {needed} MiB, {available} MiB are free in {}",
+        disks.len(),
         workspace.display()
     ))
-    .hint("free some space, or use a workspace on another disk with -C"))
+    .hint("free some space, use a workspace on another disk with -C, or lower stateDiskSizeGB in constellation-conf.yaml"))
 }
 
 /// The port of the metadata server.
@@ -199,6 +204,33 @@ mod tests {
             "{failure}"
         );
         assert!(memory(0, 2048, Accelerator::Tcg).is_ok());
+    }
+
+    #[test]
+    fn a_disk_needs_what_it_has_not_got_yet() {
+        let directory = tempfile::tempdir().unwrap();
+        let (fresh, written) = (
+            directory.path().join("fresh"),
+            directory.path().join("written"),
+        );
+        std::fs::write(&written, vec![1; 8 << 20]).unwrap();
+        let petabyte = 1 << 20;
+        let failure = disk_space(directory.path(), &[(fresh, petabyte)]).unwrap_err();
+        let needed = (petabyte << 10) + BESIDE_DISKS_MIB;
+        assert!(
+            failure
+                .to_string()
+                .contains(&format!("1 state disk(s) need {needed} MiB")),
+            "{failure}"
+        );
+        let failure = disk_space(directory.path(), &[(written, petabyte)]).unwrap_err();
+        assert!(
+            failure
+                .to_string()
+                .contains(&format!("need {} MiB", needed - 8)),
+            "{failure}"
+        );
+        assert!(disk_space(directory.path(), &[]).is_ok());
     }
 
     #[test]

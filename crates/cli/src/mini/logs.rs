@@ -10,12 +10,16 @@ use crate::failure::Failure;
 use crate::output;
 use crate::workspace::Workspace;
 
-use super::{machine, seats};
+use super::Plan;
 
 const POLL: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(workspace: &Workspace, arguments: &LogsArguments) -> Result<(), Failure> {
-    let seats = seats(workspace)?;
+    let plan = Plan::read(workspace)?.ok_or_else(|| {
+        Failure::infrastructure("there is no local cluster in this workspace")
+            .hint("`constellation mini up` makes one")
+    })?;
+    let seats = plan.seats()?;
     let path = if arguments.name == "serve" {
         workspace.mini().join("serve.log")
     } else {
@@ -31,7 +35,7 @@ pub(crate) async fn run(workspace: &Workspace, arguments: &LogsArguments) -> Res
                 Failure::usage(format!("there is no machine {:?}", arguments.name))
                     .hint(format!("there are: {}", names.join(", ")))
             })?;
-        machine(workspace, *seat).console()
+        plan.machine(workspace, *seat).console()
     };
     let failed = |error| Failure::infrastructure(format!("read {}", path.display())).because(error);
     let mut file = tokio::fs::File::open(&path).await.map_err(failed)?;
@@ -61,7 +65,7 @@ pub(crate) async fn run(workspace: &Workspace, arguments: &LogsArguments) -> Res
 }
 
 /// Without what a terminal would obey: a console belongs to a machine that may be hostile.
-fn plain(bytes: &[u8]) -> String {
+pub(super) fn plain(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut plain = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use cloud::qemu::Seat;
+use cloud::qemu::machine::Machine;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -14,6 +15,8 @@ use crate::workspace::{self, Workspace};
 pub(crate) struct Plan {
     pub control_planes: usize,
     pub workers: usize,
+    /// Directory of the sockets. Recorded, because the environment it was chosen by is another one after a logout.
+    pub run_directory: PathBuf,
     /// bcrypt hash of the init secret, for the metadata server.
     pub init_secret_hash: String,
     /// Directory that the component mirror serves.
@@ -46,7 +49,12 @@ impl Plan {
         workspace::replace(&Self::path(workspace), text.as_bytes(), 0o600)
     }
 
-    /// The machines.
+    /// A machine with its files.
+    pub(crate) fn machine(&self, workspace: &Workspace, seat: Seat) -> Machine {
+        Machine::new(seat, &workspace.mini(), &self.run_directory)
+    }
+
+    /// The places of the machines.
     pub(crate) fn seats(&self) -> Result<Vec<Seat>, Failure> {
         Seat::plan(self.control_planes, self.workers)
             .map_err(|error| Failure::config("the number of machines").because(error))

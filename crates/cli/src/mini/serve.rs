@@ -1,5 +1,6 @@
 //! `mini serve`: the background process of a local cluster, and how `up` starts it.
 
+use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -14,7 +15,6 @@ use cloud::qemu::network::Switch;
 use cluster::metadata::Endpoint;
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::arguments::ServeArguments;
 use crate::failure::Failure;
 use crate::kubernetes;
 use crate::workspace::{self, Workspace};
@@ -25,13 +25,13 @@ use super::{Plan, server};
 pub(crate) const SWITCH: &str = "switch";
 /// The capture's socket in the run directory.
 pub(crate) const CAPTURE: &str = "capture";
-/// The process' pid file in the run directory.
+/// The process' pid file in `constellation-mini`.
 pub(crate) const PID: &str = "serve.pid";
 const LOG: &str = "serve.log";
 const START_DEADLINE: Duration = Duration::from_secs(15);
 
 /// The process itself: runs until it is told to stop.
-pub(crate) async fn run(workspace: &Workspace, arguments: &ServeArguments) -> Result<(), Failure> {
+pub(crate) async fn run(workspace: &Workspace) -> Result<(), Failure> {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_ansi(false)
@@ -64,11 +64,11 @@ pub(crate) async fn run(workspace: &Workspace, arguments: &ServeArguments) -> Re
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| Failure::infrastructure(format!("listen on {address}")).because(error))?;
-    let ports = bind(&arguments.run_dir.join(SWITCH))?;
-    let captures = bind(&arguments.run_dir.join(CAPTURE))?;
+    let ports = bind(&plan.run_directory.join(SWITCH))?;
+    let captures = bind(&plan.run_directory.join(CAPTURE))?;
     let pid = std::process::id().to_string();
     // last: who finds the pid file finds everything else there
-    workspace::replace(&arguments.run_dir.join(PID), pid.as_bytes(), 0o600)?;
+    workspace::replace(&workspace.mini().join(PID), pid.as_bytes(), 0o600)?;
     tracing::info!(%address, "serving");
     let switch = Switch::new();
     let ended = tokio::select! {
@@ -92,18 +92,29 @@ fn bind(path: &Path) -> Result<UnixListener, Failure> {
     Ok(listener)
 }
 
+/// The end of the process' arguments, which tells it from those of other workspaces.
+pub(super) fn arguments(workspace: &Workspace) -> Vec<OsString> {
+    vec![workspace.root().into(), "mini".into(), "serve".into()]
+}
+
 /// Starts the process, if it does not run, and waits until it serves.
-pub(crate) async fn start(workspace: &Workspace) -> Result<(), Failure> {
+pub(crate) async fn start(workspace: &Workspace, run_directory: &Path) -> Result<(), Failure> {
     let handle = server(workspace);
     let find = || {
         handle.find().map_err(|error| {
             Failure::infrastructure("look for the background process").because(error)
         })
     };
-    if find()?.is_some() {
+    // a logout may have taken the sockets away; machines come back to new ones by themselves
+    let has_sockets = [SWITCH, CAPTURE]
+        .iter()
+        .all(|name| run_directory.join(name).exists());
+    if has_sockets && find()?.is_some() {
         return Ok(());
     }
-    workspace::remove(&handle.pid_file)?;
+    handle
+        .stop()
+        .map_err(|error| Failure::infrastructure("stop the background process").because(error))?;
     super::checks::metadata_port()?;
     let log = workspace.mini().join(LOG);
     let failed = |error| Failure::infrastructure("start the background process").because(error);
@@ -116,9 +127,7 @@ pub(crate) async fn start(workspace: &Workspace) -> Result<(), Failure> {
     let exe = std::env::current_exe().map_err(failed)?;
     let mut child = Command::new(exe)
         .arg("--workspace")
-        .arg(workspace.root())
-        .args(["mini", "serve", "--run-dir"])
-        .arg(workspace.run_directory())
+        .args(arguments(workspace))
         .stdin(Stdio::null())
         .stdout(file.try_clone().map_err(failed)?)
         .stderr(file)

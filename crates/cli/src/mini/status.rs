@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::output;
 use crate::workspace::Workspace;
 
-use super::{Plan, machine, server};
+use super::{Plan, server};
 
 pub(crate) async fn run(workspace: &Workspace, arguments: &OutputArguments) -> Result<(), Failure> {
     let Some(plan) = Plan::read(workspace)? else {
@@ -26,7 +26,7 @@ pub(crate) async fn run(workspace: &Workspace, arguments: &OutputArguments) -> R
         .map(|process| process.pid());
     let mut machines = Vec::new();
     for seat in plan.seats()? {
-        let machine = machine(workspace, seat);
+        let machine = plan.machine(workspace, seat);
         let pid = machine
             .handle()
             .find()
@@ -56,7 +56,7 @@ pub(crate) async fn run(workspace: &Workspace, arguments: &OutputArguments) -> R
                 "address": seat.host_address(),
                 "pid": pid,
                 "state": state,
-                "console": machine(workspace, *seat).console(),
+                "console": plan.machine(workspace, *seat).console(),
             })).collect::<Vec<_>>(),
         })),
         Format::Table => {

@@ -1,33 +1,31 @@
 //! `mini up`: from nothing to a verified cluster; every step looks first at what is there already.
 
+mod decide;
+mod prepare;
+mod wait;
+
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cloud::qemu::accelerator::{self, Accelerator, Probe};
 use cloud::qemu::machine::{Firmware, Machine, Shape};
-use cluster::config::{self, Choices, Config, Provider, QemuProvider};
-use cluster::state::{Infrastructure, InitSecret, State};
-use cluster::{ClusterName, Role};
-use image::Image;
+use cluster::Role;
+use cluster::config::{Config, Provider, QemuProvider};
+use cluster::state::State;
 
 use crate::arguments::UpArguments;
 use crate::bring_up::{Cluster, Up};
 use crate::commands;
 use crate::components::Source;
 use crate::failure::Failure;
-use crate::kubernetes;
 use crate::output::{self, Terminal};
 use crate::verify::Verdict;
-use crate::workspace::{self, Workspace};
+use crate::workspace::Workspace;
 
 use super::phases::Phases;
-use super::{Plan, checks, machine, mirror_url, serve, server};
+use super::{Plan, checks, mirror_url, serve};
 
-/// A state disk is written once as a whole, which software emulation makes slow.
-const STATE_DISK_EMULATED_GB: u32 = 2;
-/// bcrypt's least cost: the secret is random and long, guessing is out of the question at any cost.
-const BCRYPT_COST: u32 = 4;
 const WATCH: Duration = Duration::from_secs(3);
 
 pub(crate) async fn run(
@@ -49,11 +47,11 @@ pub(crate) async fn run(
     let firmware = firmware_of(existing.as_ref());
     checks::programs(&firmware)?;
     let probe = accelerator::probe(&firmware);
-    let source = source(&state, old_plan.as_ref(), arguments, terminal)?;
+    let source = decide::source(&state, old_plan.as_ref(), arguments, terminal)?;
     let config = match existing {
         Some(config) => config,
         None => {
-            make_config(
+            decide::make_config(
                 workspace,
                 terminal,
                 arguments,
@@ -64,7 +62,7 @@ pub(crate) async fn run(
             .await?
         }
     };
-    let plan = decide(
+    let plan = decide::plan(
         workspace,
         &config,
         arguments,
@@ -72,15 +70,29 @@ pub(crate) async fn run(
         old_plan.as_ref(),
         &source,
     )?;
-    check_image(&config, &image)?;
+    decide::check_image(&config, &image)?;
 
     let seats = plan.seats()?;
-    let machines: Vec<Machine> = seats.iter().map(|seat| machine(workspace, *seat)).collect();
-    let stopped = stopped(&machines)?;
-    check_resumable(workspace, &state, &stopped).await?;
+    let machines: Vec<Machine> = seats
+        .iter()
+        .map(|seat| plan.machine(workspace, *seat))
+        .collect();
+    let switch = plan.run_directory.join(serve::SWITCH);
+    let (running, stopped) = prepare::running_and_stopped(&machines)?;
+    prepare::check_resumable(workspace, &state, &stopped).await?;
     let Provider::Qemu(qemu) = &config.provider;
     checks::memory(stopped.len(), qemu.memory_mib, probe.accelerator)?;
-    checks::disk_space(workspace.root(), &stopped)?;
+    let disk_gib = |machine: &Machine| -> u64 {
+        config
+            .node_groups
+            .state_disk_size_gb(machine.seat().role())
+            .into()
+    };
+    let disks: Vec<_> = stopped
+        .iter()
+        .map(|machine| (machine.state_disk(), disk_gib(machine)))
+        .collect();
+    checks::disk_space(workspace.root(), &disks)?;
     stopped
         .iter()
         .try_for_each(|machine| checks::ports(machine.seat()))?;
@@ -95,19 +107,16 @@ pub(crate) async fn run(
     );
 
     let step = terminal.begin("machines");
-    let state = prepare(workspace, &config, state, plan, &stopped).await?;
+    let state = prepare::prepare(workspace, &config, state, plan, &stopped).await?;
+    prepare::resume_paused(&running).await?;
     let shape = |machine: &Machine| Shape {
         firmware: firmware.clone(),
         image: image.disk().to_owned(),
         vcpus: qemu.vcpus,
         memory_mib: qemu.memory_mib,
-        state_disk_gib: config
-            .node_groups
-            .state_disk_size_gb(machine.seat().role())
-            .into(),
+        state_disk_gib: disk_gib(machine),
         accelerator: probe.accelerator,
     };
-    let switch = workspace.run_directory().join(serve::SWITCH);
     let start = |machine: &Machine| {
         terminal.progress(format_args!("starting {}", machine.seat()));
         machine.start(&shape(machine), &switch).map_err(|error| {
@@ -118,7 +127,7 @@ pub(crate) async fn run(
     now.iter().try_for_each(|machine| start(machine))?;
     phases.ended(terminal, "machines", step, "");
 
-    let running: Vec<&Machine> = machines
+    let started: Vec<&Machine> = machines
         .iter()
         .filter(|m| !later.iter().any(|l| l.seat() == m.seat()))
         .collect();
@@ -128,7 +137,7 @@ pub(crate) async fn run(
         &config,
         &state,
         &source,
-        &running,
+        &started,
         probe.accelerator,
         &mut phases,
     )
@@ -136,17 +145,16 @@ pub(crate) async fn run(
 
     let step = terminal.begin("join to Ready");
     later.iter().try_for_each(|machine| start(machine))?;
-    let names: Vec<_> = seats.iter().map(ToString::to_string).collect();
     let everyone: Vec<&Machine> = machines.iter().collect();
     tokio::select! {
-        ready = kubernetes::wait_for_nodes(&up.client, &names, patience(probe.accelerator), terminal) => ready?,
-        failure = watch(&everyone) => return Err(failure),
+        ready = wait::for_nodes(&up.client, &everyone, patience(probe.accelerator), terminal) => ready?,
+        failure = wait::for_a_halt(&everyone) => return Err(failure),
     }
     phases.ended(
         terminal,
         "join to Ready",
         step,
-        &format!("{} nodes", names.len()),
+        &format!("{} nodes", seats.len()),
     );
 
     verify(
@@ -159,8 +167,7 @@ pub(crate) async fn run(
     )
     .await?;
     phases.write(workspace)?;
-    next_steps(workspace, terminal, &phases, &source, &config);
-    Ok(())
+    next_steps(workspace, terminal, arguments, &phases, &source, &config)
 }
 
 fn firmware(qemu: &QemuProvider) -> Firmware {
@@ -171,183 +178,8 @@ fn firmware(qemu: &QemuProvider) -> Firmware {
     }
 }
 
-/// After the init the source is settled: joining nodes fetch from where the first one did.
-fn source(
-    state: &State,
-    plan: Option<&Plan>,
-    arguments: &UpArguments,
-    terminal: &Terminal,
-) -> Result<Source, Failure> {
-    match (state.cluster_values.is_some(), plan) {
-        (
-            true,
-            Some(Plan {
-                components: Some(path),
-                ..
-            }),
-        ) => Ok(Source::Directory(path.clone())),
-        _ => Source::choose(arguments.components.as_deref(), terminal),
-    }
-}
-
-async fn make_config(
-    workspace: &Workspace,
-    terminal: &Terminal,
-    arguments: &UpArguments,
-    image: &Image,
-    source: &Source,
-    accelerator: Accelerator,
-) -> Result<Config, Failure> {
-    let version = source
-        .versions()?
-        .into_iter()
-        .find(|version| version.support().is_ok())
-        .unwrap_or_else(commands::config::default_kubernetes);
-    let name = ClusterName::new("mini")
-        .map_err(|error| Failure::internal("the name of the cluster").because(error))?;
-    let text = config::generate(&Choices {
-        name: &name,
-        kubernetes_version: version,
-        policy: &commands::config::policy(image)?,
-        workers: arguments.workers.unwrap_or(1),
-        state_disk_size_gb: if accelerator.is_emulated() {
-            STATE_DISK_EMULATED_GB
-        } else {
-            commands::config::STATE_DISK_GB
-        },
-    });
-    // checked before it is written: a number of workers beyond the bound must not leave a file behind
-    let config = Config::parse(config::FILE_NAME, &text).map_err(|problems| {
-        Failure::usage("a cluster of this shape is not possible").detail(problems)
-    })?;
-    workspace::create(&workspace.config_path(), text.as_bytes(), 0o644)?;
-    terminal.line(format_args!("Wrote {}.", config::FILE_NAME));
-    Ok(config)
-}
-
-/// What there is to be, checked against what there was.
-fn decide(
-    workspace: &Workspace,
-    config: &Config,
-    arguments: &UpArguments,
-    state: &State,
-    old: Option<&Plan>,
-    source: &Source,
-) -> Result<Plan, Failure> {
-    let control_planes = arguments.control_planes.map_or_else(
-        || config.node_groups.initial_count(Role::ControlPlane),
-        |count| usize::try_from(count).unwrap_or(usize::MAX),
-    );
-    let in_config = config.node_groups.initial_count(Role::Worker);
-    if control_planes != 1 {
-        return Err(Failure::config(format!("{control_planes} control planes are not in this release; allowed: 1"))
-            .hint("set initialCount of control_plane_default to 1; more than one comes with the next release"));
-    }
-    if let Some(workers) = arguments.workers
-        && usize::try_from(workers) != Ok(in_config)
-    {
-        return Err(Failure::config(format!(
-            "--workers {workers} was given, and constellation-conf.yaml says initialCount: {in_config} for workers"
-        ))
-        .hint("change the file, or leave the flag out"));
-    }
-    if let Some(old) = old
-        && (old.control_planes, old.workers) != (control_planes, in_config)
-    {
-        return Err(Failure::config(format!(
-            "the local cluster has {} worker(s), and constellation-conf.yaml says {in_config}",
-            old.workers
-        ))
-        .hint("set it back, or begin anew with `constellation mini down`"));
-    }
-    if old.is_none() && state.infrastructure.is_some() {
-        return Err(Failure::config(format!("{} describes machines that are not a local cluster", workspace.state_path().display()))
-            .hint("`constellation apply` uses them; remove the file, or take another workspace with -C, for a local cluster"));
-    }
-    let components = match source {
-        Source::Directory(path) => Some(path.clone()),
-        Source::Url(_) => None,
-    };
-    let hash = match (old, &state.infrastructure) {
-        (Some(old), Some(_)) => old.init_secret_hash.clone(),
-        _ => String::new(),
-    };
-    Ok(Plan {
-        control_planes,
-        workers: in_config,
-        init_secret_hash: hash,
-        components,
-    })
-}
-
-/// The image on disk must be the one whose measurements the config accepts: else machines boot for nothing.
-fn check_image(config: &Config, image: &Image) -> Result<(), Failure> {
-    let built = commands::config::policy(image)?;
-    let accepted = &config.attestation.policy;
-    if built.measurements() == accepted.measurements() {
-        return Ok(());
-    }
-    let differing: Vec<_> = built
-        .measurements()
-        .iter()
-        .filter(|(index, measurement)| accepted.measurements().get(index) != Some(measurement))
-        .map(|(index, _)| format!("PCR {index}"))
-        .collect();
-    Err(Failure::config(format!(
-        "the image in {} is not the one constellation-conf.yaml accepts (differs in {})",
-        image.disk().display(),
-        differing.join(", ")
-    ))
-    .hint("if the image was rebuilt on purpose: `constellation config fetch-measurements`"))
-}
-
-fn stopped(machines: &[Machine]) -> Result<Vec<&Machine>, Failure> {
-    let mut stopped = Vec::new();
-    for machine in machines {
-        let found = machine.handle().find().map_err(|error| {
-            Failure::infrastructure(format!("look for {}", machine.seat())).because(error)
-        })?;
-        if found.is_none() {
-            stopped.push(machine);
-        }
-    }
-    Ok(stopped)
-}
-
-/// A machine that was part of a cluster needs its key back when it boots; handing it out is the next release's.
-async fn check_resumable(
-    workspace: &Workspace,
-    state: &State,
-    stopped: &[&Machine],
-) -> Result<(), Failure> {
-    if state.cluster_values.is_none() || stopped.is_empty() {
-        return Ok(());
-    }
-    let lost = |name: &dyn std::fmt::Display| {
-        Failure::infrastructure(format!("{name} was part of the cluster and does not run any more"))
-            .hint("starting such a machine again comes with the next release; `constellation mini down`, then `up`, begins anew")
-    };
-    if let Some(machine) = stopped
-        .iter()
-        .find(|machine| machine.seat().role() == Role::ControlPlane)
-    {
-        return Err(lost(&machine.seat()));
-    }
-    let client = kubernetes::client(&workspace.kubeconfig_path()).await?;
-    let joined = k8s::api::records::node_identities(&client)
-        .await
-        .map_err(|error| Failure::cluster("list the nodes that joined").because(error))?;
-    match stopped.iter().find(|machine| {
-        joined
-            .iter()
-            .any(|record| record.name == machine.seat().name())
-    }) {
-        Some(machine) => Err(lost(&machine.seat())),
-        None => Ok(()),
-    }
-}
-
 fn announce(terminal: &Terminal, config: &Config, probe: &Probe, machines: usize) {
+    commands::config::tell_without_effect(config, terminal);
     terminal.line(config.summary());
     terminal.line(format_args!(
         "Machines run on {}: {}.",
@@ -362,96 +194,6 @@ fn announce(terminal: &Terminal, config: &Config, probe: &Probe, machines: usize
             minutes * 2
         ));
     }
-}
-
-/// Everything that must be there before a machine starts. Ordered so that an interruption leaves what `up` and `down`
-/// understand: the directories, then the state with the secret, then the plan, then the process.
-async fn prepare(
-    workspace: &Workspace,
-    config: &Config,
-    state: State,
-    mut plan: Plan,
-    stopped: &[&Machine],
-) -> Result<State, Failure> {
-    let mini = workspace.mini();
-    std::fs::create_dir_all(&mini).map_err(|error| {
-        Failure::infrastructure(format!("make the directory {}", mini.display())).because(error)
-    })?;
-    workspace.make_run_directory()?;
-    if state.cluster_values.is_none() {
-        forget_failed_attempts(workspace, stopped)?;
-    }
-    let state = if state.infrastructure.is_some() {
-        state
-    } else {
-        new_infrastructure(workspace, config, state, &plan)?
-    };
-    let Some(infrastructure) = &state.infrastructure else {
-        return Err(Failure::internal("there is no infrastructure in the state"));
-    };
-    if plan.init_secret_hash.is_empty() {
-        plan.init_secret_hash =
-            bcrypt::hash(infrastructure.init_secret.expose_bytes(), BCRYPT_COST)
-                .map_err(|error| Failure::internal("hash the init secret").because(error))?;
-    }
-    if Plan::read(workspace)?.as_ref() != Some(&plan) {
-        plan.write(workspace)?;
-        // a process that runs knows the old plan
-        server(workspace).stop().map_err(|error| {
-            Failure::infrastructure("stop the background process").because(error)
-        })?;
-    }
-    serve::start(workspace).await?;
-    Ok(state)
-}
-
-/// Before the init a machine that stopped has nothing worth keeping: its disk's key was in its memory.
-fn forget_failed_attempts(workspace: &Workspace, stopped: &[&Machine]) -> Result<(), Failure> {
-    for machine in stopped {
-        workspace::remove(&machine.state_disk())?;
-        if machine.seat().role() == Role::ControlPlane {
-            workspace::remove(&workspace.init_record_path())?;
-        }
-    }
-    Ok(())
-}
-
-fn new_infrastructure(
-    workspace: &Workspace,
-    config: &Config,
-    state: State,
-    plan: &Plan,
-) -> Result<State, Failure> {
-    let seats = plan.seats()?;
-    let first = seats
-        .first()
-        .ok_or_else(|| Failure::internal("a plan without machines"))?;
-    let infrastructure = Infrastructure {
-        uid: "mini".to_owned(),
-        cluster_endpoint: first.host_address().to_string(),
-        in_cluster_endpoint: first.cluster_address().to_string(),
-        init_secret: new_init_secret()?,
-        api_server_cert_sans: vec!["localhost".to_owned()],
-        name: config.name.to_string(),
-        ip_cidr_node: "10.42.0.0/16".parse().ok(),
-    };
-    let state = State {
-        infrastructure: Some(infrastructure),
-        ..state
-    };
-    workspace.save_state(&state)?;
-    Ok(state)
-}
-
-/// 32 random bytes, none of them zero: the hash in the metadata could not see past one.
-fn new_init_secret() -> Result<InitSecret, Failure> {
-    let mut bytes = Vec::with_capacity(32);
-    while bytes.len() < 32 {
-        let mut byte = [0];
-        aws_lc_rs::rand::fill(&mut byte).map_err(|_| Failure::internal("make the init secret"))?;
-        bytes.extend(byte.into_iter().filter(|byte| *byte != 0));
-    }
-    InitSecret::new(bytes).map_err(|error| Failure::internal("make the init secret").because(error))
 }
 
 /// Machines to start now and later. With fewer processors than machines want, emulated workers would only slow down the
@@ -519,7 +261,7 @@ async fn bring_up(
     };
     let up = tokio::select! {
         up = cluster.up(state, terminal, reached) => up?,
-        failure = watch(machines) => return Err(failure),
+        failure = wait::for_a_halt(machines) => return Err(failure),
     };
     let phases = shared.into_inner();
     let begun = step.into_inner();
@@ -534,22 +276,6 @@ async fn bring_up(
         None => phases.ended(terminal, "API server", begun, "initialised before"),
     }
     Ok(up)
-}
-
-/// Resolves when a machine has stopped by itself.
-async fn watch(machines: &[&Machine]) -> Failure {
-    loop {
-        tokio::time::sleep(WATCH).await;
-        for machine in machines {
-            if matches!(machine.handle().find(), Ok(None)) {
-                return Failure::infrastructure(format!("{} stopped by itself", machine.seat()))
-                    .hint(format!(
-                        "`constellation mini logs {}` shows its console",
-                        machine.seat()
-                    ));
-            }
-        }
-    }
 }
 
 async fn verify(
@@ -589,10 +315,11 @@ async fn verify(
 fn next_steps(
     workspace: &Workspace,
     terminal: &Terminal,
+    arguments: &UpArguments,
     phases: &Phases,
     source: &Source,
     config: &Config,
-) {
+) -> Result<(), Failure> {
     let kubectl = match source {
         Source::Directory(path) => Some(path.join(cluster::catalogue::program_path(
             "kubectl",
@@ -611,10 +338,7 @@ fn next_steps(
         "\nThe cluster is up, after {:.0} s. Next:",
         phases.total().as_secs_f64()
     ));
-    terminal.line(format_args!(
-        "  export KUBECONFIG={}",
-        workspace.kubeconfig_path().display()
-    ));
+    commands::tell_kubeconfig(workspace, terminal, arguments.merge_kubeconfig)?;
     terminal.line(format_args!("  {} get nodes -o wide", kubectl.display()));
     terminal.line(format_args!(
         "  constellation{place} verify        # what every node runs, proved anew"
@@ -622,4 +346,5 @@ fn next_steps(
     terminal.line(format_args!(
         "  constellation{place} mini down     # removes everything but the config"
     ));
+    Ok(())
 }

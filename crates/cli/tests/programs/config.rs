@@ -47,7 +47,7 @@ fn a_wrong_config_gives_every_problem_with_its_place_and_exit_code_4() {
             [
                 "constellation-conf.yaml:8:7: name: character 'M' at position 1 is not allowed: use a-z, 0-9 and '-' inside, beginning and ending with a letter or digit; allowed: 1 to 37 of a-z, 0-9 and '-'",
                 "constellation-conf.yaml:17:15: debugCluster: \"no\" is not allowed here; allowed: true, false",
-                "constellation-conf.yaml:30:5: provider.qemu.vcpu: unknown field; did you mean vcpus?; allowed: imageFormat, vcpus, memory, firmware, nvram, metadataAPIServer, libvirtSocket, libvirtContainerImage",
+                "constellation-conf.yaml:30:5: provider.qemu.vcpu: unknown field; did you mean vcpus?; allowed: imageFormat, vcpus, memory, firmware, nvram",
                 "error: 3 problems in constellation-conf.yaml",
             ],
             "{arguments:?}"
@@ -203,6 +203,37 @@ fn another_image_is_refused_until_its_measurements_are_fetched() {
                 .to_string()
         ),
         "{text}"
+    );
+}
+
+#[test]
+fn an_image_of_another_name_is_refused() {
+    let lab = Lab::configured();
+    lab.change_config("image: v0.1.0", "image: v0.1.9");
+    let up = lab.up();
+    let up: Vec<_> = up.iter().map(String::as_str).collect();
+    let ran = lab.run(&up);
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(
+        ran.stderr
+            .contains("is called v0.1.0, and constellation-conf.yaml says image: v0.1.9"),
+        "{ran:?}"
+    );
+    assert!(!lab.file("constellation-mini").exists());
+}
+
+#[test]
+fn fields_without_effect_are_noted() {
+    let lab = Lab::configured();
+    lab.change_config(
+        "    role: worker\n",
+        "    role: worker\n    zone: eu-central-1a\n",
+    );
+    let ran = lab.run(&["config", "check"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(
+        ran.stderr,
+        "note: constellation-conf.yaml: nodeGroups.worker_default.zone has no effect with provider qemu\n"
     );
 }
 

@@ -1,7 +1,8 @@
 //! A workspace, an image that nobody boots, components that nobody runs, and the binary.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, ExitStatus, Output};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use testkit::boot::Image;
@@ -20,6 +21,31 @@ pub(crate) struct Ran {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
+}
+
+impl Drop for Lab {
+    /// A test that fails must not leave machines that are in the way of the next.
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.file("constellation-mini").exists() {
+            let down = self.command(&["mini", "down", "--yes"]).output();
+            eprintln!("taken down after a failure: {down:?}");
+        }
+    }
+}
+
+/// Waits for the end of a command that has one; kills a command that has none, and fails.
+pub(crate) fn await_end(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + Duration::from_secs(180);
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("the command does not end");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 impl From<Output> for Ran {
@@ -64,7 +90,7 @@ impl Lab {
         lab
     }
 
-    /// With a generated config file.
+    /// With a generated config file, and state disks that any test host has room for.
     pub(crate) fn configured() -> Self {
         let lab = Self::new();
         let ran = lab.run(&[
@@ -77,7 +103,16 @@ impl Lab {
             lab.image_dir().to_str().unwrap(),
         ]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
+        lab.change_config("stateDiskSizeGB: 8", "stateDiskSizeGB: 2");
         lab
+    }
+
+    /// Replaces a text of the config file wherever it stands.
+    pub(crate) fn change_config(&self, from: &str, to: &str) {
+        let path = self.file("constellation-conf.yaml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&path, text.replace(from, to)).unwrap();
     }
 
     pub(crate) fn path(&self) -> &Path {

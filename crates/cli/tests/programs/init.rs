@@ -1,5 +1,6 @@
 //! The init client (`apply`) against a node that speaks the protocol: it proves itself, breaks off, fails, lies.
 
+use std::io::BufRead;
 use std::net::Ipv4Addr;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
@@ -13,7 +14,7 @@ use testkit::boot::Image;
 use testkit::tee::SoftTpm;
 use tonic::{Request, Response, Status};
 
-use crate::harness::{Lab, Ran};
+use crate::harness::{Lab, Ran, await_end};
 
 /// What the node does with an init.
 #[derive(Clone, Copy, PartialEq)]
@@ -22,6 +23,8 @@ enum Conduct {
     BreaksOffOnce,
     Fails,
     RefusesTheSecret,
+    /// Ends the call with a status of its own.
+    HasADefect,
     /// Answers for another cluster.
     Lies,
 }
@@ -82,6 +85,7 @@ impl Api for Node {
             Conduct::RefusesTheSecret => {
                 return Err(Status::permission_denied("the init secret is wrong"));
             }
+            Conduct::HasADefect => return Err(Status::internal("the disk can not be opened")),
             Conduct::BreaksOffOnce if count == 1 => {
                 vec![progress("disk"), Err(Status::unavailable("gone"))]
             }
@@ -143,7 +147,9 @@ impl Scene {
 
     fn spawn(&self) -> Child {
         // the mirror is a URL: nodes of `apply` can not reach a directory of the admin's; hashes come from the directory
-        let mut command = self.lab.command(&["apply"]);
+        let mut command = self
+            .lab
+            .command(&["apply", "--skip-phases=infrastructure", "--yes"]);
         std::fs::create_dir_all(self.lab.file("constellation-mini")).unwrap();
         command
             .stdout(Stdio::piped())
@@ -153,11 +159,12 @@ impl Scene {
     }
 
     async fn apply(&self) -> Ran {
-        let child = self.spawn();
-        tokio::task::spawn_blocking(move || child.wait_with_output().unwrap())
-            .await
-            .unwrap()
-            .into()
+        let mut child = self.spawn();
+        let end = move || {
+            await_end(&mut child);
+            child.wait_with_output().unwrap()
+        };
+        tokio::task::spawn_blocking(end).await.unwrap().into()
     }
 
     fn requests(&self) -> Vec<InitRequest> {
@@ -276,4 +283,38 @@ async fn a_wrong_secret_and_a_wrong_cluster_are_told() {
         "{ran:?}"
     );
     assert!(!scene.lab.file("constellation-admin.conf").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_node_itself_says_is_final() {
+    let scene = Scene::new(6, Conduct::HasADefect, None).await;
+    let ran = scene.apply().await;
+    assert_eq!(ran.code, Some(6), "{ran:?}");
+    assert!(
+        ran.stderr
+            .contains("refused the init: the disk can not be opened"),
+        "{ran:?}"
+    );
+    assert_eq!(scene.requests().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_nobody_listens_on_is_told_while_it_is_tried() {
+    let scene = Scene::new(7, Conduct::Lies, None).await;
+    let state = scene.lab.file("constellation-state.yaml");
+    let text = std::fs::read_to_string(&state).unwrap();
+    std::fs::write(&state, text.replace("127.43.0.7", "127.43.0.8")).unwrap();
+    let mut child = scene.spawn();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let told = tokio::task::spawn_blocking(move || {
+        let mut said = String::new();
+        while !said.contains("note: 127.43.0.8:9000 is not reached: ") {
+            assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "{said}");
+        }
+        said
+    });
+    let said = told.await.unwrap();
+    assert!(said.matches("Connection refused").count() == 2, "{said}");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

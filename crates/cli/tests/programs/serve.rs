@@ -2,13 +2,15 @@
 
 use std::io::{BufRead, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use cloud::qemu::Seat;
 use cloud::qemu::client::QemuMetadata;
+use cloud::qemu::machine::Machine;
 use cluster::{Metadata, Role};
 
-use crate::harness::{HOST_PORTS, Lab};
+use crate::harness::{HOST_PORTS, Lab, Ran, await_end};
 use crate::host::assert_only_the_config_is_left;
 
 /// A lab whose background process was started the way `mini up` starts it: by `mini up`, which then fails because the
@@ -29,12 +31,10 @@ impl Served {
             "controlPlanes": 1, "workers": 1,
             "initSecretHash": bcrypt::hash("secret of sixteen", 4).unwrap(),
             "components": lab.components(),
+            "runDirectory": run,
         });
         std::fs::write(lab.file("constellation-mini/plan.json"), plan.to_string()).unwrap();
-        let mut server = lab
-            .command(&["mini", "serve", "--run-dir", run.to_str().unwrap()])
-            .spawn()
-            .unwrap();
+        let mut server = lab.command(&["mini", "serve"]).spawn().unwrap();
         for _ in 0..200 {
             if run.join("capture").exists()
                 && std::net::TcpStream::connect("127.0.0.1:8080").is_ok()
@@ -150,18 +150,31 @@ async fn the_mirror_gives_parts_of_files_and_nothing_beside_them() {
 async fn machines_reach_each_other_and_a_capture_shows_it() {
     let _turn = HOST_PORTS.lock().await;
     let served = Served::start();
-    // the command derives its run directory from the workspace: lead it to the one in use
+    // one capture that ends by itself, and one that goes to a pipe until Ctrl-C
     let file = served.lab.path().join("network.pcap");
-    let mut watcher = UnixStream::connect(served.run.join("capture")).unwrap();
+    let write = ["mini", "capture", "--duration", "20", "-w"];
+    let mut to_file = served
+        .lab
+        .command(&write)
+        .arg(&file)
+        .env("XDG_RUNTIME_DIR", "/")
+        .spawn()
+        .unwrap();
+    let mut to_pipe = served
+        .lab
+        .command(&["mini", "capture"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut piped = to_pipe.stdout.take().unwrap();
     let mut header = [0; 24];
-    watcher.read_exact(&mut header).unwrap();
-    std::fs::write(&file, header).unwrap();
+    piped.read_exact(&mut header).unwrap();
+    assert_eq!(header[..4], 0xa1b2_c3d4_u32.to_le_bytes());
 
     let (mut alice, mut bob) = (
         UnixStream::connect(served.run.join("switch")).unwrap(),
         UnixStream::connect(served.run.join("switch")).unwrap(),
     );
-    bob.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let frame = [
         &[0xff_u8; 6][..],
         &[0x52, 0x54, 0, 0x42, 1, 10],
@@ -174,30 +187,44 @@ async fn machines_reach_each_other_and_a_capture_shows_it() {
         &frame,
     ]
     .concat();
-    // bob's port may be a moment later than his connection
+    // bob's port may be a moment later than his connection, and the capture into the file as well
+    let written = || std::fs::read(&file).unwrap_or_default();
     let mut received = vec![0; framed.len()];
-    for _ in 0..50 {
+    bob.set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    for _ in 0..100 {
         alice.write_all(&framed).unwrap();
-        bob.set_read_timeout(Some(Duration::from_millis(100)))
-            .unwrap();
-        if bob.read_exact(&mut received).is_ok() {
+        if bob.read_exact(&mut received).is_ok() && written().len() > header.len() {
             break;
         }
     }
     assert_eq!(received, framed);
-    let mut record = vec![0; 16 + frame.len()];
-    watcher.read_exact(&mut record).unwrap();
-    assert_eq!(record[16..], frame);
+
+    assert!(to_file.wait().unwrap().success());
+    let interrupt = rustix::process::Pid::from_raw(i32::try_from(to_pipe.id()).unwrap()).unwrap();
+    rustix::process::kill_process(interrupt, rustix::process::Signal::INT).unwrap();
+    let mut rest = header.to_vec();
+    piped.read_to_end(&mut rest).unwrap();
+    assert!(to_pipe.wait().unwrap().success());
+    for capture in [written(), rest] {
+        assert_eq!(capture[..24], header);
+        let length = u32::try_from(frame.len()).unwrap().to_le_bytes();
+        assert_eq!(capture[32..40], [length, length].concat());
+        assert_eq!(capture[40..40 + frame.len()], frame);
+    }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_interrupted_up_is_continued_and_taken_down() {
-    let _turn = HOST_PORTS.lock().await;
-    let lab = Lab::configured();
-    let arguments = lab.up();
-    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    // the image does not boot: `up` waits for the bootstrapper until it is interrupted
-    let interrupted = |lab: &Lab| {
+/// A `mini up` that waits for the bootstrapper: for good, because the image does not boot.
+struct Waiting {
+    child: std::process::Child,
+    stderr: std::io::BufReader<std::process::ChildStderr>,
+    said: String,
+}
+
+impl Waiting {
+    fn start(lab: &Lab) -> Self {
+        let arguments = lab.up();
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         let mut child = lab
             .command(&arguments)
             .stderr(std::process::Stdio::piped())
@@ -212,11 +239,32 @@ async fn an_interrupted_up_is_continued_and_taken_down() {
                 "ended early: {said}"
             );
         }
-        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        Self {
+            child,
+            stderr,
+            said,
+        }
+    }
+
+    /// Waits for its end; gives the exit code and what it said.
+    fn end(mut self) -> (Option<i32>, String) {
+        let status = await_end(&mut self.child);
+        self.stderr.read_to_string(&mut self.said).unwrap();
+        (status.code(), self.said)
+    }
+
+    fn interrupt(self) -> (Option<i32>, String) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-        stderr.read_to_string(&mut said).unwrap();
-        (child.wait().unwrap().code(), said)
-    };
+        self.end()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_up_is_continued_and_taken_down() {
+    let _turn = HOST_PORTS.lock().await;
+    let lab = Lab::configured();
+    let interrupted = |lab: &Lab| Waiting::start(lab).interrupt();
     let first = interrupted(&lab);
     assert_eq!(first.0, Some(130), "{first:?}");
     assert!(
@@ -254,6 +302,83 @@ async fn an_interrupted_up_is_continued_and_taken_down() {
     assert_only_the_config_is_left(&lab);
     for pid in [pid(&before).unwrap(), before["server"].as_i64().unwrap()] {
         assert!(has_ended(pid), "{pid} still runs");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_machine_ends_up_and_goes_on_with_the_next() {
+    let _turn = HOST_PORTS.lock().await;
+    let lab = Lab::configured();
+    let waiting = Waiting::start(&lab);
+    let plan: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(lab.file("constellation-mini/plan.json")).unwrap())
+            .unwrap();
+    let run = Path::new(plan["runDirectory"].as_str().unwrap());
+    let seat = Seat::new(Role::ControlPlane, 0).unwrap();
+    let machine = Machine::new(seat, &lab.file("constellation-mini"), run);
+    let mut control = machine.control().await.unwrap();
+    control
+        .execute("stop", serde_json::json!({}))
+        .await
+        .unwrap();
+    drop(control);
+    let (code, said) = tokio::task::spawn_blocking(|| waiting.end()).await.unwrap();
+    assert_eq!(code, Some(5), "{said}");
+    assert!(
+        said.contains("error: control-plane-0 is paused\nhint: the same command lets it go on"),
+        "{said}"
+    );
+
+    let again = Waiting::start(&lab);
+    let status = machine.control().await.unwrap().status().await.unwrap();
+    assert_eq!(status, "running");
+    again.interrupt();
+    let down = lab.run(&["mini", "down", "--yes"]);
+    assert_eq!(down.code, Some(0), "{down:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn down_finds_every_process_from_another_session_and_without_records() {
+    let _turn = HOST_PORTS.lock().await;
+    for lost in [
+        &[][..],
+        &[
+            "plan.json",
+            "serve.pid",
+            "control-plane-0/qemu.pid",
+            "control-plane-0/tpm.pid",
+        ],
+    ] {
+        let lab = Lab::configured();
+        Waiting::start(&lab).interrupt();
+        let mini = lab.file("constellation-mini");
+        let pid = |file: &str| -> i64 {
+            let text = std::fs::read_to_string(mini.join(file)).unwrap();
+            text.trim().parse().unwrap()
+        };
+        let pids = [
+            "serve.pid",
+            "control-plane-0/qemu.pid",
+            "control-plane-0/tpm.pid",
+        ]
+        .map(pid);
+        for file in lost {
+            std::fs::remove_file(mini.join(file)).unwrap();
+        }
+        let down: Ran = lab
+            .command(&["mini", "down", "--yes"])
+            .env("XDG_RUNTIME_DIR", lab.path())
+            .output()
+            .unwrap()
+            .into();
+        assert_eq!(down.code, Some(0), "{down:?}");
+        for pid in pids {
+            assert!(has_ended(pid), "{pid} still runs: {down:?}");
+        }
+        assert!(!mini.exists());
+        if lost.is_empty() {
+            assert_only_the_config_is_left(&lab);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use attest::{Binding, Issue};
 use proto::verify::api_server::{Api, ApiServer};
@@ -19,6 +20,18 @@ struct Endpoint {
     issuer: Arc<dyn Issue>,
     /// Answers every nonce with the evidence for this one.
     replay: Option<[u8; 32]>,
+    /// How many calls are turned away before one is answered.
+    busy: AtomicUsize,
+}
+
+impl Endpoint {
+    fn of(issuer: Arc<dyn Issue>) -> Self {
+        Self {
+            issuer,
+            replay: None,
+            busy: AtomicUsize::new(0),
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -27,6 +40,10 @@ impl Api for Endpoint {
         &self,
         request: Request<GetAttestationRequest>,
     ) -> Result<Response<GetAttestationResponse>, Status> {
+        let busy = |calls: usize| calls.checked_sub(1);
+        if self.busy.fetch_update(SeqCst, SeqCst, busy).is_ok() {
+            return Err(Status::resource_exhausted("too many requests"));
+        }
         let asked: [u8; 32] = request.into_inner().nonce.try_into().unwrap();
         let binding = Binding::for_verification(&self.replay.unwrap_or(asked));
         let issuer = Arc::clone(&self.issuer);
@@ -78,11 +95,7 @@ async fn a_machine_with_a_real_tpm_is_accepted_and_its_image_named() {
         .extend_event(attest::PcrIndex::CLUSTER_MARK, &CLUSTER)
         .unwrap();
     let issuer = tee::TpmIssuer::new(tee::TpmAddress::Unix(tpm.socket()), log);
-    let address = serve(Endpoint {
-        issuer: Arc::new(issuer),
-        replay: None,
-    })
-    .await;
+    let address = serve(Endpoint::of(Arc::new(issuer))).await;
 
     let ran = verify(&lab, address, &[]).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -142,11 +155,7 @@ async fn a_changed_machine_is_refused_with_the_component_that_differs() {
             "root file system",
         ),
     ] {
-        let address = serve(Endpoint {
-            issuer: member(&image),
-            replay: None,
-        })
-        .await;
+        let address = serve(Endpoint::of(member(&image))).await;
         let ran = verify(&lab, address, &[]).await;
         assert_eq!(ran.code, Some(3), "{ran:?}");
         assert!(
@@ -174,8 +183,8 @@ async fn a_changed_machine_is_refused_with_the_component_that_differs() {
 async fn old_evidence_another_cluster_and_silence_are_refused() {
     let lab = Lab::configured();
     let replayed = serve(Endpoint {
-        issuer: member(&lab.image),
         replay: Some([1; 32]),
+        ..Endpoint::of(member(&lab.image))
     })
     .await;
     let ran = verify(&lab, replayed, &["-o", "json"]).await;
@@ -183,11 +192,7 @@ async fn old_evidence_another_cluster_and_silence_are_refused() {
     let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(json["nodes"][0]["refusal"]["code"], "wrong-binding");
 
-    let unjoined = serve(Endpoint {
-        issuer: Arc::new(SoftTpm::boot(&lab.image)),
-        replay: None,
-    })
-    .await;
+    let unjoined = serve(Endpoint::of(Arc::new(SoftTpm::boot(&lab.image)))).await;
     let ran = verify(&lab, unjoined, &["-o", "json"]).await;
     assert_eq!(ran.code, Some(3), "{ran:?}");
     let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
@@ -204,4 +209,51 @@ async fn old_evidence_another_cluster_and_silence_are_refused() {
         "{}",
         ran.stderr
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_node_is_asked_again_but_not_for_ever() {
+    let lab = Lab::configured();
+    for (busy, code) in [(2, 0), (3, 3)] {
+        let address = serve(Endpoint {
+            busy: AtomicUsize::new(busy),
+            ..Endpoint::of(member(&lab.image))
+        })
+        .await;
+        let ran = verify(&lab, address, &[]).await;
+        assert_eq!(ran.code, Some(code), "{busy}: {ran:?}");
+        assert_eq!(
+            ran.stdout.contains("too many requests"),
+            code == 3,
+            "{ran:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_evidence_can_be_appraised_by_others() {
+    let lab = Lab::configured();
+    let address = serve(Endpoint::of(member(&lab.image))).await;
+    let ran = verify(&lab, address, &["-o", "raw"]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let field = |name: &str| json[0]["answer"][name].as_str().unwrap();
+    assert_eq!(field("attestationVariant"), "qemu-vtpm");
+    let nonce: [u8; 32] = hex::decode(field("nonce")).unwrap().try_into().unwrap();
+    let document = hex::decode(field("attestation")).unwrap();
+    let evidence = attest::Evidence::new(attest::Variant::QemuVtpm, document).unwrap();
+    let policy = attest::Policy::from_image_measurements(
+        &lab.image.measurements(),
+        "qemu",
+        attest::Variant::QemuVtpm,
+    )
+    .unwrap();
+    let mark = attest::ClusterMark::Cluster(attest::ClusterIdDigest::of(&CLUSTER));
+    attest::appraise(
+        &evidence,
+        &Binding::for_verification(&nonce),
+        &policy,
+        &mark,
+    )
+    .unwrap();
 }

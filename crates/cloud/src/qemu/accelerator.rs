@@ -77,14 +77,15 @@ fn try_kvm(device: &Path, firmware: &Firmware) -> Result<Duration, String> {
         .write(true)
         .open(device)
     {
-        return Err(format!("{} can not be opened: {error}", device.display()));
+        return Err(unusable(device, &error));
     }
-    let scratch = Scratch::new().map_err(|error| format!("KVM could not be tried: {error}"))?;
-    let console = scratch.0.join("console");
-    let variables = scratch.0.join("vars.fd");
+    let scratch =
+        tempfile::tempdir().map_err(|error| format!("KVM could not be tried: {error}"))?;
+    let console = scratch.path().join("console");
+    let variables = scratch.path().join("vars.fd");
     std::fs::copy(&firmware.variables, &variables)
         .map_err(|error| format!("KVM could not be tried: {error}"))?;
-    let mut command = Command::new(PROGRAM);
+    let mut command = tied_to_us(PROGRAM);
     command
         .args([
             "-nodefaults",
@@ -136,21 +137,51 @@ impl Drop for Guest {
     }
 }
 
-/// A directory that goes away with its scope.
-struct Scratch(std::path::PathBuf);
-
-impl Scratch {
-    fn new() -> std::io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("constellation-kvm-{}", std::process::id()));
-        std::fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
+/// A command that the kernel ends when the thread that started it does, however this program ends: a guest that spins
+/// on a broken KVM would burn a processor for ever.
+fn tied_to_us(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", program]);
+    command
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::debug!(%error, "remove {}", self.0.display());
+fn unusable(device: &Path, error: &std::io::Error) -> String {
+    let hint = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "; for KVM put your user into the group kvm (`sudo usermod -aG kvm $USER`) and log in again"
         }
+        _ => "",
+    };
+    format!("{} can not be opened: {error}{hint}", device.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_guest_ends_with_whoever_started_it() {
+        let guest = std::thread::spawn(|| {
+            let guest = tied_to_us("sleep").arg("600").spawn().unwrap();
+            let arguments = format!("/proc/{}/cmdline", guest.id());
+            while std::fs::read(&arguments).unwrap() != b"sleep\x00600\0" {
+                std::thread::yield_now();
+            }
+            guest
+        });
+        let mut guest = guest.join().unwrap();
+        let begun = Instant::now();
+        while guest.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it still runs");
+            std::thread::sleep(STEP);
+        }
+    }
+
+    #[test]
+    fn a_device_of_another_group_is_told_with_what_to_do() {
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        assert!(unusable(Path::new("/dev/kvm"), &denied).contains("into the group kvm"));
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        assert!(!unusable(Path::new("/dev/kvm"), &missing).contains("group"));
     }
 }

@@ -3,24 +3,32 @@
 //! The guest gets nothing else from the host: no fw_cfg or SMBIOS strings, no command line, no credentials, no default
 //! devices. What it learns it asks the metadata server for. Design: `cluster.md`, "Local provider"; `boot-and-disk.md`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::net::Ipv4Addr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::Seat;
 use super::accelerator::Accelerator;
-use super::process::{Handle, ProcessError, remove_if_present};
+use super::process::{Handle, ProcessError, Running, remove_if_present, search};
 use super::qmp::Qmp;
-use super::swtpm::{Swtpm, SwtpmError, last_lines};
+use super::swtpm::{self, Swtpm, SwtpmError, last_lines};
+
+mod arguments;
+
+use arguments::{option, reconnect_option};
 
 /// The program.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 
 /// Ports of a node that are reached through the host's loopback addresses, the same on both sides.
 pub const FORWARDED_PORTS: [u16; 6] = [6443, 9000, 9999, 30080, 30081, 30090];
+
+/// Names of the pid files in a machine's directory.
+const PID: &str = "qemu.pid";
+const TPM_PID: &str = "tpm.pid";
 
 /// A machine could not be made, started or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -110,9 +118,9 @@ pub struct Shape {
 #[derive(Debug, Clone)]
 pub struct Machine {
     seat: Seat,
-    /// Disks, firmware variables, TPM state and logs.
+    /// Disks, firmware variables, TPM state, logs and pid files.
     directory: PathBuf,
-    /// Sockets and pid files.
+    /// Sockets, whose paths have at most 107 bytes.
     run: PathBuf,
 }
 
@@ -151,16 +159,17 @@ impl Machine {
         Swtpm {
             state: self.directory.join("tpm"),
             socket: self.run.join(format!("{}.tpm", self.seat)),
-            pid_file: self.run.join(format!("{}.tpm.pid", self.seat)),
+            pid_file: self.directory.join(TPM_PID),
             log: self.directory.join("tpm.log"),
         }
     }
 
     /// How its process is found again.
     pub fn handle(&self) -> Handle {
+        let pid_file = self.directory.join(PID);
         Handle {
-            pid_file: self.run.join(format!("{}.pid", self.seat)),
-            mark: format!("unix:{},server=on", self.control_socket().display()),
+            arguments: vec!["-pidfile".into(), pid_file.clone().into()],
+            pid_file,
         }
     }
 
@@ -245,224 +254,30 @@ impl Machine {
     fn variables(&self) -> PathBuf {
         self.directory.join("vars.fd")
     }
+}
 
-    fn arguments(&self, shape: &Shape, switch: &Path, reconnect: &str) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = Vec::new();
-        let mut add = |name: &str, value: OsString| arguments.extend([OsString::from(name), value]);
-        let [accelerator, which, cpu, model] = shape.accelerator.arguments();
-        add(
-            "-name",
-            format!("constellation-{},debug-threads=on", self.seat).into(),
-        );
-        add(
-            "-machine",
-            "q35,smm=off,vmport=off,usb=off,graphics=off".into(),
-        );
-        add(accelerator, which.into());
-        add(cpu, model.into());
-        add("-smp", shape.vcpus.to_string().into());
-        add("-m", shape.memory_mib.to_string().into());
-        add("-display", "none".into());
-        for pair in shape.firmware.arguments(&self.variables()).chunks_exact(2) {
-            if let [name, value] = pair {
-                add(&name.to_string_lossy(), value.clone());
+/// Machines and TPMs that run with their files below `workspace`, as their own arguments say, for a workspace whose
+/// records were lost.
+pub fn processes_below(workspace: &Path) -> Result<Vec<Running>, ProcessError> {
+    let is_below = |path: &OsStr, name: &str| {
+        let path = Path::new(path);
+        path.starts_with(workspace) && path.file_name() == Some(OsStr::new(name))
+    };
+    search(|arguments| {
+        let program = arguments.first().map(Path::new).and_then(Path::file_name);
+        arguments.windows(2).any(|pair| match pair {
+            [flag, path] if *flag == "-pidfile" => {
+                program == Some(OsStr::new(PROGRAM)) && is_below(path, PID)
             }
-        }
-        add(
-            "-drive",
-            option(
-                "if=none,id=image,format=raw,readonly=on,file=",
-                &shape.image,
-            ),
-        );
-        add(
-            "-device",
-            "virtio-blk-pci,drive=image,serial=image,bootindex=0".into(),
-        );
-        add(
-            "-drive",
-            option(
-                "if=none,id=state,format=raw,discard=unmap,file=",
-                &self.state_disk(),
-            ),
-        );
-        add("-device", "virtio-blk-pci,drive=state,serial=state".into());
-        add(
-            "-chardev",
-            option("socket,id=tpm,path=", &self.tpm().socket),
-        );
-        add("-tpmdev", "emulator,id=tpm,chardev=tpm".into());
-        add("-device", "tpm-crb,tpmdev=tpm".into());
-        add(
-            "-netdev",
-            format!(
-                "user,id=outside,ipv6=off,hostname={}{}",
-                self.seat,
-                forwards(self.seat.host_address())
-            )
-            .into(),
-        );
-        add(
-            "-device",
-            format!(
-                "virtio-net-pci,netdev=outside,mac={},romfile=",
-                self.seat.outside_mac()
-            )
-            .into(),
-        );
-        let mut stream = option(
-            "stream,id=cluster,server=off,addr.type=unix,addr.path=",
-            switch,
-        );
-        stream.push(reconnect);
-        add("-netdev", stream);
-        add(
-            "-device",
-            format!(
-                "virtio-net-pci,netdev=cluster,mac={},romfile=",
-                self.seat.cluster_mac()
-            )
-            .into(),
-        );
-        add("-device", "virtio-rng-pci".into());
-        add("-serial", option("file:", &self.console()));
-        let mut control = option("unix:", &self.control_socket());
-        control.push(",server=on,wait=off");
-        add("-qmp", control);
-        add("-pidfile", self.handle().pid_file.into());
-        arguments.extend(["-nodefaults", "-no-user-config", "-daemonize"].map(OsString::from));
-        arguments
-    }
-}
-
-fn forwards(host: Ipv4Addr) -> String {
-    FORWARDED_PORTS
-        .iter()
-        .map(|port| format!(",hostfwd=tcp:{host}:{port}-:{port}"))
-        .collect()
-}
-
-/// The stream's option to connect again, should the switch be started anew: its name changed with QEMU 9.2.
-fn reconnect_option() -> Result<&'static str, MachineError> {
-    let output = Command::new(PROGRAM)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(MachineError::Run)?;
-    Ok(match version(&String::from_utf8_lossy(&output.stdout)) {
-        Some(version) if version < (9, 2) => ",reconnect=1",
-        _ => ",reconnect-ms=1000",
+            [flag, file] if *flag == "--pid" => {
+                let path = file
+                    .as_bytes()
+                    .strip_prefix(b"file=")
+                    .map(OsStr::from_bytes);
+                program == Some(OsStr::new(swtpm::PROGRAM))
+                    && path.is_some_and(|path| is_below(path, TPM_PID))
+            }
+            _ => false,
+        })
     })
-}
-
-/// `QEMU emulator version 10.0.2 (Debian ...)`.
-fn version(text: &str) -> Option<(u32, u32)> {
-    let mut parts = text.split_once("version ")?.1.split('.');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
-/// `prefix` + `path` as QEMU's option parser wants it: a comma in a value is doubled.
-fn option(prefix: &str, path: &Path) -> OsString {
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    let mut bytes = prefix.as_bytes().to_vec();
-    for byte in path.as_os_str().as_bytes() {
-        bytes.push(*byte);
-        if *byte == b',' {
-            bytes.push(b',');
-        }
-    }
-    OsString::from_vec(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use cluster::Role;
-
-    use super::*;
-
-    fn arguments() -> Vec<String> {
-        let machine = Machine::new(
-            Seat::new(Role::Worker, 0).unwrap(),
-            Path::new("/w,s"),
-            Path::new("/run/c"),
-        );
-        let shape = Shape {
-            firmware: Firmware::debian(),
-            image: PathBuf::from("/w,s/image.raw"),
-            vcpus: 2,
-            memory_mib: 2048,
-            state_disk_gib: 8,
-            accelerator: Accelerator::Tcg,
-        };
-        machine
-            .arguments(&shape, Path::new("/run/c/switch"), ",reconnect=1")
-            .into_iter()
-            .map(|a| a.into_string().unwrap())
-            .collect()
-    }
-
-    #[test]
-    fn the_image_is_never_written_and_commas_are_kept() {
-        let arguments = arguments();
-        assert!(
-            arguments.contains(
-                &"if=none,id=image,format=raw,readonly=on,file=/w,,s/image.raw".to_owned()
-            )
-        );
-        assert!(arguments.contains(
-            &"if=none,id=state,format=raw,discard=unmap,file=/w,,s/worker-0/state.raw".to_owned()
-        ));
-    }
-
-    #[test]
-    fn the_disk_for_state_is_the_second() {
-        let drives: Vec<_> = arguments()
-            .into_iter()
-            .filter(|a| a.starts_with("virtio-blk"))
-            .collect();
-        assert!(drives[0].contains("drive=image") && drives[1].contains("drive=state"));
-    }
-
-    #[test]
-    fn nothing_is_injected() {
-        for argument in arguments() {
-            for word in [
-                "fw_cfg",
-                "smbios",
-                "kernel",
-                "append",
-                "initrd",
-                "acpitable",
-            ] {
-                assert!(!argument.contains(word), "{argument}");
-            }
-        }
-    }
-
-    #[test]
-    fn ports_are_forwarded_from_the_machines_own_address() {
-        let netdev = arguments()
-            .into_iter()
-            .find(|a| a.starts_with("user,"))
-            .unwrap();
-        for port in FORWARDED_PORTS {
-            assert!(
-                netdev.contains(&format!("hostfwd=tcp:127.42.2.10:{port}-:{port}")),
-                "{netdev}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_version_is_read() {
-        assert_eq!(
-            version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\n"),
-            Some((10, 0))
-        );
-        assert_eq!(
-            version("QEMU emulator version 8.2.2 (Debian 1:8.2.2+ds-0ubuntu1)\n"),
-            Some((8, 2))
-        );
-        assert_eq!(version("something else"), None);
-    }
 }

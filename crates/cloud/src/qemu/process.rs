@@ -1,8 +1,10 @@
-//! Background processes of a local cluster: told apart by their pid file and a word of their command line, stopped
-//! through a pidfd, so that a process which got a recycled pid is never signalled.
+//! Background processes of a local cluster: told apart by their pid file and their command line, stopped through a
+//! pidfd, so that a process which got a recycled pid is never signalled.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -37,6 +39,9 @@ pub enum ProcessError {
         #[source]
         source: io::Error,
     },
+    /// The list of processes can not be read.
+    #[error("list the processes of this host")]
+    List(#[source] io::Error),
     /// It did not end even when killed.
     #[error("process {0} does not end")]
     Immortal(i32),
@@ -47,8 +52,8 @@ pub enum ProcessError {
 pub struct Handle {
     /// The file that holds its pid.
     pub pid_file: PathBuf,
-    /// A text in its command line that no other process has, such as the path of its socket.
-    pub mark: String,
+    /// Arguments that follow one another in its command line and in that of no other process.
+    pub arguments: Vec<OsString>,
 }
 
 /// A process that runs and is the one that was asked for.
@@ -72,34 +77,12 @@ impl Handle {
             }
         };
         // an empty or torn file is that of a process which died while it started
-        let Some(pid) = text
-            .trim()
-            .parse::<i32>()
-            .ok()
-            .filter(|pid| *pid > 1)
-            .and_then(Pid::from_raw)
-        else {
+        let Some(pid) = pid(&text) else {
             return Ok(None);
         };
-        let control = |what, source: rustix::io::Errno| ProcessError::Control {
-            what,
-            pid: pid.as_raw_nonzero().get(),
-            source: source.into(),
-        };
-        let fd = match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(fd) => fd,
-            Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(None),
-            Err(errno) => return Err(control("open", errno)),
-        };
-        // the order matters: the command line read after the descriptor was opened belongs to the same process,
-        // or to none, which an unreadable or empty file shows
-        let command_line =
-            std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
-        let running = Running { pid, fd };
-        Ok(
-            (contains(&command_line, self.mark.as_bytes()) && !running.has_ended()?)
-                .then_some(running),
-        )
+        Ok(Running::open(pid)?
+            .filter(|(_, command_line)| has_arguments(command_line, &self.arguments))
+            .map(|(running, _)| running))
     }
 
     /// Stops the process if it runs, and removes its pid file.
@@ -117,7 +100,71 @@ impl Handle {
     }
 }
 
+/// The processes of this host whose arguments `is_ours` recognises, whether or not they have a pid file.
+pub fn search(is_ours: impl Fn(&[&OsStr]) -> bool) -> Result<Vec<Running>, ProcessError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").map_err(ProcessError::List)? {
+        let name = entry.map_err(ProcessError::List)?.file_name();
+        let Some(pid) = name.to_str().and_then(pid) else {
+            continue;
+        };
+        // one look without a descriptor first: most of them are nobody's business
+        let seen = |command_line: &[u8]| is_ours(&arguments(command_line));
+        if seen(&command_line(pid))
+            && let Some((running, command_line)) = Running::open(pid)?
+            && seen(&command_line)
+        {
+            found.push(running);
+        }
+    }
+    Ok(found)
+}
+
+fn pid(text: &str) -> Option<Pid> {
+    let pid = text.trim().parse::<i32>().ok()?;
+    (pid > 1).then(|| Pid::from_raw(pid))?
+}
+
+/// Empty for a process that ended or can not be looked at.
+fn command_line(pid: Pid) -> Vec<u8> {
+    std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default()
+}
+
+fn arguments(command_line: &[u8]) -> Vec<&OsStr> {
+    let command_line = command_line.strip_suffix(b"\0").unwrap_or(command_line);
+    command_line
+        .split(|byte| *byte == 0)
+        .map(OsStr::from_bytes)
+        .collect()
+}
+
+fn has_arguments(command_line: &[u8], wanted: &[OsString]) -> bool {
+    !wanted.is_empty()
+        && arguments(command_line)
+            .windows(wanted.len())
+            .any(|window| window == wanted)
+}
+
 impl Running {
+    /// The process with this pid and its command line, if it runs. The order matters: the command line read after the
+    /// descriptor was opened belongs to the same process, or to none, which an empty one shows.
+    fn open(pid: Pid) -> Result<Option<(Self, Vec<u8>)>, ProcessError> {
+        let fd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(None),
+            Err(errno) => {
+                return Err(ProcessError::Control {
+                    what: "open",
+                    pid: pid.as_raw_nonzero().get(),
+                    source: errno.into(),
+                });
+            }
+        };
+        let command_line = command_line(pid);
+        let running = Self { pid, fd };
+        Ok((!running.has_ended()?).then_some((running, command_line)))
+    }
+
     /// Its pid, for people.
     pub fn pid(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
@@ -179,13 +226,6 @@ impl Running {
     }
 }
 
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    !needle.is_empty()
-        && haystack
-            .windows(needle.len())
-            .any(|window| window == needle)
-}
-
 pub(crate) fn remove_if_present(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -212,7 +252,7 @@ mod tests {
             child,
             Handle {
                 pid_file,
-                mark: "600".to_owned(),
+                arguments: vec!["sleep".into(), "600".into()],
             },
         )
     }
@@ -236,7 +276,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (mut child, handle) = sleeper(directory.path());
         let other = Handle {
-            mark: "/run/user/0/somebody-else.sock".to_owned(),
+            arguments: vec!["60".into()],
             ..handle
         };
         assert!(other.find().unwrap().is_none());
@@ -244,6 +284,30 @@ mod tests {
         assert!(child.try_wait().unwrap().is_none(), "still runs");
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_without_a_pid_file_is_found_by_its_arguments() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("followed");
+        std::fs::write(&file, "").unwrap();
+        let mut child = Command::new("tail").arg("-f").arg(&file).spawn().unwrap();
+        let ours = || {
+            search(|arguments| {
+                arguments.first() == Some(&OsStr::new("tail"))
+                    && arguments.get(2) == Some(&file.as_os_str())
+            })
+        };
+        let found = loop {
+            if let Some(found) = ours().unwrap().pop() {
+                break found;
+            }
+            std::thread::yield_now();
+        };
+        assert_eq!(found.pid(), i32::try_from(child.id()).unwrap());
+        found.stop().unwrap();
+        child.wait().unwrap();
+        assert!(ours().unwrap().is_empty());
     }
 
     #[test]
@@ -255,7 +319,7 @@ mod tests {
             assert!(
                 Handle {
                     pid_file,
-                    mark: "x".to_owned()
+                    arguments: vec!["x".into()]
                 }
                 .find()
                 .unwrap()

@@ -119,6 +119,11 @@ impl Qmp {
             .to_owned())
     }
 
+    /// Lets a machine go on that is paused, such as after a full disk of the host.
+    pub async fn resume(&mut self) -> Result<(), QmpError> {
+        self.execute("cont", json!({})).await.map(drop)
+    }
+
     /// Presses the power button.
     pub async fn power_down(&mut self) -> Result<(), QmpError> {
         self.execute("system_powerdown", json!({})).await.map(drop)

@@ -3,6 +3,7 @@
 //! The state, seeds included, lies in plain files of the user: this is a root of trust for development, not for
 //! production, and every verdict over its evidence says so.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -65,8 +66,14 @@ impl Swtpm {
     pub fn handle(&self) -> Handle {
         Handle {
             pid_file: self.pid_file.clone(),
-            mark: format!("path={}", self.socket.display()),
+            arguments: vec!["--pid".into(), self.pid_argument()],
         }
+    }
+
+    fn pid_argument(&self) -> OsString {
+        let mut argument = OsString::from("file=");
+        argument.push(&self.pid_file);
+        argument
     }
 
     /// Starts the TPM, made new if it has no state yet. It ends by itself when its machine does.
@@ -91,7 +98,7 @@ impl Swtpm {
                 self.socket.display()
             ))
             .arg("--pid")
-            .arg(format!("file={}", self.pid_file.display()))
+            .arg(self.pid_argument())
             .arg("--log")
             .arg(format!("file={},level=1", self.log.display()));
         run(PROGRAM, &mut command)

@@ -55,7 +55,7 @@ kubernetesVersion: {kubernetes_version}
 # The release of the cluster's own services.
 microserviceVersion: {RELEASE}
 
-# true only for images made for debugging, which are not confidential.
+# This release has no images for debugging.
 debugCluster: false
 
 # A DNS name under which the API server is reached, besides its address. May be empty.

@@ -86,8 +86,8 @@ fn qemu(value: &Value<'_>) -> Option<QemuProvider> {
     ] {
         section.refuse(
             name,
-            || "machines are started without libvirt: remove this field".to_owned(),
-            "",
+            || "machines are started without libvirt".to_owned(),
+            "nothing: remove this field",
         );
     }
     section.finish();

@@ -13,6 +13,7 @@ pub(crate) struct Section<'a> {
     at: Position,
     entries: Vec<(&'a str, Position, &'a Node)>,
     asked: Vec<&'static str>,
+    refused: Vec<&'static str>,
     open: bool,
     problems: Sink<'a>,
 }
@@ -103,14 +104,14 @@ impl<'a> Section<'a> {
             .collect()
     }
 
-    /// Refuses a field with a reason of its own, in place of calling it unknown.
+    /// Refuses a field with a reason of its own, in place of calling it unknown. `allowed` is what to do instead.
     pub(crate) fn refuse(
         &mut self,
         name: &'static str,
         what: impl FnOnce() -> String,
         allowed: &str,
     ) {
-        self.asked.push(name);
+        self.refused.push(name);
         if let Some((_, at, _)) = self.entries.iter().find(|(key, ..)| *key == name) {
             self.problems.borrow_mut().push(Problem {
                 at: *at,
@@ -127,7 +128,7 @@ impl<'a> Section<'a> {
             return;
         }
         for (key, at, _) in &self.entries {
-            if self.asked.contains(key) {
+            if self.asked.contains(key) || self.refused.contains(key) {
                 continue;
             }
             let what = match closest(key, &self.asked) {
@@ -176,6 +177,7 @@ impl<'a> Value<'a> {
                 .map(|(key, at, node)| (key.as_str(), *at, node))
                 .collect(),
             asked: Vec::new(),
+            refused: Vec::new(),
             open: false,
             problems: self.problems,
         })
