@@ -1,7 +1,7 @@
 //! The way to the TPM: one statement at a time, a short queue, and a pause between statements.
 //!
-//! Whoever can reach the port can ask; what a flood can take is bounded by [`QUEUE`] and [`PACE`], and the rest is told
-//! to come back. The node's own use of the TPM (a rejoin, a join service's handshake) waits for one statement at most.
+//! Whoever can reach the port can ask; what a flood can take is bounded by [`QUEUE`] and [`PACE`], what one source can take
+//! by [`PER_SOURCE`], and the rest is told to come back. The node's own use of the TPM (a rejoin, a join service's handshake) waits for one statement at most.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -10,20 +10,24 @@ use std::{
 
 use attest::{Binding, Evidence, Issue, IssueError};
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
+use runtime::{Shares, Source};
 use tokio::{
     sync::{Mutex as AsyncMutex, Semaphore},
+    task::spawn_blocking,
     time::Instant,
 };
 
 /// Requests that may wait.
 const QUEUE: usize = 16;
+/// Those of one source among them.
+const PER_SOURCE: usize = 4;
 /// Least time from one statement's start to the next one's.
 const PACE: Duration = Duration::from_millis(100);
 
 /// Why there is no evidence.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EvidenceError {
-    #[error("{QUEUE} requests are waiting already")]
+    #[error("too many requests are waiting already")]
     Busy,
     #[error("ask the TPM")]
     Issue(#[source] IssueError),
@@ -36,6 +40,7 @@ pub(crate) enum EvidenceError {
 pub(crate) struct Evidences {
     issuer: Arc<dyn Issue>,
     queue: Arc<Semaphore>,
+    shares: Shares,
     last: Arc<AsyncMutex<Option<Instant>>>,
     condition: runtime::Condition,
     counts: Counts,
@@ -49,6 +54,22 @@ struct Counts {
     failed: Counter,
     waiting: Gauge,
     seconds: Histogram,
+}
+
+/// Counts a request in the gauge of those that wait, until it is dropped.
+struct Waiting(Gauge);
+
+impl Waiting {
+    fn one_more(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Evidences {
@@ -91,6 +112,7 @@ impl Evidences {
         Self {
             issuer,
             queue: Arc::new(Semaphore::new(QUEUE)),
+            shares: Shares::new(PER_SOURCE),
             last: Arc::default(),
             condition,
             counts,
@@ -99,33 +121,38 @@ impl Evidences {
     }
 
     /// Evidence over a caller's nonce.
-    pub(crate) async fn make(&self, nonce: &[u8; 32]) -> Result<Evidence, EvidenceError> {
-        let Ok(_place) = self.queue.try_acquire() else {
+    pub(crate) async fn make(
+        &self,
+        nonce: &[u8; 32],
+        from: Source,
+    ) -> Result<Evidence, EvidenceError> {
+        let place = Arc::clone(&self.queue).try_acquire_owned();
+        let (Ok(place), Some(share)) = (place, self.shares.take(from)) else {
             self.counts.turned_away.inc();
             return Err(EvidenceError::Busy);
         };
-        self.counts.waiting.inc();
-        let outcome = self.in_turn(Binding::for_verification(nonce)).await;
-        self.counts.waiting.dec();
-        self.note(&outcome);
-        outcome
-    }
-
-    async fn in_turn(&self, binding: Binding) -> Result<Evidence, EvidenceError> {
-        let mut last = self.last.lock().await;
+        let waiting = Waiting::one_more(&self.counts.waiting);
+        let mut last = Arc::clone(&self.last).lock_owned().await;
         if let Some(last) = *last {
             tokio::time::sleep_until(last + PACE).await;
         }
-        let begun = Instant::now();
-        *last = Some(begun);
-        let issuer = self.issuer.clone();
-        // A caller that hangs up cancels the wait, not the command: the lock is held by this task, so the next statement could
-        // start while the TPM still works on this one. That is harmless: the device itself takes one command at a time.
-        let made = tokio::task::spawn_blocking(move || issuer.issue(&binding))
-            .await
-            .map_err(EvidenceError::Thread)?;
-        self.counts.seconds.observe(begun.elapsed().as_secs_f64());
-        made.map_err(EvidenceError::Issue)
+        let (this, binding) = (self.clone(), Binding::for_verification(nonce));
+        // A caller that hangs up from here on stops nothing: the TPM makes the statement to its end. So the turn and the places
+        // belong to the thread, and who hangs up a hundred times has them only once.
+        let made = spawn_blocking(move || {
+            let begun = Instant::now();
+            *last = Some(begun);
+            let made = this.issuer.issue(&binding).map_err(EvidenceError::Issue);
+            this.counts.seconds.observe(begun.elapsed().as_secs_f64());
+            this.note(&made);
+            drop((last, place, share, waiting));
+            made
+        });
+        made.await.unwrap_or_else(|panicked| {
+            let outcome = Err(EvidenceError::Thread(panicked));
+            self.note(&outcome);
+            outcome
+        })
     }
 
     /// Counts, and keeps readiness true to the last statement. The same trouble is logged once.
@@ -151,92 +178,4 @@ impl Evidences {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use attest::Variant;
-
-    use super::*;
-
-    /// Counts how many statements are made at once, and fails on request.
-    #[derive(Default)]
-    struct Device {
-        now: AtomicUsize,
-        most: AtomicUsize,
-        broken: std::sync::atomic::AtomicBool,
-    }
-
-    impl Issue for Device {
-        fn variant(&self) -> Variant {
-            Variant::QemuVtpm
-        }
-
-        fn issue(&self, binding: &Binding) -> Result<Evidence, IssueError> {
-            if self.broken.load(Ordering::SeqCst) {
-                return Err(IssueError::new(Variant::QemuVtpm, "TPM_RC_FAILURE"));
-            }
-            let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
-            self.most.fetch_max(now, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_millis(5));
-            self.now.fetch_sub(1, Ordering::SeqCst);
-            Ok(Evidence::new(Variant::QemuVtpm, binding.as_bytes().to_vec()).unwrap())
-        }
-    }
-
-    #[tokio::test]
-    async fn a_flood_is_served_one_by_one_and_the_rest_is_turned_away() {
-        let device = Arc::new(Device::default());
-        let evidences = Evidences::new(device.clone(), &runtime::Context::new("test"));
-        let begun = Instant::now();
-        let calls = (0..QUEUE as u8 * 3).map(|number| {
-            let evidences = evidences.clone();
-            tokio::spawn(async move { evidences.make(&[number; 32]).await.is_ok() })
-        });
-        let mut served = 0;
-        for call in calls.collect::<Vec<_>>() {
-            served += usize::from(call.await.unwrap());
-        }
-        assert_eq!(served, QUEUE);
-        assert_eq!(
-            device.most.load(Ordering::SeqCst),
-            1,
-            "the TPM was asked for two statements at once"
-        );
-        assert!(
-            begun.elapsed() >= PACE * (u32::try_from(QUEUE).unwrap() - 1),
-            "statements were not paced"
-        );
-        assert_eq!(evidences.counts.turned_away.get(), QUEUE as u64 * 2);
-        assert!(
-            evidences.make(&[0; 32]).await.is_ok(),
-            "the queue must be free again"
-        );
-    }
-
-    #[tokio::test]
-    async fn the_evidence_is_over_the_callers_nonce() {
-        let evidences = Evidences::new(Arc::new(Device::default()), &runtime::Context::new("test"));
-        let evidence = evidences.make(&[7; 32]).await.unwrap();
-        assert_eq!(
-            evidence.document(),
-            Binding::for_verification(&[7; 32]).as_bytes()
-        );
-    }
-
-    #[tokio::test]
-    async fn a_broken_tpm_is_not_ready_until_it_works_again() {
-        let device = Arc::new(Device::default());
-        let context = runtime::Context::new("test");
-        let evidences = Evidences::new(device.clone(), &context);
-        device.broken.store(true, Ordering::SeqCst);
-        assert!(matches!(
-            evidences.make(&[0; 32]).await,
-            Err(EvidenceError::Issue(_))
-        ));
-        let (ready, report) = context.health.report();
-        assert!(!ready && report.contains("TPM_RC_FAILURE"), "{report}");
-        device.broken.store(false, Ordering::SeqCst);
-        assert!(evidences.make(&[0; 32]).await.is_ok());
-        assert!(context.health.report().0);
-    }
-}
+mod tests;

@@ -19,18 +19,21 @@ impl Api for Verification {
         &self,
         request: Request<GetAttestationRequest>,
     ) -> Result<Response<GetAttestationResponse>, Status> {
-        let nonce = request.into_inner().nonce;
-        let nonce = <[u8; 32]>::try_from(nonce.as_slice())
-            .map_err(|_| Status::invalid_argument("the nonce must have 32 bytes"))?;
-        let evidence = self.0.make(&nonce).await.map_err(|error| match error {
+        // A connection that is gone already has no address any more.
+        let from = request
+            .remote_addr()
+            .ok_or_else(|| Status::unavailable("the connection is closed"))?;
+        let nonce = request
+            .get_ref()
+            .parse_nonce()
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let made = self.0.make(&nonce, from.into()).await;
+        let evidence = made.map_err(|error| match error {
             EvidenceError::Busy => Status::resource_exhausted("too many requests, try again later"),
             EvidenceError::Issue(_) | EvidenceError::Thread(_) => {
                 Status::internal("this machine cannot make evidence")
             }
         })?;
-        Ok(Response::new(GetAttestationResponse {
-            attestation: evidence.document().to_vec(),
-            variant: evidence.variant().to_string(),
-        }))
+        Ok(Response::new(GetAttestationResponse::from(&evidence)))
     }
 }

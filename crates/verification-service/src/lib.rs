@@ -9,18 +9,20 @@ mod evidence;
 mod grpc;
 mod web;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use proto::verify::api_server::ApiServer;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 
 use evidence::Evidences;
 use tee::{TpmAddress, TpmIssuer};
 
 /// A request is a nonce.
 const MESSAGE_MAX: usize = 1024;
+/// Of each API.
+const CONNECTIONS: usize = 64;
+const CONNECTIONS_PER_SOURCE: usize = 16;
 
 /// Arguments of the verification service.
 #[derive(Debug, clap::Parser)]
@@ -63,26 +65,26 @@ pub async fn run(arguments: Arguments, context: runtime::Context) -> anyhow::Res
     let evidences = Evidences::new(Arc::new(issuer), &context);
 
     tokio::spawn(web::serve(
-        http,
+        bounded(http),
         evidences.clone(),
         context.shutdown.clone(),
     ));
     tracing::info!(grpc = %arguments.grpc, http = %arguments.http, "serving");
-    tonic::transport::Server::builder()
-        .timeout(Duration::from_secs(30))
+    runtime::public_grpc()
         .concurrency_limit_per_connection(4)
         .max_concurrent_streams(4)
-        .http2_keepalive_interval(Some(Duration::from_secs(15)))
-        .max_connection_age(Duration::from_secs(60))
-        .http2_max_header_list_size(8 * 1024)
         .add_service(
             ApiServer::new(grpc::Verification::new(evidences))
                 .max_decoding_message_size(MESSAGE_MAX),
         )
         .serve_with_incoming_shutdown(
-            TcpListenerStream::new(grpc),
+            bounded(grpc).into_incoming(),
             context.shutdown.cancelled_owned(),
         )
         .await
         .context("serve the API")
+}
+
+fn bounded(listener: TcpListener) -> runtime::BoundedListener {
+    runtime::BoundedListener::new(listener, CONNECTIONS, CONNECTIONS_PER_SOURCE)
 }

@@ -1,6 +1,6 @@
 //! `GET /?nonce=<base64url>` for people and scripts: `{"data": "<base64>", "variant": "..."}`.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use base64::{
     Engine as _,
@@ -14,41 +14,33 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore};
+use runtime::{BoundedListener, Source};
 use tokio_util::sync::CancellationToken;
 
 use crate::evidence::{EvidenceError, Evidences};
 
-/// Over this, connections wait in the kernel's queue.
-const CONNECTIONS: usize = 64;
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listener: BoundedListener,
     evidences: Evidences,
     shutdown: CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
+        let (connection, address) = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => return,
-        };
-        let Ok((stream, _)) = accepted else {
-            // Out of file descriptors, most likely: give the others time to close.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
         };
         let evidences = evidences.clone();
         tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
                 let evidences = evidences.clone();
                 async move {
-                    Ok::<_, Infallible>(answer(request.method(), request.uri(), &evidences).await)
+                    let from = address.into();
+                    Ok::<_, Infallible>(
+                        answer(request.method(), request.uri(), from, &evidences).await,
+                    )
                 }
             });
             let connection = http1::Builder::new()
@@ -56,15 +48,19 @@ pub(crate) async fn serve(
                 .header_read_timeout(HEADER_DEADLINE)
                 .max_buf_size(16 * 1024)
                 .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
+                .serve_connection(TokioIo::new(connection), service);
             // How the connection ended matters to the other side only.
             let _ended = tokio::time::timeout(CONNECTION_DEADLINE, connection).await;
-            drop(slot);
         });
     }
 }
 
-async fn answer(method: &Method, uri: &Uri, evidences: &Evidences) -> Response<Full<Bytes>> {
+async fn answer(
+    method: &Method,
+    uri: &Uri,
+    from: Source,
+    evidences: &Evidences,
+) -> Response<Full<Bytes>> {
     if method != Method::GET {
         return text(StatusCode::METHOD_NOT_ALLOWED, "GET only");
     }
@@ -78,7 +74,7 @@ async fn answer(method: &Method, uri: &Uri, evidences: &Evidences) -> Response<F
         Ok(nonce) => nonce,
         Err(why) => return text(StatusCode::BAD_REQUEST, why),
     };
-    match evidences.make(&nonce).await {
+    match evidences.make(&nonce, from).await {
         Ok(evidence) => {
             let body = serde_json::json!({
                 "data": STANDARD.encode(evidence.document()),

@@ -10,7 +10,6 @@ use proto::verify::{GetAttestationRequest, GetAttestationResponse, api_server};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -20,8 +19,9 @@ pub const PORT: u16 = 30081;
 /// Requests are a nonce.
 const MAX_REQUEST: usize = 1024;
 
-/// How long a request may take, waiting for the TPM included.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// At once.
+const CONNECTIONS: usize = 16;
+const CONNECTIONS_PER_SOURCE: usize = 4;
 
 /// How long open connections get when the server stops.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -40,14 +40,15 @@ impl VerifyServer {
         let stopped = stop.clone().cancelled_owned();
         let service = api_server::ApiServer::new(Evidence {
             issuer,
-            queue: Semaphore::new(1),
+            queue: Arc::new(Semaphore::new(1)),
         })
         .max_decoding_message_size(MAX_REQUEST);
-        let server = tonic::transport::Server::builder()
-            .timeout(DEADLINE)
+        let listener = runtime::BoundedListener::new(listener, CONNECTIONS, CONNECTIONS_PER_SOURCE);
+        let server = runtime::public_grpc()
             .concurrency_limit_per_connection(2)
+            .max_concurrent_streams(2)
             .add_service(service)
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped);
+            .serve_with_incoming_shutdown(listener.into_incoming(), stopped);
         let task = tokio::spawn(async move {
             if let Err(error) = server.await {
                 tracing::warn!(error = %runtime::chain(&error), "the verification server stopped");
@@ -74,7 +75,7 @@ impl VerifyServer {
 
 struct Evidence {
     issuer: Arc<dyn Issue>,
-    queue: Semaphore,
+    queue: Arc<Semaphore>,
 }
 
 #[async_trait::async_trait]
@@ -83,29 +84,28 @@ impl api_server::Api for Evidence {
         &self,
         request: Request<GetAttestationRequest>,
     ) -> Result<Response<GetAttestationResponse>, Status> {
-        let nonce: [u8; 32] = request
-            .into_inner()
-            .nonce
-            .try_into()
-            .map_err(|_| Status::invalid_argument("the nonce must have 32 bytes"))?;
-        let _turn = self
-            .queue
-            .acquire()
+        let nonce = request
+            .get_ref()
+            .parse_nonce()
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let turn = Arc::clone(&self.queue)
+            .acquire_owned()
             .await
             .map_err(|_| Status::unavailable("stopping"))?;
         let issuer = Arc::clone(&self.issuer);
-        let issued =
-            tokio::task::spawn_blocking(move || issuer.issue(&Binding::for_verification(&nonce)))
-                .await;
+        // The TPM makes a statement to its end, also for a caller that hung up, and has one turn at a time.
+        let issued = tokio::task::spawn_blocking(move || {
+            let issued = issuer.issue(&Binding::for_verification(&nonce));
+            drop(turn);
+            issued
+        });
         let evidence = issued
+            .await
             .map_err(|_| Status::internal("the TPM did not answer"))?
             .map_err(|error| {
                 tracing::error!(error = %runtime::chain(&error), "no evidence");
                 Status::internal("the TPM did not answer")
             })?;
-        Ok(Response::new(GetAttestationResponse {
-            attestation: evidence.document().to_vec(),
-            variant: evidence.variant().to_string(),
-        }))
+        Ok(Response::new(GetAttestationResponse::from(&evidence)))
     }
 }
