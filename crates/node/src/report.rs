@@ -18,7 +18,7 @@ pub struct BootReport {
 impl BootReport {
     /// Of this machine.
     pub fn of(host: &Host) -> Self {
-        let address = TpmAddress::Device("/dev/tpmrm0".into());
+        let address = TpmAddress::of_this_machine();
         Self {
             tpm: tee::report::of(&address, tee::KERNEL_EVENT_LOG.as_ref()),
             disk: disk(&host.paths),

@@ -51,7 +51,7 @@ impl TpmIssuer {
     #[must_use]
     pub fn of_this_machine() -> Self {
         Self {
-            address: TpmAddress::Device("/dev/tpmrm0".into()),
+            address: TpmAddress::of_this_machine(),
             event_log: KERNEL_EVENT_LOG.into(),
             command_line: Some(KERNEL_COMMAND_LINE.into()),
             one_at_a_time: Mutex::new(()),

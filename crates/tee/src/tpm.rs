@@ -6,7 +6,7 @@
 mod transport;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use attest::{Digest, PcrIndex, PcrValues};
@@ -30,8 +30,6 @@ use tpm2_protocol::{TpmError as FormatError, TpmMarshal, TpmWriter};
 pub use transport::TpmAddress;
 use transport::Transport;
 
-/// The kernel's resource manager: it keeps the objects of different programs apart.
-const DEVICE: &str = "/dev/tpmrm0";
 /// A TPM may ask to send a command again while it tests itself.
 const MAX_RETRIES: u32 = 40;
 const RETRY_AFTER: Duration = Duration::from_millis(50);
@@ -106,14 +104,6 @@ pub struct QuoteAnswer {
 }
 
 impl Tpm {
-    /// Opens this machine's TPM.
-    ///
-    /// # Errors
-    /// When there is none, or the program may not use it.
-    pub fn open_device() -> Result<Self, TpmError> {
-        Self::open(&TpmAddress::Device(PathBuf::from(DEVICE)))
-    }
-
     /// Connects to the unix socket of an swtpm.
     ///
     /// # Errors

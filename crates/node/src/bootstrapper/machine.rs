@@ -52,7 +52,7 @@ pub enum MachineError {
 impl MeasuredMachine {
     /// This machine.
     pub fn this_machine() -> Self {
-        let address = TpmAddress::Device("/dev/tpmrm0".into());
+        let address = TpmAddress::of_this_machine();
         Self {
             address,
             issuer: Arc::new(TpmIssuer::of_this_machine()),

@@ -26,6 +26,14 @@ pub enum TpmAddress {
     Tcp(SocketAddr),
 }
 
+impl TpmAddress {
+    /// This machine's TPM, by the kernel's resource manager, which keeps the objects of different programs apart.
+    #[must_use]
+    pub fn of_this_machine() -> Self {
+        Self::Device("/dev/tpmrm0".into())
+    }
+}
+
 impl fmt::Display for TpmAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
