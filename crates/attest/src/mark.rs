@@ -18,12 +18,6 @@ impl ClusterIdDigest {
         Self(Digest::of(cluster_id))
     }
 
-    /// A digest that was computed before.
-    #[must_use]
-    pub const fn from_digest(digest: Digest) -> Self {
-        Self(digest)
-    }
-
     /// What is extended into PCR 15.
     #[must_use]
     pub const fn digest(&self) -> &Digest {

@@ -25,20 +25,11 @@ use crate::{
 pub struct Peer<P> {
     proof: P,
     address: Option<SocketAddr>,
-    cluster_id: Option<[u8; 32]>,
 }
 
 impl<P> Peer<P> {
-    pub(crate) const fn new(
-        proof: P,
-        address: Option<SocketAddr>,
-        cluster_id: Option<[u8; 32]>,
-    ) -> Self {
-        Self {
-            proof,
-            address,
-            cluster_id,
-        }
+    pub(crate) const fn new(proof: P, address: Option<SocketAddr>) -> Self {
+        Self { proof, address }
     }
 
     /// Where the connection comes from or goes to, if it is a TCP connection.
@@ -51,12 +42,6 @@ impl Peer<Proved> {
     /// What the peer proved.
     pub const fn verified(&self) -> &Proved {
         &self.proof
-    }
-
-    /// The cluster a join service said it belongs to. For a verifier that accepts any cluster (a joining node) the mark of this
-    /// cluster was demanded and proved; for another one it is only said.
-    pub const fn cluster_id(&self) -> Option<&[u8; 32]> {
-        self.cluster_id.as_ref()
     }
 }
 

@@ -127,7 +127,6 @@ impl Client {
             issuer: self.issuer.clone(),
             demand: self.verifier.clone(),
             public_key: identity.as_ref().map(Identity::public_key),
-            cluster_id: None,
             admission: Admission::default(),
             until,
         };

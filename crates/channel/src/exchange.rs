@@ -48,7 +48,6 @@ pub(crate) struct Party<'a, D> {
     pub(crate) demand: D,
     /// `SubjectPublicKeyInfo` of the own certificate, if this side has one.
     pub(crate) public_key: Option<&'a [u8]>,
-    pub(crate) cluster_id: Option<[u8; 32]>,
     pub(crate) admission: Admission,
     /// The end of the whole exchange, which the caller sets.
     pub(crate) until: Instant,
@@ -82,10 +81,7 @@ impl<D: Judge> Party<'_, D> {
             nothing_pending(&mut stream).await?;
         }
         let proof = self.exchange_verdicts(&mut stream, judged).await?;
-        Ok(Attested::new(
-            stream,
-            Peer::new(proof, address, peer.cluster_id),
-        ))
+        Ok(Attested::new(stream, Peer::new(proof, address)))
     }
 
     /// Step 2: a full TLS 1.3 handshake of this protocol, with exactly the certificates the roles demand.
@@ -111,7 +107,6 @@ impl<D: Judge> Party<'_, D> {
                 .into_iter()
                 .map(|variant| variant.as_str().to_owned())
                 .collect(),
-            cluster_id: self.cluster_id,
         };
         Ok(frame::encode(Kind::Hello, &hello.encode())?)
     }
@@ -219,9 +214,9 @@ impl<D: Judge> Party<'_, D> {
         address: Option<SocketAddr>,
     ) -> Result<Result<D::Proof, Refusal>, Error> {
         let (demand, admission) = (self.demand.clone(), self.admission.clone());
-        let (binding, cluster_id) = (session.peer.clone(), peer.cluster_id);
+        let binding = session.peer.clone();
         let judged = task::spawn_blocking(move || {
-            let judged = demand.judge(received, &binding, cluster_id);
+            let judged = demand.judge(received, &binding);
             drop(admission);
             judged
         });

@@ -37,9 +37,6 @@ pub enum MessageError {
     /// Evidence is asked for without a variant, or the other way round, or too many are listed, or a name is too long.
     #[error("the list of accepted variants does not fit the hello")]
     Accepts,
-    /// The cluster's identity must have 32 bytes.
-    #[error("the cluster's identity has {0} bytes")]
-    ClusterId(usize),
     /// The evidence is of no variant that we know.
     #[error("the variant of the evidence is not known")]
     Variant(#[source] VariantError),
@@ -63,8 +60,6 @@ pub(crate) struct Hello {
     pub(crate) role: Role,
     /// Variants this side can appraise, by name: the peer may know ones that we do not. Empty if it asks for nothing.
     pub(crate) accepts: Vec<String>,
-    /// The cluster a join service says it belongs to.
-    pub(crate) cluster_id: Option<[u8; 32]>,
 }
 
 /// What a verifier says to an attester: coarse, for the peer may be anybody.
@@ -85,8 +80,6 @@ struct HelloWire {
     accepts: Vec<String>,
     #[prost(bool, tag = "4")]
     asks_for_evidence: bool,
-    #[prost(bytes = "vec", optional, tag = "5")]
-    cluster_id: Option<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -116,7 +109,6 @@ impl Hello {
             role: u32::from(self.role.number()),
             accepts: self.accepts.clone(),
             asks_for_evidence: self.asks_for_evidence(),
-            cluster_id: self.cluster_id.map(|id| id.to_vec()),
         }
         .encode_to_vec()
     }
@@ -138,19 +130,10 @@ impl Hello {
         if !fits {
             return Err(MessageError::Accepts);
         }
-        let cluster_id = match wire.cluster_id {
-            Some(id) => Some(
-                id.as_slice()
-                    .try_into()
-                    .map_err(|_| MessageError::ClusterId(id.len()))?,
-            ),
-            None => None,
-        };
         Ok(Self {
             nonce,
             role,
             accepts: wire.accepts,
-            cluster_id,
         })
     }
 

@@ -29,7 +29,6 @@ pub struct Server<D> {
     client: Role,
     issuer: Arc<dyn Issue>,
     demand: D,
-    cluster_id: Option<[u8; 32]>,
     acceptor: TlsAcceptor,
     public_key: Arc<[u8]>,
     deadline: Duration,
@@ -54,15 +53,6 @@ impl Server<Verifier> {
     /// When no key or configuration can be made.
     pub fn join_service(issuer: Arc<dyn Issue>, verifier: Verifier) -> Result<Self, SetupError> {
         Self::new(Role::JoinService, Role::Node, issuer, verifier)
-    }
-
-    /// Tells nodes which cluster they are about to join; they demand the mark of this one then.
-    #[must_use]
-    pub fn in_cluster(self, cluster_id: [u8; 32]) -> Self {
-        Self {
-            cluster_id: Some(cluster_id),
-            ..self
-        }
     }
 }
 
@@ -94,7 +84,6 @@ impl<D: Demand> Server<D> {
             client,
             issuer,
             demand,
-            cluster_id: None,
             acceptor: TlsAcceptor::from(Arc::new(config)),
             public_key: identity.public_key().into(),
             deadline: DEADLINE,
@@ -155,7 +144,6 @@ impl<D: Demand> Server<D> {
                 issuer: Some(Arc::clone(&self.issuer)),
                 demand: self.demand.clone(),
                 public_key: Some(&self.public_key),
-                cluster_id: self.cluster_id,
                 admission,
                 until,
             };

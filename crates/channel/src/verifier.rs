@@ -6,7 +6,7 @@
 
 use std::{fmt, sync::Arc};
 
-use attest::{Binding, ClusterIdDigest, ClusterMark, Evidence, Policy, Refusal, Variant, Verified};
+use attest::{Binding, ClusterMark, Evidence, Policy, Refusal, Variant, Verified};
 
 /// Where the policy comes from at the time of a handshake. A policy that accepts everything cannot be constructed, so a source
 /// cannot give one.
@@ -81,8 +81,7 @@ pub(crate) mod sealed {
     use tokio::io::AsyncRead;
 
     use super::{
-        Arc, AsksNothing, Binding, ClusterIdDigest, ClusterMark, Evidence, Proved, Refusal,
-        Unproved, Variant, Verifier,
+        Arc, AsksNothing, Binding, Evidence, Proved, Refusal, Unproved, Variant, Verifier,
     };
     use crate::{Error, frame, message};
 
@@ -104,12 +103,11 @@ pub(crate) mod sealed {
             reader: &mut R,
         ) -> impl Future<Output = Result<Self::Received, Error>> + Send;
 
-        /// Judges it; blocking. `cluster_id` is what the peer says its cluster is.
+        /// Judges it; blocking.
         fn judge(
             &self,
             received: Self::Received,
             binding: &Binding,
-            cluster_id: Option<[u8; 32]>,
         ) -> Result<Self::Proof, Refusal>;
 
         /// What tells the machine apart in a log.
@@ -133,20 +131,8 @@ pub(crate) mod sealed {
             Ok(message::parse_evidence(&body)?)
         }
 
-        fn judge(
-            &self,
-            received: Evidence,
-            binding: &Binding,
-            cluster_id: Option<[u8; 32]>,
-        ) -> Result<Proved, Refusal> {
-            // A peer that says which cluster it belongs to has to be marked with that one.
-            let mark = match (self.mark, cluster_id) {
-                (ClusterMark::AnyCluster, Some(id)) => {
-                    ClusterMark::Cluster(ClusterIdDigest::of(&id))
-                }
-                (mark, _) => mark,
-            };
-            attest::appraise(&received, binding, &self.policy.policy(), &mark).map(Arc::new)
+        fn judge(&self, received: Evidence, binding: &Binding) -> Result<Proved, Refusal> {
+            attest::appraise(&received, binding, &self.policy.policy(), &self.mark).map(Arc::new)
         }
 
         fn machine(proof: &Proved) -> Option<String> {
@@ -167,12 +153,7 @@ pub(crate) mod sealed {
             Ok(())
         }
 
-        fn judge(
-            &self,
-            (): (),
-            _binding: &Binding,
-            _cluster_id: Option<[u8; 32]>,
-        ) -> Result<Unproved, Refusal> {
+        fn judge(&self, (): (), _binding: &Binding) -> Result<Unproved, Refusal> {
             Ok(Unproved)
         }
 

@@ -211,7 +211,6 @@ fn hello(role: Role, asks: bool) -> Hello {
         nonce: [3; 32],
         role,
         accepts,
-        cluster_id: None,
     }
 }
 

@@ -7,7 +7,6 @@ fn hello() -> Hello {
         nonce: [1; 32],
         role: Role::Cli,
         accepts: vec!["qemu-vtpm".to_owned()],
-        cluster_id: None,
     }
 }
 
@@ -28,12 +27,6 @@ fn hello_on_the_wire() {
     .concat();
     assert_eq!(bytes, expected);
     assert_eq!(Hello::parse(&bytes).unwrap(), hello());
-    let with_cluster = Hello {
-        cluster_id: Some([2; 32]),
-        role: Role::JoinService,
-        ..hello()
-    };
-    assert_eq!(Hello::parse(&with_cluster.encode()).unwrap(), with_cluster);
 }
 
 #[test]
@@ -74,13 +67,6 @@ fn every_bound_of_a_hello_holds() {
         })
         .is_ok()
     );
-    for length in [0, 31, 33] {
-        let error = parse(HelloWire {
-            cluster_id: Some(vec![1; length]),
-            ..wire()
-        });
-        assert!(matches!(error, Err(MessageError::ClusterId(found)) if found == length));
-    }
 }
 
 #[test]

@@ -37,26 +37,10 @@ async fn join_and_rejoin_prove_both_sides() {
     let (mut client, mut server) = (client.unwrap(), server.unwrap());
     assert_eq!(client.peer().verified().measurements(), &old.pcrs());
     assert_eq!(server.peer().verified().measurements(), &new.pcrs());
-    assert_eq!(client.peer().cluster_id(), None);
     say(&mut client, b"ticket?").await;
     hear(&mut server, b"ticket?").await;
     say(&mut server, b"ticket").await;
     hear(&mut client, b"ticket").await;
-}
-
-#[tokio::test]
-async fn a_stated_cluster_is_a_proved_cluster() {
-    let server = join_service(member()).in_cluster(CLUSTER);
-    let (client, _server) = meet(&joining(machine()), &server).await;
-    assert_eq!(client.unwrap().peer().cluster_id(), Some(&CLUSTER));
-
-    let liar = join_service(member()).in_cluster([8; 32]);
-    let (client, server) = meet(&joining(machine()), &liar).await;
-    assert_eq!(refusal_code(client), RefusalCode::ClusterMark);
-    assert!(matches!(
-        server,
-        Err(Error::RefusedByPeer(Some(RefusalCode::ClusterMark)))
-    ));
 }
 
 #[tokio::test]
