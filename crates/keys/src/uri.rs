@@ -4,8 +4,11 @@
 //! Only the constellation-managed mode exists. The original's other schemes (`kms://aws`, `kms://azure`, `kms://gcp`)
 //! are named in the refusal, so that a user of them sees what is missing.
 
+use core::mem;
+
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
+use base64::decoded_len_estimate;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
@@ -19,10 +22,13 @@ const CLUSTER_KMS: &str = "kms://cluster-kms?";
 /// Room for two secrets of the greatest length, percent-encoded.
 const LONGEST: usize = 4096;
 
-/// base64url, written with padding (as the original does), read with or without.
+/// Of base64.
+const LONGEST_PADDING: usize = 2;
+
+/// base64url, written with padding (as the original does), read after that was left off.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::RequireNone),
 );
 
 /// A URI names no key management that exists here. The text of the URI, which holds the master secret, is never shown.
@@ -90,13 +96,13 @@ pub fn parse_kms(uri: &str) -> Result<(MasterSecret, Salt), UriError> {
             return Err(UriError::Duplicate(name));
         }
     }
-    let (key, salt) = (
+    let (mut key, mut salt) = (
         key.ok_or(UriError::Missing("key"))?,
         salt.ok_or(UriError::Missing("salt"))?,
     );
     Ok((
-        MasterSecret::from_vec(key).map_err(UriError::Length)?,
-        Salt::from_vec(salt).map_err(UriError::Length)?,
+        MasterSecret::from_vec(mem::take(&mut key)).map_err(UriError::Length)?,
+        Salt::from_vec(mem::take(&mut salt)).map_err(UriError::Length)?,
     ))
 }
 
@@ -113,12 +119,22 @@ pub fn parse_storage(uri: &str) -> Result<(), UriError> {
     })
 }
 
-fn decode(name: &'static str, value: &str) -> Result<Vec<u8>, UriError> {
-    // The padding is the only thing of base64url that a URL encoder may have escaped.
-    let value = Zeroizing::new(value.replace("%3D", "=").replace("%3d", "="));
+/// Zeroed wherever it ends, so also where another parameter is wrong.
+fn decode(name: &'static str, mut value: &str) -> Result<Zeroizing<Vec<u8>>, UriError> {
+    // The padding is the only thing of base64url that a URL encoder may have escaped. It says nothing, so it is left off, and
+    // no second text with the secret has to be made.
+    for _ in 0..LONGEST_PADDING {
+        let unpadded = ["=", "%3D", "%3d"]
+            .into_iter()
+            .find_map(|padding| value.strip_suffix(padding));
+        value = unpadded.unwrap_or(value);
+    }
+    // Room from the start: bytes that grow leave their beginning behind in freed memory.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(decoded_len_estimate(value.len())));
     BASE64
-        .decode(value.as_bytes())
-        .map_err(|_| UriError::Base64(name))
+        .decode_vec(value, &mut bytes)
+        .map_err(|_| UriError::Base64(name))?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -184,6 +200,14 @@ mod tests {
             ),
             (
                 cluster(format!("key=SECRET/+&salt={SALT}")),
+                "\"key\" of the key management URI is not base64url",
+            ),
+            (
+                cluster(format!("key={KEY}==&salt={SALT}")),
+                "\"key\" of the key management URI is not base64url",
+            ),
+            (
+                cluster(format!("key=__79%3DAwQF&salt={SALT}")),
                 "\"key\" of the key management URI is not base64url",
             ),
             (
