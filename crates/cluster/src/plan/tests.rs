@@ -13,6 +13,18 @@ fn cluster_id(byte: u8) -> ClusterId {
     ClusterId::derive(&secret, &MeasurementSalt::from_slice(&[byte; 32]).unwrap())
 }
 
+/// The node computes the mark it must find from its keys, and whoever verifies it from the ID: one formula, in two crates
+/// that do not know one another.
+#[test]
+fn a_marked_machine_is_what_a_verifier_of_its_cluster_looks_for() {
+    for byte in [0, 1, 0xff] {
+        let id = cluster_id(byte);
+        let verified = attest::ClusterIdDigest::of(id.as_bytes());
+        assert_eq!(&id.pcr15(), verified.pcr().as_bytes());
+        assert_eq!(&id.mark_digest(), verified.digest().as_bytes());
+    }
+}
+
 fn marked(flow: Flow) -> (Building, Vec<Action>) {
     let id = cluster_id(1);
     let (mark, actions) = AwaitingMark::new(flow, &id, BootLock::new().take().unwrap());
