@@ -73,7 +73,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 fn cargo_test() -> Command {
     let mut command = workspace::cargo();
-    command.arg("test");
+    // one run tells of everything that fails
+    command.args(["test", "--no-fail-fast"]);
     command
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct World {
     components: PathBuf,
     /// The cluster's workspace.
     pub(crate) workspace: PathBuf,
-    /// Sockets and pid files, by `XDG_RUNTIME_DIR`.
+    /// Sockets, by `XDG_RUNTIME_DIR`.
     pub(crate) runtime: PathBuf,
     base: PathBuf,
 }
@@ -114,7 +114,7 @@ impl World {
         Ok(serde_json::from_str(&text)?)
     }
 
-    /// The directory of sockets and pid files that `mini up` made.
+    /// The directory of sockets that `mini up` made.
     pub(crate) fn run_directory(&self) -> Result<PathBuf> {
         let mut entries = std::fs::read_dir(&self.runtime)?;
         Ok(entries

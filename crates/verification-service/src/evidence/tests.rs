@@ -23,17 +23,33 @@ struct Device {
 }
 
 impl Device {
-    fn shut() -> Arc<Self> {
-        Arc::new(Self {
+    fn shut() -> Shut {
+        Shut(Arc::new(Self {
             is_shut: Mutex::new(true),
             ..Self::default()
-        })
+        }))
     }
 
     fn open(&self) {
         *self.is_shut.lock().unwrap() = false;
         self.opened.notify_all();
     }
+}
+
+/// A device that is shut, and open again at the end of its test: a thread that waits for it would keep one that fails from
+/// ending.
+struct Shut(Arc<Device>);
+
+impl Drop for Shut {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), work)
+        .await
+        .expect("it does not hang")
 }
 
 impl Issue for Device {
@@ -79,12 +95,13 @@ fn calls(
 
 #[tokio::test]
 async fn a_flood_is_served_one_by_one_and_the_rest_is_turned_away() {
-    let device = Device::shut();
-    let evidences = evidences(&device);
+    let shut = Device::shut();
+    let device = &shut.0;
+    let evidences = evidences(device);
     let begun = Instant::now();
     let mut calls = calls(&evidences, 0..u8::try_from(QUEUE * 3).unwrap());
     for _ in QUEUE..QUEUE * 3 {
-        let turned_away = calls.join_next().await.unwrap().unwrap();
+        let turned_away = in_time(calls.join_next()).await.unwrap().unwrap();
         assert!(matches!(turned_away, Err(EvidenceError::Busy)));
     }
     device.open();
@@ -109,11 +126,12 @@ async fn a_flood_is_served_one_by_one_and_the_rest_is_turned_away() {
 
 #[tokio::test]
 async fn one_source_leaves_places_to_others() {
-    let device = Device::shut();
-    let evidences = evidences(&device);
+    let shut = Device::shut();
+    let device = &shut.0;
+    let evidences = evidences(device);
     let mut flood = calls(&evidences, [1; QUEUE]);
     for _ in PER_SOURCE..QUEUE {
-        let turned_away = flood.join_next().await.unwrap().unwrap();
+        let turned_away = in_time(flood.join_next()).await.unwrap().unwrap();
         assert!(matches!(turned_away, Err(EvidenceError::Busy)));
     }
     let other = calls(&evidences, [2]);
@@ -128,8 +146,9 @@ async fn one_source_leaves_places_to_others() {
 /// The TPM makes a statement to its end. Callers that hang up must not get the next one begun beside it, or in front of others.
 #[tokio::test(start_paused = true)]
 async fn a_hundred_callers_that_hang_up_take_one_turn() {
-    let device = Device::shut();
-    let evidences = evidences(&device);
+    let shut = Device::shut();
+    let device = &shut.0;
+    let evidences = evidences(device);
     let mut first = calls(&evidences, [0]);
     while device.begun.load(Ordering::SeqCst) == 0 {
         yield_now().await;
