@@ -33,6 +33,16 @@ pub(crate) struct Args {
     programs: Option<PathBuf>,
 }
 
+impl Args {
+    /// Compares with a second build, from programs that are there.
+    pub(crate) fn twice(programs: &std::path::Path) -> Self {
+        Self {
+            check_reproducible: true,
+            programs: Some(programs.to_owned()),
+        }
+    }
+}
+
 /// Builds the image where something changed, and gives its directory.
 pub(crate) fn run(args: &Args) -> Result<PathBuf> {
     let programs = match &args.programs {

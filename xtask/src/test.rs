@@ -4,13 +4,15 @@
 //! 2. programs: targets named `programs`, with swtpm, cryptsetup, etcd and kube-apiserver for real;
 //! 3. machines: `e2e/tests/machines.rs`, with the real image under QEMU.
 
-use std::process::Command;
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
 use crate::packages::Purpose;
 use crate::step::step;
-use crate::{components, fuzz, mini, packages, tidy, workspace};
+use crate::{components, fuzz, image, mini, packages, tidy, workspace};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -30,12 +32,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(_) => Purpose::Machines,
         None => Purpose::All,
     };
+    let mut count = Count::default();
     step("host packages", || packages::run(purpose))?;
     if wants(1) {
         step("tidy", tidy::run)?;
         step("layer 1: units", || {
-            workspace::run(cargo_test().args(["--workspace", "--lib", "--bins"]))?;
-            run_targets(|name| name != "programs" && name != "machines")
+            count.run(cargo_test().args(["--workspace", "--lib", "--bins"]))?;
+            let mut targets = cargo_test();
+            targets.arg("--workspace");
+            for name in targets_but(&["programs", "machines"])? {
+                targets.args(["--test", &name]);
+            }
+            count.run(&mut targets)
         })?;
         step("fuzz smoke", || {
             fuzz::run(&fuzz::Args {
@@ -47,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let components = step("Kubernetes", components::run)?;
         step("layer 2: programs", || {
             // real processes share the machine: one test program at a time
-            workspace::run(
+            count.run(
                 cargo_test()
                     .args(["--workspace", "--test", "programs"])
                     .env("CONSTELLATION_COMPONENTS", &components),
@@ -56,19 +64,63 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if wants(3) {
         let setup = mini::set_up()?;
+        step("the image once more, elsewhere", || {
+            image::run(&image::Args::twice(&setup.programs)).map(drop)
+        })?;
         step("layer 3: machines", || {
-            workspace::run(setup.name_to(cargo_test().args([
-                "--package",
-                "e2e",
-                "--test",
-                "machines",
-                "--",
-                "--test-threads=1",
-                "--nocapture",
-            ])))
+            count.run(setup.name_to(cargo_test().args(["--package", "e2e", "--test", "machines"])))
         })?;
     }
+    println!("{} passed, {} failed", count.passed, count.failed);
     Ok(())
+}
+
+/// Tests that ran, by what their runners say.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: u64,
+    failed: u64,
+}
+
+impl Count {
+    /// Runs tests with their output on ours, and counts them.
+    fn run(&mut self, command: &mut Command) -> Result<()> {
+        let mut child = command
+            .current_dir(workspace::root())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start cargo")?;
+        let output = child.stdout.take().context("no pipe from cargo")?;
+        for line in BufReader::new(output).lines() {
+            let line = line.context("cannot read what the tests say")?;
+            println!("{line}");
+            self.add(&line);
+        }
+        let status = child.wait().context("cannot wait for cargo")?;
+        ensure!(
+            status.success(),
+            "cargo {:?} ended with {status}",
+            command.get_args().collect::<Vec<_>>()
+        );
+        Ok(())
+    }
+
+    /// `test result: ok. 3 passed; 0 failed; ...` of libtest, `3 passed, 0 failed` of the tests on machines.
+    fn add(&mut self, line: &str) {
+        let rest = match line.strip_prefix("test result: ") {
+            Some(rest) => rest.split_once(". ").map_or("", |(_, counts)| counts),
+            None => line,
+        };
+        let mut words = rest.split([' ', ';', ',']).filter(|word| !word.is_empty());
+        let mut number = |what: &str| -> Option<u64> {
+            let number = words.next()?.parse().ok()?;
+            (words.next()? == what).then_some(number)
+        };
+        if let (Some(passed), Some(failed)) = (number("passed"), number("failed")) {
+            self.passed += passed;
+            self.failed += failed;
+        }
+    }
 }
 
 fn cargo_test() -> Command {
@@ -78,8 +130,8 @@ fn cargo_test() -> Command {
     command
 }
 
-/// Integration test targets of the workspace whose name `wanted` accepts.
-fn run_targets(wanted: impl Fn(&str) -> bool) -> Result<()> {
+/// Names of the workspace's integration test targets without these.
+fn targets_but(left_out: &[&str]) -> Result<BTreeSet<String>> {
     #[derive(serde::Deserialize)]
     struct Metadata {
         packages: Vec<Package>,
@@ -98,22 +150,38 @@ fn run_targets(wanted: impl Fn(&str) -> bool) -> Result<()> {
         .current_dir(workspace::root())
         .output()?;
     let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
-    let mut names: Vec<String> = metadata
+    Ok(metadata
         .packages
         .into_iter()
         .flat_map(|package| package.targets)
-        .filter(|target| target.kind.iter().any(|kind| kind == "test") && wanted(&target.name))
+        .filter(|target| target.kind.iter().any(|kind| kind == "test"))
         .map(|target| target.name)
-        .collect();
-    names.sort();
-    names.dedup();
-    if names.is_empty() {
-        return Ok(());
+        .filter(|name| !left_out.contains(&name.as_str()))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_runner_is_counted_and_nothing_else() {
+        let mut count = Count::default();
+        for line in [
+            "running 3 tests",
+            "test a::b ... ok",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "9 passed, 2 failed",
+            "9 passed",
+            "passed, failed",
+        ] {
+            count.add(line);
+        }
+        let expected = Count {
+            passed: 13,
+            failed: 4,
+        };
+        assert_eq!(count, expected);
     }
-    let mut command = cargo_test();
-    command.arg("--workspace");
-    for name in &names {
-        command.args(["--test", name]);
-    }
-    workspace::run(&mut command)
 }
