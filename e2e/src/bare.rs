@@ -124,7 +124,7 @@ $b chroot /image /usr/bin/etcd --data-dir /run/etcd/data > /dev/null 2>&1 &
 exec /bare-tools/kube-apiserver --etcd-servers=http://127.0.0.1:2379 --authorization-mode=RBAC \
   --service-cluster-ip-range=10.96.0.0/12 --advertise-address=10.0.2.15 --allow-privileged=true \
   --tls-cert-file=/bare-tools/tls.crt --tls-private-key-file=/bare-tools/tls.key \
-  --service-account-issuer=https://kubernetes.default.svc --service-account-key-file=/bare-tools/tls.key \
+  --service-account-issuer=https://kubernetes.default.svc --service-account-key-file=/bare-tools/sa.pub \
   --service-account-signing-key-file=/bare-tools/tls.key 2>&1
 "#
         );
@@ -144,6 +144,7 @@ exec /bare-tools/kube-apiserver --etcd-servers=http://127.0.0.1:2379 --authoriza
             ("bare-tools/kube-apiserver", &api_server),
             ("bare-tools/tls.crt", certificate.pem().as_bytes()),
             ("bare-tools/tls.key", key.serialize_pem().as_bytes()),
+            ("bare-tools/sa.pub", key.public_key_pem().as_bytes()),
         ] {
             archive.push(name, 0o755, Kind::File(content))?;
         }
