@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::host::Host;
+use crate::join_services::{JOIN_SERVICE_PORT, JoinServices};
 use crate::membership::{Membership, MembershipError};
 use crate::mesh::MeshError;
 use crate::network::NetworkError;
@@ -31,7 +32,7 @@ use crate::{agent, mesh, network, systemd};
 use candidate::Candidate;
 use drive::DriveError;
 use init_server::{Begun, InitServer, MAX_REQUEST};
-use join_client::{JOIN_SERVICE_PORT, JoinClient};
+use join_client::JoinClient;
 use machine::{MachineError, MeasuredMachine};
 use start_anew::start_anew;
 use steps::StepError;
@@ -242,15 +243,18 @@ async fn become_member(
         verify: Arc::new(verify),
     };
     let client = JoinClient {
-        machine: machine.clone(),
-        metadata: Arc::clone(&metadata),
+        services: JoinServices {
+            machine: machine.clone(),
+            metadata: Arc::clone(&metadata),
+            own: instance.vpc_ip,
+            port: JOIN_SERVICE_PORT,
+            console: host.console.clone(),
+        },
         instance,
         node_ip,
         disk_uuid: disk.uuid(),
         mesh_key,
-        port: JOIN_SERVICE_PORT,
         lock: Arc::new(BootLock::new()),
-        console: host.console.clone(),
     };
 
     let (begin, mut inits) = mpsc::channel(1);
