@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn nodes_do_not_wait_in_step_and_lists_are_bounded() {
-        let wait = |jitter| match Searching::new().found(&[], IpAddr::from([10, 42, 2, 10]), jitter) {
+        let wait = |jitter| match Searching::new().found(&[], IpAddr::from([10, 42, 2, 10]), jitter)
+        {
             Round::Wait(time, _) => time,
             Round::Ask(..) => panic!("nobody to ask"),
         };
