@@ -9,6 +9,8 @@ mod world;
 mod cluster_tests;
 #[path = "machines/network.rs"]
 mod network_tests;
+#[path = "machines/reboot.rs"]
+mod reboot_tests;
 #[path = "machines/secrets.rs"]
 mod secrets_tests;
 #[path = "machines/tampered.rs"]
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
             test!(cluster_tests::verify_names_the_image_and_says_it_is_not_confidential),
             test!(secrets_tests::no_secret_is_in_a_log_an_argument_or_an_environment),
             test!(network_tests::a_pod_on_the_worker_reaches_a_pod_on_the_control_plane_through_wireguard_only),
+            test!(reboot_tests::a_rebooted_worker_comes_back_ready),
             test!(tampered_tests::a_changed_command_line_is_refused_by_name),
             test!(tampered_tests::a_changed_initrd_is_refused_by_name),
             test!(tampered_tests::a_changed_root_file_system_is_refused_by_name),

@@ -1,19 +1,18 @@
 //! The join flow of a node that looks for its cluster, up to the lock; from there on it is [`crate::plan`].
 //!
 //! ```text
-//! Searching ─ control planes ─→ AwaitingTicket ─ ticket ─→ AwaitingLock ─ lock ─→ plan::AwaitingMark
-//!     ↑───────── none, refused, unreachable ────┘
+//! rounds::Searching ─ control planes ─→ rounds::Asking ─ ticket ─→ AwaitingLock ─ lock ─→ plan::AwaitingMark
+//!       ↑──────── none, refused, unreachable ─────────┘
 //! ```
 //!
-//! The list of control planes comes from the metadata service, which is untrusted: it can only deny service. The ticket comes
-//! over the attested channel from a machine that measured like this one; it is checked all the same before anything changes, so
-//! that a ticket that can not work is an error with a name, and not a node that is half way in.
+//! Whom the node asks is the matter of [`crate::rounds`]. The ticket comes over the attested channel from a machine that measured
+//! like this one; it is checked all the same before anything changes, so that a ticket that can not work is an error with a name,
+//! and not a node that is half way in.
 //!
 //! Does no IO. Design: `cluster.md` (Join); facts 7.3.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use keys::{ClusterId, DiskKey, MeasurementSalt, MeasurementSecret};
@@ -29,97 +28,6 @@ use crate::network::{
 use crate::plan::{AwaitingMark, Flow};
 use crate::role::Role;
 
-/// Time between two rounds over the control planes, before jitter.
-pub const INTERVAL: Duration = Duration::from_secs(10);
-
-/// Deadline of one request for a ticket, attested handshake included. Software emulation needs most of it.
-pub const TICKET_DEADLINE: Duration = Duration::from_secs(120);
-
-/// Looks for control planes.
-#[derive(Debug, Default)]
-pub struct Searching {
-    rounds: u32,
-}
-
-/// Asks one control plane after the other.
-#[derive(Debug)]
-pub struct AwaitingTicket {
-    rounds: u32,
-    left: Vec<IpAddr>,
-}
-
-/// Where a round goes on.
-#[derive(Debug)]
-pub enum Round {
-    /// Ask this control plane.
-    Ask(IpAddr, AwaitingTicket),
-    /// Nobody is left: wait this long and look again.
-    Wait(Duration, Searching),
-}
-
-impl Searching {
-    /// Before the first round.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Takes the control planes that the metadata service names, this machine's own address excluded.
-    ///
-    /// `jitter` is random: nodes that start together must not ask together.
-    pub fn found(self, control_planes: &[IpAddr], own: IpAddr, jitter: u16) -> Round {
-        let mut left: Vec<IpAddr> = control_planes
-            .iter()
-            .copied()
-            .filter(|address| *address != own)
-            .collect();
-        left.truncate(MAX_CONTROL_PLANES);
-        if !left.is_empty() {
-            let start = usize::from(jitter) % left.len();
-            left.rotate_left(start);
-        }
-        AwaitingTicket {
-            rounds: self.rounds,
-            left,
-        }
-        .next(jitter)
-    }
-
-    /// How many rounds went by.
-    pub fn rounds(&self) -> u32 {
-        self.rounds
-    }
-}
-
-/// Most control planes that are asked in one round: the list is untrusted.
-const MAX_CONTROL_PLANES: usize = 16;
-
-impl AwaitingTicket {
-    /// Takes that this control plane gave no ticket.
-    pub fn refused(self, jitter: u16) -> Round {
-        self.next(jitter)
-    }
-
-    /// Takes a ticket that passed its checks.
-    pub fn received(self, ticket: CheckedTicket) -> AwaitingLock {
-        AwaitingLock { ticket }
-    }
-
-    fn next(mut self, jitter: u16) -> Round {
-        if self.left.is_empty() {
-            let spread = INTERVAL.as_millis() / 2 * u128::from(jitter) / u128::from(u16::MAX);
-            let spread = Duration::from_millis(u64::try_from(spread).unwrap_or(0));
-            return Round::Wait(
-                INTERVAL + spread,
-                Searching {
-                    rounds: self.rounds.saturating_add(1),
-                },
-            );
-        }
-        let address = self.left.remove(0);
-        Round::Ask(address, self)
-    }
-}
-
 /// Has a ticket; waits for the lock.
 #[derive(Debug)]
 pub struct AwaitingLock {
@@ -132,6 +40,11 @@ pub struct AwaitingLock {
 pub struct Taken;
 
 impl AwaitingLock {
+    /// Starts with a ticket that passed its checks.
+    pub fn new(ticket: CheckedTicket) -> Self {
+        Self { ticket }
+    }
+
     /// Takes the lock. From here on the ticket is the node's only way.
     pub fn take(self, lock: &BootLock) -> Result<(AwaitingMark, CheckedTicket), Taken> {
         let held = lock.take().ok_or(Taken)?;

@@ -17,7 +17,9 @@ pub mod name;
 pub mod network;
 pub mod node_state;
 pub mod plan;
+pub mod rejoin;
 pub mod role;
+pub mod rounds;
 pub mod state;
 mod yaml;
 

@@ -1,8 +1,8 @@
 //! What a node keeps about itself on its encrypted state disk (`constellation/node_state.json`), the original's file with
 //! its fields and those that this project adds.
 //!
-//! Nothing in it is secret. The initrd reads it after a rejoin, to compute the cluster ID for PCR 15, and the
-//! bootstrapper to know that it is a member already. Does not read or write the file.
+//! Nothing in it is secret. The bootstrapper reads it to know that the machine is a member already; the cluster ID for PCR 15 is
+//! known before the disk may be read (`docs/adr/the-mark-comes-before-the-mount.md`). Does not read or write the file.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};

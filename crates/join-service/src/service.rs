@@ -122,7 +122,7 @@ impl JoinService {
         let stored = self.records.list().await.map_err(Refusal::Records)?;
         let records: Vec<Record> = stored.into_iter().map(|stored| stored.record).collect();
         let recognised = recognise(disk, proven, &records).map_err(Refusal::Unrecognised)?;
-        self.maker.rejoin(&recognised).await
+        self.maker.rejoin(&recognised, &self.config.now()).await
     }
 
     fn record_verdict(

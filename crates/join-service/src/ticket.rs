@@ -140,6 +140,7 @@ impl Maker {
     pub(crate) async fn rejoin(
         &self,
         recognised: &RecognisedNode,
+        config: &Snapshot,
     ) -> Result<IssueRejoinTicketResponse, Refusal> {
         let disk = recognised.identity().disk_uuid;
         let measurement_secret = self
@@ -151,6 +152,7 @@ impl Maker {
         Ok(IssueRejoinTicketResponse {
             state_disk_key: disk_key.expose_bytes().to_vec(),
             measurement_secret: measurement_secret.expose_bytes().to_vec(),
+            measurement_salt: config.measurement_salt.to_vec(),
         })
     }
 

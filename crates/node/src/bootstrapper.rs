@@ -12,7 +12,6 @@ use cloud::qemu::client::{ClusterInterface, QemuMetadata, SetUpError};
 use cluster::boot_lock::{AtStart, BootLock, at_start};
 use cluster::init::{Refused, SecretHash};
 use cluster::join::Taken;
-use cluster::metadata::MetadataError;
 use cluster::node_state::{NodeState, NodeStateError};
 use cluster::plan::{DEADLINE, Failed};
 use cluster::{Metadata, Role};
@@ -23,15 +22,17 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::host::Host;
+use crate::join_services::{JOIN_SERVICE_PORT, JoinServices};
 use crate::membership::{Membership, MembershipError};
 use crate::mesh::MeshError;
-use crate::network::NetworkError;
+use crate::network::{Manager, NetworkError};
+use crate::provider::insist;
 use crate::state_disk::{NodeDisk, NodeDiskError};
 use crate::{agent, mesh, network, systemd};
 use candidate::Candidate;
 use drive::DriveError;
 use init_server::{Begun, InitServer, MAX_REQUEST};
-use join_client::{JOIN_SERVICE_PORT, JoinClient};
+use join_client::JoinClient;
 use machine::{MachineError, MeasuredMachine};
 use start_anew::start_anew;
 use steps::StepError;
@@ -47,6 +48,8 @@ pub mod join_steps;
 pub mod machine;
 pub mod node_steps;
 pub mod order;
+mod resume;
+pub mod services;
 pub mod start_anew;
 pub mod steps;
 pub mod verify_server;
@@ -56,9 +59,6 @@ const INIT_PORT: u16 = 9000;
 
 /// How long an administrator may come back to a finished init.
 const REATTACH: Duration = Duration::from_secs(15 * 60);
-
-/// Pause between two questions to a metadata service that does not answer.
-const METADATA_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long a connection to the init server may be silent until it is asked whether somebody is there, and how long the answer may
 /// take. Minutes pass between two lines of progress, and what is on the way forgets silent connections.
@@ -113,6 +113,9 @@ pub enum BootstrapperError {
     /// A step.
     #[error("becoming a member")]
     Drive(#[source] DriveError),
+    /// What a member runs.
+    #[error("starting what runs on this node")]
+    Resume(#[source] StepError),
     /// After the steps.
     #[error("finishing")]
     Finish(#[source] StepError),
@@ -138,7 +141,10 @@ pub async fn run(
                 "this machine is the node {} of its cluster",
                 state.node_name()
             ));
-            Membership::read(&host.paths).map_err(BootstrapperError::Membership)?
+            let membership =
+                Membership::read(&host.paths).map_err(BootstrapperError::Membership)?;
+            resume::resume(&host, &membership).await?;
+            membership
         }
         AtStart::Reset(failed) => {
             host.console.say("this machine was on its way into a cluster when its bootstrapper stopped; it starts anew");
@@ -216,11 +222,11 @@ async fn become_member(
     let interface = ClusterInterface::find().map_err(BootstrapperError::Provider)?;
     let metadata: Arc<dyn Metadata> =
         Arc::new(QemuMetadata::of_this_machine().map_err(BootstrapperError::Provider)?);
-    let instance = insist(host, || metadata.this_instance()).await;
+    let instance = insist(&host.console, || metadata.this_instance()).await;
     let IpAddr::V4(node_ip) = instance.vpc_ip else {
         return Err(BootstrapperError::Address(instance.vpc_ip).into());
     };
-    network::configure(&host.paths, &interface, instance.vpc_ip)
+    network::configure(&host.paths, Manager::Told, &interface, instance.vpc_ip)
         .await
         .map_err(BootstrapperError::Network)?;
     host.console.say(format_args!(
@@ -242,22 +248,25 @@ async fn become_member(
         verify: Arc::new(verify),
     };
     let client = JoinClient {
-        machine: machine.clone(),
-        metadata: Arc::clone(&metadata),
+        services: JoinServices {
+            machine: machine.clone(),
+            metadata: Arc::clone(&metadata),
+            own: instance.vpc_ip,
+            port: JOIN_SERVICE_PORT,
+            console: host.console.clone(),
+        },
         instance,
         node_ip,
         disk_uuid: disk.uuid(),
         mesh_key,
-        port: JOIN_SERVICE_PORT,
         lock: Arc::new(BootLock::new()),
-        console: host.console.clone(),
     };
 
     let (begin, mut inits) = mpsc::channel(1);
     let stop = CancellationToken::new();
     match candidate.instance.role {
         Role::ControlPlane => {
-            let hash = insist(host, || metadata.init_secret_hash()).await;
+            let hash = insist(&host.console, || metadata.init_secret_hash()).await;
             let hash = SecretHash::parse(&hash).map_err(BootstrapperError::Hash)?;
             let listener = TcpListener::bind(everywhere(INIT_PORT))
                 .await
@@ -285,25 +294,6 @@ async fn become_member(
             Ok(founded?)
         }
         (awaiting, ticket) = ticket => Ok(candidate.join(awaiting, ticket).await?),
-    }
-}
-
-/// Asks the provider until it answers.
-async fn insist<T, F>(host: &Host, ask: impl Fn() -> F) -> T
-where
-    F: Future<Output = Result<T, MetadataError>>,
-{
-    loop {
-        match ask().await {
-            Ok(answer) => return answer,
-            Err(error) => {
-                host.console.say_once(format_args!(
-                    "waiting for the provider: {}",
-                    runtime::chain(&error)
-                ));
-                tokio::time::sleep(METADATA_PAUSE).await;
-            }
-        }
     }
 }
 

@@ -1,8 +1,7 @@
-//! The initrd's program: finds the state disk, makes a new one of it or says what it waits for, and mounts it at `/run/state`.
+//! The initrd's program: finds the state disk, makes a new one of it or asks the cluster for its key, and mounts it at `/run/state`.
 //!
-//! It runs before anything that needs the disk, talks to nobody, and never formats a disk that belongs to a node or whose header
-//! it does not accept. Asking the cluster for the key of an initialised disk (rejoin) is not here yet:
-//! such a disk is left as it is, and the console says so. Specification: `docs/life-of-a-key.md`.
+//! It runs before anything that needs the disk, and never formats a disk that belongs to a node or whose header it does not accept.
+//! Only for a disk that belongs to a node it talks to anybody. Specification: `docs/life-of-a-key.md`.
 
 use std::fmt;
 use std::io;
@@ -11,11 +10,26 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use cluster::DiskUuid;
+use cluster::disk_uuid::DiskUuidError;
+use cluster::rejoin::Rejoined;
 use disk::mounts::{self, MountError};
-use disk::{Found, NewDisk, ProbeError, Progress, RunFiles, StateDisk, StateDiskError, Step};
-use uuid::Uuid;
+use disk::{
+    Found, InitializedDisk, NewDisk, ProbeError, Progress, RunFiles, StateDisk, StateDiskError,
+    Step,
+};
+use keys::DiskKey;
+use tokio::runtime::Handle;
 
+use crate::bootstrapper::machine::MeasuredMachine;
 use crate::console::Console;
+use crate::host::Paths;
+use crate::join_services::{JOIN_SERVICE_PORT, JoinServices};
+use rejoin::{Rejoin, RejoinError};
+use uplink::UplinkError;
+
+pub mod rejoin;
+pub mod uplink;
 
 /// The state disk of every machine of the QEMU provider.
 const DEVICE: &str = "/dev/vdb";
@@ -57,12 +71,15 @@ pub enum DiskMapperError {
     /// The disk can not be read, or its header is not accepted. It was not changed.
     #[error("the state disk was not touched, because it can not be accepted")]
     Probe(#[source] ProbeError),
-    /// The disk belongs to a node.
-    #[error(
-        "the state disk {0} belongs to a node that has joined a cluster; a reboot of such a node needs its key from the \
-         cluster (rejoin), which this release can not ask for; the disk was not touched"
-    )]
-    Initialized(Uuid),
+    /// A name that no disk of a node has.
+    #[error("the state disk's UUID")]
+    Uuid(#[source] DiskUuidError),
+    /// The network, without which nobody can be asked.
+    #[error("cannot ask the cluster for the state disk's key; the disk was not touched")]
+    Uplink(#[source] UplinkError),
+    /// The key could not be had or used.
+    #[error("cannot get the state disk's key; the disk was not changed")]
+    Rejoin(#[source] RejoinError),
     /// Making the new disk failed.
     #[error("cannot make the new state disk")]
     Format(#[source] StateDiskError),
@@ -74,7 +91,7 @@ pub enum DiskMapperError {
     Directory(#[source] MountError),
 }
 
-/// Runs until the state disk is mounted.
+/// Runs until the state disk is mounted. To be called on a thread that may block, of a runtime.
 pub fn run() -> Result<(), DiskMapperError> {
     let console = Console::of_this_machine();
     let device = Path::new(DEVICE);
@@ -91,11 +108,43 @@ fn prepare(device: &Path, console: &Console) -> Result<(), DiskMapperError> {
     wait_for(device, PATIENCE, console)?;
     let mut disk = match disk::probe(device).map_err(DiskMapperError::Probe)? {
         Found::New(reason) => format(device, reason, console)?,
-        Found::Initialized(disk) => return Err(DiskMapperError::Initialized(disk.uuid())),
+        Found::Initialized(disk) => Handle::current().block_on(rejoin(device, &disk, console))?,
     };
     mount(&mut disk)?;
     console.say(format_args!("state disk {} is ready", disk.uuid()));
     Ok(())
+}
+
+/// Opens the disk of a node with the key that its cluster has for it. On a control plane another one has to answer.
+async fn rejoin(
+    device: &Path,
+    disk: &InitializedDisk,
+    console: &Console,
+) -> Result<StateDisk, DiskMapperError> {
+    let disk_uuid = DiskUuid::new(disk.uuid()).map_err(DiskMapperError::Uuid)?;
+    console.say(format_args!(
+        "the state disk {disk_uuid} belongs to a node; asking the control planes of its cluster for its key"
+    ));
+    let (metadata, own) = uplink::bring_up(&Paths::of_the_image(), console)
+        .await
+        .map_err(DiskMapperError::Uplink)?;
+    let services = JoinServices {
+        machine: MeasuredMachine::this_machine(),
+        metadata,
+        own,
+        port: JOIN_SERVICE_PORT,
+        console: console.clone(),
+    };
+    let open =
+        |key: &DiskKey| StateDisk::open(device, RunFiles::new(RunFiles::DIRECTORY), disk, key);
+    Rejoin {
+        services,
+        disk_uuid,
+    }
+    .run(open)
+    .await
+    .map(Rejoined::into_disk)
+    .map_err(DiskMapperError::Rejoin)
 }
 
 fn wait_for(device: &Path, patience: Duration, console: &Console) -> Result<(), DiskMapperError> {

@@ -85,4 +85,9 @@ impl Paths {
     pub fn mesh_key(&self) -> PathBuf {
         self.state.join("constellation/wireguard.key")
     }
+
+    /// The peers that this node had last. On the encrypted disk, for the next boot.
+    pub fn mesh_peers(&self) -> PathBuf {
+        self.state.join("constellation/peers.json")
+    }
 }

@@ -9,10 +9,12 @@ pub mod console;
 pub mod disk_mapper;
 pub mod exec;
 pub mod host;
+pub mod join_services;
 pub mod membership;
 pub mod mesh;
 pub mod network;
 pub mod progress;
+pub mod provider;
 pub mod report;
 pub mod state_disk;
 pub mod systemd;
@@ -30,7 +32,7 @@ pub struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// In the initrd: makes the state disk and mounts it. One that has a node's key is left alone: rejoin is not in this release.
+    /// In the initrd: makes the state disk, or asks the cluster for its key, and mounts it.
     DiskMapper,
     /// In the root: waits for init or joins a cluster, then keeps the node.
     Bootstrapper,

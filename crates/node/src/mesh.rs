@@ -20,6 +20,9 @@ pub enum MeshError {
     /// The key itself.
     #[error("the node's key in the mesh")]
     Key(#[source] KeyError),
+    /// The peers that were kept.
+    #[error("the peers that this node keeps for its next boot")]
+    Kept(#[source] serde_json::Error),
     /// A program.
     #[error("configuring {MESH_INTERFACE}")]
     Configure(#[source] ExecError),
@@ -100,12 +103,54 @@ pub async fn set_peers(paths: &Paths, key: &Key, peers: &[MeshPeer]) -> Result<(
     let sync = Program::new("wg")
         .args(["syncconf", MESH_INTERFACE])
         .arg(path);
-    sync.run().await.map_err(MeshError::Configure)
+    sync.run().await.map_err(MeshError::Configure)?;
+    keep_peers(paths, &peers)
+}
+
+/// Keeps the peers on the encrypted disk: a rebooted worker reaches the API, and with it the records, through the mesh only.
+fn keep_peers(paths: &Paths, peers: &[MeshPeer]) -> Result<(), MeshError> {
+    let json = serde_json::to_string(peers).map_err(MeshError::Kept)?;
+    File::public(paths.mesh_peers(), json)
+        .write()
+        .map(drop)
+        .map_err(MeshError::File)
+}
+
+/// The peers that this node had last.
+pub fn kept_peers(paths: &Paths) -> Result<Vec<MeshPeer>, MeshError> {
+    let path = paths.mesh_peers();
+    let json = std::fs::read(&path).map_err(|source| {
+        MeshError::File(FileError {
+            operation: "read",
+            path,
+            source,
+        })
+    })?;
+    serde_json::from_slice(&json).map_err(MeshError::Kept)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_keeps_its_peers() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::below(root.path());
+        kept_peers(&paths).unwrap_err();
+        let control_plane = AddressPlan::default().node(1).unwrap();
+        let peers = [MeshPeer {
+            node_name: "control-plane-0".parse().unwrap(),
+            public_key: cluster::identity::WireGuardPublicKey::new([7; 32]),
+            endpoint: [10, 42, 1, 10].into(),
+            mesh_ip: control_plane.mesh_ip,
+            pod_cidr: control_plane.pod_cidr,
+        }];
+        keep_peers(&paths, &peers).unwrap();
+        assert_eq!(kept_peers(&paths).unwrap(), peers);
+        keep_peers(&paths, &[]).unwrap();
+        assert_eq!(kept_peers(&paths).unwrap(), []);
+    }
 
     #[test]
     fn a_node_keeps_its_key() {

@@ -1,7 +1,7 @@
 //! The interface to the network between the machines. The host says which address it has; the network itself is the host's and
 //! carries nothing but attested channels and WireGuard.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use cloud::qemu::CLUSTER_PREFIX_LEN;
@@ -10,6 +10,10 @@ use k8s::files::{File, FileError};
 
 use crate::exec::{ExecError, Program};
 use crate::host::Paths;
+use crate::systemd::{self, SystemdError};
+
+/// What manages the interfaces, in the initrd as in the root.
+pub const UNIT: &str = "systemd-networkd.service";
 
 /// How long an address may take to appear.
 const ADDRESS_DEADLINE: Duration = Duration::from_secs(60);
@@ -23,6 +27,9 @@ pub enum NetworkError {
     /// A program.
     #[error("configuring the interface")]
     Configure(#[source] ExecError),
+    /// The service manager.
+    #[error("starting the network's manager anew")]
+    Restart(#[source] SystemdError),
     /// It did not come up.
     #[error("{interface} has no address {address} after {} s", ADDRESS_DEADLINE.as_secs())]
     NoAddress {
@@ -33,32 +40,38 @@ pub enum NetworkError {
     },
 }
 
-/// Gives the interface its address, and waits until it has it.
+/// How the network's manager hears of a new file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manager {
+    /// In the root: over the bus.
+    Told,
+    /// In the initrd, where there is no bus: it is started anew, and keeps the addresses that there are.
+    Restarted,
+}
+
+/// Gives the interface its address, and waits until it has it. An address that is there already is left alone.
 pub async fn configure(
     paths: &Paths,
+    manager: Manager,
     interface: &ClusterInterface,
     address: IpAddr,
 ) -> Result<(), NetworkError> {
+    if is_there(address) {
+        return Ok(());
+    }
     let path = paths.networks.join("10-constellation-machines.network");
     File::public(path, network_file(interface, address))
         .write()
         .map_err(NetworkError::Write)?;
-    let networkctl = |arguments: &[&str]| Program::new("networkctl").args(arguments).run();
-    networkctl(&["reload"])
-        .await
-        .map_err(NetworkError::Configure)?;
-    networkctl(&["reconfigure", &interface.name])
-        .await
-        .map_err(NetworkError::Configure)?;
-
+    match manager {
+        Manager::Told => tell(interface).await.map_err(NetworkError::Configure)?,
+        Manager::Restarted => systemd::restart(UNIT)
+            .await
+            .map_err(NetworkError::Restart)?,
+    }
     let deadline = tokio::time::Instant::now() + ADDRESS_DEADLINE;
     while tokio::time::Instant::now() < deadline {
-        let addresses = Program::new("ip")
-            .args(["-o", "address", "show", "dev", &interface.name, "up"])
-            .output()
-            .await
-            .map_err(NetworkError::Configure)?;
-        if has_address(&String::from_utf8_lossy(&addresses), address) {
+        if is_there(address) {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
@@ -69,6 +82,17 @@ pub async fn configure(
     })
 }
 
+async fn tell(interface: &ClusterInterface) -> Result<(), ExecError> {
+    let networkctl = |arguments: &[&str]| Program::new("networkctl").args(arguments).run();
+    networkctl(&["reload"]).await?;
+    networkctl(&["reconfigure", &interface.name]).await
+}
+
+/// Whether the machine has the address: what it has not it can not bind.
+fn is_there(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
+}
+
 fn network_file(interface: &ClusterInterface, address: IpAddr) -> String {
     let mac = interface.mac;
     format!(
@@ -77,20 +101,15 @@ fn network_file(interface: &ClusterInterface, address: IpAddr) -> String {
     )
 }
 
-fn has_address(listing: &str, address: IpAddr) -> bool {
-    let wanted = format!("{address}/{CLUSTER_PREFIX_LEN}");
-    listing.split_whitespace().any(|word| word == wanted)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_address_must_match_whole() {
-        let listing = "3: ens4    inet 10.42.1.10/16 brd 10.42.255.255 scope global ens4\\  valid_lft forever";
-        assert!(has_address(listing, IpAddr::from([10, 42, 1, 10])));
-        assert!(!has_address(listing, IpAddr::from([10, 42, 1, 1])));
+    fn an_address_counts_when_it_can_be_bound() {
+        assert!(is_there(IpAddr::from([127, 0, 0, 1])));
+        // for documentation only: nobody has it
+        assert!(!is_there(IpAddr::from([192, 0, 2, 1])));
     }
 
     #[test]

@@ -20,6 +20,11 @@ pub async fn start(units: &[&str]) -> Result<(), SystemdError> {
     systemctl(&[&["start"], units].concat()).await
 }
 
+/// Stops a unit and starts it again.
+pub async fn restart(unit: &str) -> Result<(), SystemdError> {
+    systemctl(&["restart", unit]).await
+}
+
 /// Reboots the machine.
 pub async fn reboot() -> Result<(), SystemdError> {
     systemctl(&["reboot"]).await

@@ -1,4 +1,4 @@
-//! The init server and the join client against a real TPM (swtpm), over the attested channel. Needs the packages swtpm,
+//! The init server and those who ask join services against a real TPM (swtpm), over the attested channel. Needs the packages swtpm,
 //! swtpm-tools and etcd-server, and Kubernetes for the records. What a node does to its host is replaced by steps that record; whether they may run at all is what is tested.
 
 mod programs {
@@ -6,5 +6,6 @@ mod programs {
     mod join;
     mod machine;
     mod records;
+    mod rejoin;
     mod start_anew;
 }

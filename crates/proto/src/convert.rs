@@ -14,13 +14,15 @@ use cluster::{
     identity::{IdentityError, WireGuardPublicKey},
     join::{Ticket, TicketPeer},
     name::NameError,
+    rejoin,
 };
 use thiserror::Error;
 
 use crate::{
     components,
     join::{
-        IssueJoinTicketRequest, IssueJoinTicketResponse, IssueRejoinTicketRequest, WireguardPeer,
+        IssueJoinTicketRequest, IssueJoinTicketResponse, IssueRejoinTicketRequest,
+        IssueRejoinTicketResponse, WireguardPeer,
     },
     verify::{GetAttestationRequest, GetAttestationResponse},
 };
@@ -191,6 +193,17 @@ impl TryFrom<IssueJoinTicketResponse> for Ticket {
                 .collect(),
             control_plane_files: wire.control_plane_files.len(),
         })
+    }
+}
+
+impl From<IssueRejoinTicketResponse> for rejoin::Ticket {
+    /// Takes the secrets along without a copy; `cluster::rejoin` checks them.
+    fn from(wire: IssueRejoinTicketResponse) -> Self {
+        Self {
+            state_disk_key: wire.state_disk_key,
+            measurement_salt: wire.measurement_salt,
+            measurement_secret: wire.measurement_secret,
+        }
     }
 }
 

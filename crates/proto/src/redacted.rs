@@ -108,6 +108,7 @@ impl Debug for IssueRejoinTicketResponse {
                 "measurement_secret",
                 &Redacted(self.measurement_secret.len()),
             )
+            .field("measurement_salt", &Redacted(self.measurement_salt.len()))
             .finish()
     }
 }
@@ -187,7 +188,8 @@ mod tests {
                 "{:?}",
                 IssueRejoinTicketResponse {
                     state_disk_key: secret(),
-                    measurement_secret: secret()
+                    measurement_secret: secret(),
+                    measurement_salt: secret()
                 }
             ),
             format!("{:?}", GetDataKeyResponse { data_key: secret() }),

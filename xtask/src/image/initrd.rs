@@ -12,6 +12,11 @@ const INDEX_SOURCES: [&str; 3] = [
     "/modules.builtin.modinfo",
     "/modules.order",
 ];
+/// Files of the root file system's overlay that the initrd has as well: which interface is the way out, and what it is told.
+const SHARED: [&str; 2] = [
+    "usr/lib/systemd/network/10-uplink.network",
+    "usr/lib/udev/rules.d/70-constellation-network.rules",
+];
 const RELEASE: &str =
     "NAME=Constellation\nID=constellation\nPRETTY_NAME=\"Constellation initrd\"\n";
 
@@ -42,6 +47,12 @@ pub(super) fn build(packages: &Tree, inputs: &Inputs) -> Result<Tree> {
     copy(packages, &mut tree, wanted)?;
     module_index(packages, &mut tree)?;
     tree.overlay(&inputs.directory.join("initrd"))?;
+    for path in SHARED {
+        let source = inputs.directory.join("root").join(path);
+        let content =
+            std::fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
+        tree.file(path, 0o644, content);
+    }
     tree.file(
         "usr/bin/constellation-node",
         0o755,

@@ -79,7 +79,7 @@ pub(crate) async fn run(
         .collect();
     let switch = plan.run_directory.join(serve::SWITCH);
     let (running, stopped) = prepare::running_and_stopped(&machines)?;
-    prepare::check_resumable(workspace, &state, &stopped).await?;
+    prepare::check_resumable(&state, &stopped)?;
     let Provider::Qemu(qemu) = &config.provider;
     checks::memory(stopped.len(), qemu.memory_mib, probe.accelerator)?;
     let disk_gib = |machine: &Machine| -> u64 {

@@ -1,4 +1,4 @@
-//! Tickets that can not work, and the rounds over the control planes.
+//! Tickets that can not work.
 
 use super::*;
 
@@ -185,53 +185,9 @@ fn tickets_that_can_not_work_are_named() {
 }
 
 #[test]
-fn a_round_asks_everybody_but_this_machine_and_then_waits() {
-    let address = |last| IpAddr::from([10, 42, 1, last]);
-    let mut asked = Vec::new();
-    let mut round =
-        Searching::new().found(&[address(10), address(11), address(12)], address(11), 7);
-    let searching = loop {
-        match round {
-            Round::Ask(control_plane, next) => {
-                asked.push(control_plane);
-                round = next.refused(7);
-            }
-            Round::Wait(time, searching) => {
-                assert!(time >= INTERVAL && time <= INTERVAL + INTERVAL / 2);
-                break searching;
-            }
-        }
-    };
-    asked.sort();
-    assert_eq!(asked, [address(10), address(12)]);
-    assert_eq!(searching.rounds(), 1);
-}
-
-#[test]
-fn nodes_do_not_wait_in_step_and_lists_are_bounded() {
-    let wait = |jitter| match Searching::new().found(&[], IpAddr::from([10, 42, 2, 10]), jitter) {
-        Round::Wait(time, _) => time,
-        Round::Ask(..) => panic!("nobody to ask"),
-    };
-    assert!(wait(0) < wait(u16::MAX));
-    let many: Vec<IpAddr> = (0..5000u16)
-        .map(|n| IpAddr::from([10, 42, n.to_be_bytes()[0], n.to_be_bytes()[1]]))
-        .collect();
-    let mut round = Searching::new().found(&many, IpAddr::from([10, 43, 0, 0]), 3);
-    let mut asked = 0;
-    while let Round::Ask(_, next) = round {
-        asked += 1;
-        round = next.refused(3);
-    }
-    assert_eq!(asked, MAX_CONTROL_PLANES);
-}
-
-#[test]
 fn a_join_that_comes_late_gets_no_lock() {
     let lock = BootLock::new();
-    let waiting = |ticket: Ticket| AwaitingLock {
-        ticket: ticket.check().unwrap(),
-    };
+    let waiting = |ticket: Ticket| AwaitingLock::new(ticket.check().unwrap());
     waiting(ticket()).take(&lock).unwrap();
     assert_eq!(waiting(ticket()).take(&lock).unwrap_err(), Taken);
 }

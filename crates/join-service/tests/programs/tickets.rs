@@ -271,6 +271,7 @@ async fn a_rebooted_node_gets_its_own_disk_and_no_other() {
         .into_inner();
     assert_eq!(keys.state_disk_key, ticket.state_disk_key);
     assert_eq!(keys.measurement_secret, ticket.measurement_secret);
+    assert_eq!(keys.measurement_salt, MEASUREMENT_SALT);
     for disk in [
         request(11).disk_uuid,
         request(12).disk_uuid,

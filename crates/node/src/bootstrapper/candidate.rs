@@ -15,6 +15,7 @@ use super::join_steps::JoinSteps;
 use super::machine::MeasuredMachine;
 use super::node_steps::NodeSteps;
 use super::order::Order;
+use super::services::Services;
 use super::verify_server::VerifyServer;
 use crate::host::Host;
 use crate::membership::{Membership, MembershipError};
@@ -156,14 +157,15 @@ impl Candidate {
         membership: Membership,
         log: &Arc<Log>,
     ) -> Result<NodeSteps, BootstrapperError> {
+        let node = membership.node().map_err(BootstrapperError::Membership)?;
         Ok(NodeSteps {
             host: self.host.clone(),
-            node: membership.node().map_err(BootstrapperError::Membership)?,
+            services: Services::new(node.clone()),
+            node,
             membership,
             disk: self.disk.clone(),
             verify: Arc::clone(&self.verify),
             log: Arc::clone(log),
-            units: tokio::sync::Mutex::new(()),
         })
     }
 }

@@ -12,11 +12,11 @@ use cluster::node_state::NodeState;
 use cluster::plan::{Flow, Marked};
 use k8s::components::{Event, Installer, Progress};
 use k8s::control_plane::{Node, Service};
-use k8s::files::{self, File, Written};
+use k8s::files::{self, File};
 use keys::DiskKey;
-use tokio::sync::Mutex;
 
 use super::machine::MachineIdentity;
+use super::services::Services;
 use super::steps::StepError;
 use super::verify_server::VerifyServer;
 use crate::exec::Program;
@@ -47,8 +47,8 @@ pub struct NodeSteps {
     pub verify: Arc<VerifyServer>,
     /// Where to say what happens.
     pub log: Arc<Log>,
-    /// Held by whoever writes units.
-    pub units: Mutex<()>,
+    /// Its units.
+    pub services: Services,
 }
 
 impl NodeSteps {
@@ -199,27 +199,7 @@ impl NodeSteps {
 
     /// Writes the files of services and starts them.
     pub async fn start(&self, services: &[Service], ca_certificate: &str) -> Result<(), StepError> {
-        for service in services {
-            let files = self.node.files(*service, ca_certificate);
-            files::write_all(&files).map_err(StepError::File)?;
-        }
-        self.write_units().await?;
-        let units: Vec<&str> = services.iter().map(|service| service.unit_name()).collect();
-        systemd::start(&units).await.map_err(StepError::Unit)
-    }
-
-    /// Writes every unit that this node will ever have, the first time that one is started: the service manager takes seconds to
-    /// read them, and on the way to the API each counts.
-    async fn write_units(&self) -> Result<(), StepError> {
-        let _turn = self.units.lock().await;
-        let units: Vec<File> = Service::of(self.membership.role)
-            .iter()
-            .map(|service| self.node.unit(*service))
-            .collect();
-        match files::write_all(&units).map_err(StepError::File)? {
-            Written::Changed => systemd::reload().await.map_err(StepError::Unit),
-            Written::Unchanged => Ok(()),
-        }
+        self.services.start(services, ca_certificate).await
     }
 
     /// Starts kubelet, and waits until it has its client certificate. Before that the verification server makes room.

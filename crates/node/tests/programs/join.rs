@@ -11,6 +11,7 @@ use cluster::identity::WireGuardPublicKey;
 use cluster::metadata::{Endpoint, MetadataError};
 use cluster::{InstanceMetadata, Metadata, NodeName, Role};
 use node::bootstrapper::join_client::JoinClient;
+use node::join_services::JoinServices;
 use proto::components::Component;
 use proto::join::{
     IssueJoinTicketRequest, IssueJoinTicketResponse, IssueRejoinTicketRequest,
@@ -148,16 +149,20 @@ async fn join_service(machine: &Machine, ticket: IssueJoinTicketResponse) -> u16
 }
 
 fn client(machine: &Machine, port: u16, lock: &Arc<BootLock>) -> JoinClient {
+    let own = IpAddr::from([10, 42, 2, 10]);
     JoinClient {
-        machine: machine.measured.clone(),
-        metadata: Arc::new(OneControlPlane),
-        instance: instance("worker-0", Role::Worker, IpAddr::from([10, 42, 2, 10])),
+        services: JoinServices {
+            machine: machine.measured.clone(),
+            metadata: Arc::new(OneControlPlane),
+            own,
+            port,
+            console: machine.console(),
+        },
+        instance: instance("worker-0", Role::Worker, own),
         node_ip: Ipv4Addr::new(10, 42, 2, 10),
         disk_uuid: "0b5c9e7e-6d2f-4f0e-9c3a-2f1d8b7a6c54".parse().unwrap(),
         mesh_key: WireGuardPublicKey::new([4; 32]),
-        port,
         lock: Arc::clone(lock),
-        console: machine.console(),
     }
 }
 

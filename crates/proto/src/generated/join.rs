@@ -99,6 +99,9 @@ pub struct IssueRejoinTicketResponse {
     pub state_disk_key: ::prost::alloc::vec::Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
     pub measurement_secret: ::prost::alloc::vec::Vec<u8>,
+    /// With the secret it gives the cluster ID, which the node extends into PCR 15 before it reads the disk.
+    #[prost(bytes = "vec", tag = "3")]
+    pub measurement_salt: ::prost::alloc::vec::Vec<u8>,
 }
 /// Generated client implementations.
 pub mod api_client {

@@ -6,7 +6,6 @@ use cluster::config::Config;
 use cluster::state::{Infrastructure, InitSecret, State};
 
 use crate::failure::Failure;
-use crate::kubernetes;
 use crate::mini::{Plan, serve, server};
 use crate::workspace::{self, Workspace};
 
@@ -52,36 +51,19 @@ pub(super) async fn resume_paused(machines: &[&Machine]) -> Result<(), Failure> 
     Ok(())
 }
 
-/// A machine that was part of a cluster needs its key back when it boots; handing it out is the next release's.
-pub(super) async fn check_resumable(
-    workspace: &Workspace,
-    state: &State,
-    stopped: &[&Machine],
-) -> Result<(), Failure> {
-    if state.cluster_values.is_none() || stopped.is_empty() {
-        return Ok(());
-    }
-    let lost = |name: &dyn std::fmt::Display| {
-        Failure::infrastructure(format!("{name} was part of the cluster and does not run any more"))
-            .hint("starting such a machine again comes with the next release; `constellation mini down`, then `up`, begins anew")
-    };
-    if let Some(machine) = stopped
+/// A worker that was part of the cluster gets its disk's key from the join service when it boots. A control plane is the one that
+/// would give it: it needs another one, or an administrator who recovers it, and both are the next release's.
+pub(super) fn check_resumable(state: &State, stopped: &[&Machine]) -> Result<(), Failure> {
+    let lost = stopped
         .iter()
-        .find(|machine| machine.seat().role() == Role::ControlPlane)
-    {
-        return Err(lost(&machine.seat()));
-    }
-    let client = kubernetes::client(&workspace.kubeconfig_path()).await?;
-    let joined = k8s::api::records::node_identities(&client)
-        .await
-        .map_err(|error| Failure::cluster("list the nodes that joined").because(error))?;
-    match stopped.iter().find(|machine| {
-        joined
-            .iter()
-            .any(|record| record.name == machine.seat().name())
-    }) {
-        Some(machine) => Err(lost(&machine.seat())),
-        None => Ok(()),
+        .find(|machine| machine.seat().role() == Role::ControlPlane);
+    match lost {
+        Some(machine) if state.cluster_values.is_some() => Err(Failure::infrastructure(format!(
+            "{} was part of the cluster and does not run any more",
+            machine.seat()
+        ))
+        .hint("starting a control plane again comes with the next release; `constellation mini down`, then `up`, begins anew")),
+        _ => Ok(()),
     }
 }
 

@@ -1,0 +1,265 @@
+//! Tickets, and a model of a machine that reboots among honest, wrong and hostile join services.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A cluster by one byte: its secrets are made of it.
+fn cluster(byte: u8) -> ClusterId {
+    let secret = MeasurementSecret::from_slice(&[byte; 32]).unwrap();
+    ClusterId::derive(&secret, &MeasurementSalt::from_slice(&[byte; 32]).unwrap())
+}
+
+fn ticket(cluster: u8, disk_key: u8) -> Ticket {
+    Ticket {
+        state_disk_key: vec![disk_key; 32],
+        measurement_salt: vec![cluster; 32],
+        measurement_secret: vec![cluster; 32],
+    }
+}
+
+fn extend(pcr15: [u8; 32], cluster_id: &ClusterId) -> [u8; 32] {
+    let mut data = pcr15.to_vec();
+    data.extend_from_slice(&cluster_id.mark_digest());
+    *attest::Digest::of(&data).as_bytes()
+}
+
+#[test]
+fn a_ticket_is_for_the_cluster_that_its_giver_proved() {
+    let proved = ProvedMark::of(&cluster(1));
+    let checked = ticket(1, 7).check(proved).unwrap();
+    assert_eq!(checked.cluster_id, cluster(1));
+    assert!(format!("{checked:?}").contains("DiskKey(redacted)"));
+    assert_eq!(
+        ticket(2, 7).check(proved).unwrap_err(),
+        TicketError::Cluster(AnotherCluster)
+    );
+}
+
+#[test]
+fn a_ticket_with_a_part_of_another_length_is_refused() {
+    let proved = ProvedMark::of(&cluster(1));
+    let parts: [fn(&mut Ticket) -> &mut Vec<u8>; 3] = [
+        |ticket| &mut ticket.state_disk_key,
+        |ticket| &mut ticket.measurement_salt,
+        |ticket| &mut ticket.measurement_secret,
+    ];
+    for part in parts {
+        for length in [0, 31, 33, 4096] {
+            let mut wrong = ticket(1, 7);
+            part(&mut wrong).resize(length, 1);
+            assert!(matches!(wrong.check(proved), Err(TicketError::Secret(_))));
+        }
+    }
+}
+
+#[test]
+fn a_marked_machine_does_not_begin() {
+    Locked::begin(&[0; 32]).unwrap();
+    assert_eq!(
+        Locked::begin(&cluster(1).pcr15()).unwrap_err(),
+        AlreadyMarked
+    );
+}
+
+#[test]
+fn the_disk_stays_out_of_reach_under_a_foreign_mark() {
+    let awaiting = || AwaitingMark {
+        disk: (),
+        cluster_id: cluster(1),
+    };
+    for wrong in [
+        [0; 32],
+        cluster(2).pcr15(),
+        extend(cluster(1).pcr15(), &cluster(1)),
+    ] {
+        assert_eq!(awaiting().read_back(&wrong).unwrap_err(), ForeignMark);
+    }
+    let right = extend([0; 32], &cluster(1));
+    let () = awaiting().read_back(&right).unwrap().into_disk();
+}
+
+const OWN_CLUSTER: u8 = 1;
+const OWN_KEY: u8 = 10;
+const OWN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 42, 1, 1));
+const HONEST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 42, 1, 100));
+
+/// Who answers on an address.
+#[derive(Debug, Clone, Copy)]
+enum Service {
+    Silent,
+    /// Proves this mark and gives this ticket: `(mark, ticket's cluster, disk key)`. A member of another cluster on the same
+    /// image proves its own mark; nobody proves a mark that his PCR 15 does not hold.
+    Gives(u8, u8, u8),
+    Garbage,
+}
+
+fn services() -> impl Strategy<Value = Service> {
+    prop_oneof![
+        Just(Service::Silent),
+        Just(Service::Garbage),
+        Just(Service::Gives(OWN_CLUSTER, OWN_CLUSTER, OWN_KEY)),
+        (1..4u8, 1..4u8, 9..12u8).prop_map(|(mark, ticket, key)| Service::Gives(mark, ticket, key)),
+    ]
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    /// The metadata service names these.
+    List(Vec<u8>),
+    /// An address has another service from now on.
+    Becomes(u8, Service),
+    /// The machine goes so many steps.
+    Run(u8),
+    /// It stops, and boots again.
+    Reboot,
+    /// The program is started again without a boot.
+    StartedAgain,
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        2 => prop::collection::vec(0..8u8, 0..6).prop_map(Event::List),
+        2 => (0..8u8, services()).prop_map(|(at, service)| Event::Becomes(at, service)),
+        4 => (1..12u8).prop_map(Event::Run),
+        1 => Just(Event::Reboot),
+        1 => Just(Event::StartedAgain),
+    ]
+}
+
+/// Where the program is. The disk is a proof that it was opened with its own key.
+#[derive(Debug)]
+enum At {
+    Next(Next),
+    AwaitingMark(AwaitingMark<OwnDisk>),
+    Rejoined,
+    Stopped,
+}
+
+#[derive(Debug)]
+struct OwnDisk;
+
+struct Model {
+    at: At,
+    pcr15: [u8; 32],
+    extends: u32,
+    list: Vec<IpAddr>,
+    services: BTreeMap<IpAddr, Service>,
+    /// Marks of those that gave a ticket which was taken in this boot.
+    proved: Option<u8>,
+}
+
+fn address(last: u8) -> IpAddr {
+    IpAddr::from([10, 42, 1, last])
+}
+
+impl Model {
+    fn new() -> Self {
+        let mut model = Self {
+            at: At::Stopped,
+            pcr15: [0; 32],
+            extends: 0,
+            list: Vec::new(),
+            services: BTreeMap::new(),
+            proved: None,
+        };
+        model.begin();
+        model
+    }
+
+    fn begin(&mut self) {
+        self.at = match Locked::begin(&self.pcr15) {
+            Ok(locked) => At::Next(Next::Wait(Duration::ZERO, locked)),
+            Err(AlreadyMarked) => At::Stopped,
+        };
+    }
+
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::List(list) => self.list = list.into_iter().map(address).collect(),
+            Event::Becomes(at, service) => {
+                self.services.insert(address(at), service);
+            }
+            Event::Run(steps) => {
+                (0..steps).for_each(|step| self.step(u16::from(step).wrapping_mul(4099)))
+            }
+            Event::Reboot => {
+                (self.pcr15, self.extends, self.proved) = ([0; 32], 0, None);
+                self.begin();
+            }
+            Event::StartedAgain => self.begin(),
+        }
+    }
+
+    fn step(&mut self, jitter: u16) {
+        self.at = match std::mem::replace(&mut self.at, At::Stopped) {
+            At::Next(Next::Wait(_, locked)) => At::Next(locked.found(&self.list, OWN, jitter)),
+            At::Next(Next::Ask(at, asking)) => {
+                assert_ne!(at, OWN, "the machine asked itself");
+                self.ask(at, asking, jitter)
+            }
+            At::AwaitingMark(awaiting) => {
+                assert_eq!(
+                    self.proved.map(cluster).as_ref(),
+                    Some(awaiting.cluster_id())
+                );
+                self.pcr15 = extend(self.pcr15, awaiting.cluster_id());
+                self.extends += 1;
+                assert_eq!(self.extends, 1, "marked twice in one boot");
+                let OwnDisk = awaiting.read_back(&self.pcr15).unwrap().into_disk();
+                At::Rejoined
+            }
+            end => end,
+        };
+    }
+
+    fn ask(&mut self, at: IpAddr, asking: Asking, jitter: u16) -> At {
+        let service = self.services.get(&at).copied().unwrap_or(Service::Silent);
+        let (mark, given) = match service {
+            Service::Silent => return At::Next(asking.refused(jitter)),
+            Service::Garbage => (
+                OWN_CLUSTER,
+                Ticket {
+                    measurement_salt: Vec::new(),
+                    ..ticket(1, 1)
+                },
+            ),
+            Service::Gives(mark, cluster, key) => (mark, ticket(cluster, key)),
+        };
+        let Ok(checked) = given.check(ProvedMark::of(&cluster(mark))) else {
+            return At::Next(asking.refused(jitter));
+        };
+        let opening = asking.received(checked);
+        if opening.key().expose_bytes() == &[OWN_KEY; 32] {
+            self.proved = Some(mark);
+            At::AwaitingMark(opening.opened(OwnDisk))
+        } else {
+            At::Next(opening.not_opened(jitter))
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Crashes, restarts, lying metadata and services of any kind: one mark in a boot, only of the cluster that was proved, the disk
+    /// only ever opened by its own key; and once an honest service is named, the next boot ends in two rounds.
+    #[test]
+    fn a_rebooted_machine_comes_back_marked_once_or_not_at_all(
+        events in prop::collection::vec(events(), 0..60),
+        others in prop::collection::vec(0..8u8, 0..8),
+    ) {
+        let mut model = Model::new();
+        for event in events {
+            model.apply(event);
+        }
+        model.apply(Event::Reboot);
+        model.services.insert(HONEST, Service::Gives(OWN_CLUSTER, OWN_CLUSTER, OWN_KEY));
+        model.list = others.into_iter().map(address).chain([HONEST]).collect();
+        model.apply(Event::Run(2 * 10));
+        prop_assert!(matches!(model.at, At::Rejoined));
+        prop_assert_eq!(model.extends, 1);
+    }
+}

@@ -1,0 +1,64 @@
+//! The network of a machine in the initrd. It is brought up only when a disk's key has to be asked for, so that a first boot does not
+//! wait for it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloud::qemu::client::{ClusterInterface, QemuMetadata, SetUpError};
+use cluster::Metadata;
+use tokio::time::Instant;
+
+use crate::console::Console;
+use crate::host::Paths;
+use crate::network::{self, Manager, NetworkError};
+use crate::provider::insist;
+use crate::systemd::{self, SystemdError};
+
+/// How long the interface may take to appear: its driver is loaded when the device is seen.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(250);
+
+/// There is no network.
+#[derive(Debug, thiserror::Error)]
+pub enum UplinkError {
+    /// The service manager.
+    #[error("starting the network")]
+    Start(#[source] SystemdError),
+    /// The provider.
+    #[error("setting up the provider's client")]
+    Provider(#[source] SetUpError),
+    /// The interface.
+    #[error("setting up the network between the machines")]
+    Network(#[source] NetworkError),
+}
+
+/// Brings both interfaces up: the way out by DHCP, the other with the address that the provider names. Gives the provider and that
+/// address.
+pub(super) async fn bring_up(
+    paths: &Paths,
+    console: &Console,
+) -> Result<(Arc<dyn Metadata>, IpAddr), UplinkError> {
+    systemd::start(&[network::UNIT])
+        .await
+        .map_err(UplinkError::Start)?;
+    let interface = interface().await.map_err(UplinkError::Provider)?;
+    let metadata = QemuMetadata::of_this_machine().map_err(UplinkError::Provider)?;
+    let own = insist(console, || metadata.this_instance()).await.vpc_ip;
+    network::configure(paths, Manager::Restarted, &interface, own)
+        .await
+        .map_err(UplinkError::Network)?;
+    Ok((Arc::new(metadata), own))
+}
+
+async fn interface() -> Result<ClusterInterface, SetUpError> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match ClusterInterface::find() {
+            Err(SetUpError::NoInterface) if Instant::now() < end => {
+                tokio::time::sleep(POLL).await;
+            }
+            found => return found,
+        }
+    }
+}
