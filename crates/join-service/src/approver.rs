@@ -29,12 +29,10 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family},
 };
 
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-
 use crate::{
     events::{Events, Reason},
     records::{Records, RecordsError, Stored},
+    spawn_vital,
 };
 
 /// How long a request that could not be settled waits at most.
@@ -88,18 +86,6 @@ pub(crate) fn start(client: Client, records: Records, events: Events, context: &
     spawn_vital(context.shutdown.clone(), async move {
         approver.run(&condition).await;
     });
-}
-
-/// Starts a task without which the process is of no use: however it ends, by a panic too, the process ends with it.
-fn spawn_vital(
-    shutdown: CancellationToken,
-    work: impl Future<Output = ()> + Send + 'static,
-) -> JoinHandle<()> {
-    let end = shutdown.clone().drop_guard();
-    tokio::spawn(async move {
-        let _end = end;
-        shutdown.run_until_cancelled(work).await;
-    })
 }
 
 impl Approver {

@@ -5,6 +5,7 @@
 //! keys come from the key service, which this service calls with its own token. Afterwards it approves the node's certificates
 //! (`approver`). It keeps no state of its own: what it knows is in the API. Design: `docs/life-of-a-join.md`.
 
+mod admission;
 mod approver;
 mod config;
 mod events;
@@ -23,7 +24,8 @@ use channel::{Server, Verifier};
 use cluster::NodeName;
 use proto::join::api_server::ApiServer;
 use tee::{TpmAddress, TpmIssuer};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 /// A request is a few short fields.
 const MESSAGE_MAX: usize = 16 * 1024;
@@ -102,6 +104,8 @@ pub async fn run(arguments: Arguments, context: runtime::Context) -> anyhow::Res
     let observer = handshakes::observer(&context.metrics, events.clone());
     let incoming = channel::tonic::incoming_observed(listener, server, observer);
 
+    let admission =
+        admission::Admission::start(records.clone(), config.clone(), context.shutdown.clone());
     let maker = ticket::Maker::new(
         client,
         keys,
@@ -109,7 +113,8 @@ pub async fn run(arguments: Arguments, context: runtime::Context) -> anyhow::Res
         arguments.node_name,
         authority,
     );
-    let service = service::JoinService::new(config, records, maker, events, &context.metrics);
+    let service =
+        service::JoinService::new(config, records, admission, maker, events, &context.metrics);
     tracing::info!(address = %arguments.listen, "serving");
     tonic::transport::Server::builder()
         .timeout(Duration::from_secs(45))
@@ -122,4 +127,16 @@ pub async fn run(arguments: Arguments, context: runtime::Context) -> anyhow::Res
         .serve_with_incoming_shutdown(incoming, context.shutdown.cancelled_owned())
         .await
         .context("serve the API")
+}
+
+/// Starts a task without which the process is of no use: however it ends, by a panic too, the process ends with it.
+pub(crate) fn spawn_vital(
+    shutdown: CancellationToken,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    let end = shutdown.clone().drop_guard();
+    tokio::spawn(async move {
+        let _end = end;
+        shutdown.run_until_cancelled(work).await;
+    })
 }

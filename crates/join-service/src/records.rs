@@ -7,7 +7,7 @@
 //!
 //! Every change names the version it is based on, so that of two services that change a record at once one fails.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use cluster::{
     NodeName,
@@ -40,6 +40,8 @@ pub(crate) enum RecordsError {
         what: Unique,
         other: NodeName,
     },
+    #[error("not done within {} s", .0.as_secs())]
+    Late(Duration),
 }
 
 /// A record with what this service needs to change it.
@@ -84,6 +86,15 @@ impl Stored {
     }
 }
 
+/// A record that was written, and may have met another service's.
+pub(crate) struct Written(Stored);
+
+impl Written {
+    pub(crate) fn stored(&self) -> &Stored {
+        &self.0
+    }
+}
+
 /// All records of the cluster.
 #[derive(Clone)]
 pub(crate) struct Records(Api<NodeIdentity>);
@@ -103,16 +114,14 @@ impl Records {
         objects.items.into_iter().map(Stored::read).collect()
     }
 
-    /// Writes the record of an admitted node as pending and looks again: a conflict with a record that was written
-    /// elsewhere at the same time withdraws it.
+    /// Writes the record of an admitted node as pending.
     pub(crate) async fn write(
         &self,
         admitted: &AdmittedNode,
-        known: &[Stored],
-    ) -> Result<Stored, RecordsError> {
-        let identity = admitted.identity();
-        let name = &identity.name;
-        let mut object = NodeIdentity::from_identity(identity);
+        before: Option<&Stored>,
+    ) -> Result<Written, RecordsError> {
+        let name = &admitted.identity().name;
+        let mut object = NodeIdentity::from_identity(admitted.identity());
         object
             .annotations_mut()
             .insert(TOKEN.to_owned(), String::new());
@@ -120,7 +129,6 @@ impl Records {
             Write::Create => self.0.create(&PostParams::default(), &object).await,
             Write::Keep | Write::Replace => {
                 // Also where nothing changed: a token that was made for an earlier ticket is the record's no more.
-                let before = known.iter().find(|stored| stored.name() == name);
                 object.metadata.resource_version =
                     before.and_then(|stored| stored.object.resource_version());
                 self.0
@@ -128,18 +136,21 @@ impl Records {
                     .await
             }
         };
-        let written = Stored::read(written.map_err(|error| failed(name, error))?)?;
-        let now: Vec<Record> = self
-            .list()
-            .await?
-            .into_iter()
-            .map(|stored| stored.record)
-            .collect();
-        match conflict(&written.record.identity, &now) {
+        Stored::read(written.map_err(|error| failed(name, error))?).map(Written)
+    }
+
+    /// Looks again, at all records as they were read after this one was written: a conflict with a record that was written
+    /// elsewhere at the same time withdraws it.
+    pub(crate) async fn confirm(
+        &self,
+        Written(written): Written,
+        now: &[Record],
+    ) -> Result<Stored, RecordsError> {
+        match conflict(&written.record.identity, now) {
             None => Ok(written),
             Some((what, other)) => {
                 let conflict = RecordsError::Conflict {
-                    name: name.clone(),
+                    name: written.name().clone(),
                     what,
                     other: other.clone(),
                 };
@@ -204,4 +215,4 @@ fn failed(name: &NodeName, error: kube::Error) -> RecordsError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

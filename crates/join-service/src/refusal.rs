@@ -2,6 +2,8 @@
 //!
 //! The log and the cluster's events have the whole reason; the machine gets a code and a sentence that names no other node.
 
+use std::sync::Arc;
+
 use cluster::admission::{Denial, Unrecognised};
 use proto::FieldError;
 use tonic::{Code, Status};
@@ -19,12 +21,19 @@ pub(crate) enum Refusal {
     Denied(#[source] Denial),
     #[error("the machine is not the node of this disk")]
     Unrecognised(#[source] Unrecognised),
+    // Shared by all that were to be admitted in one turn.
     #[error("keep the record of the node")]
-    Records(#[source] RecordsError),
+    Records(#[source] Arc<RecordsError>),
     #[error("get the node's keys")]
     Keys(#[source] KeysError),
     #[error("make the ticket")]
     Ticket(#[source] TicketError),
+}
+
+impl From<RecordsError> for Refusal {
+    fn from(error: RecordsError) -> Self {
+        Self::Records(Arc::new(error))
+    }
 }
 
 impl Refusal {
@@ -47,10 +56,17 @@ impl Refusal {
                 Code::PermissionDenied,
                 "not admitted; the join service's log and events say why",
             ),
-            Self::Records(RecordsError::Raced(_) | RecordsError::Conflict { .. }) => (
-                Code::Aborted,
-                "another machine was admitted at the same time, try again",
-            ),
+            Self::Records(error)
+                if matches!(
+                    **error,
+                    RecordsError::Raced(_) | RecordsError::Conflict { .. }
+                ) =>
+            {
+                (
+                    Code::Aborted,
+                    "another machine was admitted at the same time, try again",
+                )
+            }
             Self::Records(_) | Self::Keys(_) | Self::Ticket(_) => {
                 (Code::Unavailable, "try again later")
             }

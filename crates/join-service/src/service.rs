@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use channel::tonic::proved;
 use cluster::{
     Role,
-    admission::{AdmittedNode, JoinRequest, Proven, Record, admit, recognise},
+    admission::{JoinRequest, Proven, Record, recognise},
 };
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -15,13 +15,13 @@ use proto::join::{
     IssueJoinTicketRequest, IssueJoinTicketResponse, IssueRejoinTicketRequest,
     IssueRejoinTicketResponse, api_server::Api,
 };
-use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
 use crate::{
+    admission::Admission,
     config::Config,
     events::{Events, Reason},
-    records::{Records, Stored},
+    records::Records,
     refusal::Refusal,
     ticket::Maker,
 };
@@ -35,9 +35,7 @@ pub(crate) struct JoinService {
     maker: Maker,
     events: Events,
     requests: Family<Labels, Counter>,
-    /// From reading the records to having written one: two machines at once must not get one place. (Another control plane's
-    /// service is met by looking again after the write.)
-    admission: Mutex<()>,
+    admission: Admission,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -58,6 +56,7 @@ impl JoinService {
     pub(crate) fn new(
         config: Config,
         records: Records,
+        admission: Admission,
         maker: Maker,
         events: Events,
         metrics: &runtime::Metrics,
@@ -74,7 +73,7 @@ impl JoinService {
             maker,
             events,
             requests,
-            admission: Mutex::new(()),
+            admission,
         }
     }
 
@@ -89,28 +88,8 @@ impl JoinService {
         }
         let config = self.config.now();
         let now = jiff::Timestamp::now();
-        let (admitted, stored) = self.record(&request, proven, now).await?;
-        self.maker.join(&admitted, &stored, &config, now).await
-    }
-
-    /// Decides and records, one machine after the other.
-    async fn record(
-        &self,
-        request: &JoinRequest,
-        proven: &Proven,
-        now: jiff::Timestamp,
-    ) -> Result<(AdmittedNode, Stored), Refusal> {
-        let _turn = self.admission.lock().await;
-        let stored = self.records.list().await.map_err(Refusal::Records)?;
-        let records: Vec<Record> = stored.iter().map(|stored| stored.record.clone()).collect();
-        let plan = self.config.now().cluster.network;
-        let admitted = admit(request, proven, &records, &plan, now).map_err(Refusal::Denied)?;
-        let written = self
-            .records
-            .write(&admitted, &stored)
-            .await
-            .map_err(Refusal::Records)?;
-        Ok((admitted, written))
+        let admitted = self.admission.admit(request, proven.clone(), now).await?;
+        self.maker.join(&admitted, &config, now).await
     }
 
     async fn rejoin(
@@ -119,7 +98,7 @@ impl JoinService {
         proven: &Proven,
     ) -> Result<IssueRejoinTicketResponse, Refusal> {
         let disk = wire.parse_disk().map_err(Refusal::Malformed)?;
-        let stored = self.records.list().await.map_err(Refusal::Records)?;
+        let stored = self.records.list().await?;
         let records: Vec<Record> = stored.into_iter().map(|stored| stored.record).collect();
         let recognised = recognise(disk, proven, &records).map_err(Refusal::Unrecognised)?;
         self.maker.rejoin(&recognised, &self.config.now()).await

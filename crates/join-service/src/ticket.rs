@@ -4,7 +4,7 @@
 
 use cluster::{
     NodeName,
-    admission::{AdmittedNode, RecognisedNode},
+    admission::{RecognisedNode, Record},
     catalogue::{COMPONENTS_KEY, Components, VERSION_KEY},
     network::{API_PORT, WIREGUARD_PORT},
 };
@@ -17,10 +17,7 @@ use proto::{
 };
 
 use crate::{
-    config::Snapshot,
-    key_client::Keys,
-    records::{Records, Stored},
-    refusal::Refusal,
+    admission::Admitted, config::Snapshot, key_client::Keys, records::Records, refusal::Refusal,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -79,17 +76,15 @@ impl Maker {
     /// The ticket of an admitted node whose record was written.
     pub(crate) async fn join(
         &self,
-        admitted: &AdmittedNode,
-        stored: &Stored,
+        Admitted { node, stored, all }: &Admitted,
         config: &Snapshot,
         now: jiff::Timestamp,
     ) -> Result<IssueJoinTicketResponse, Refusal> {
-        let identity = admitted.identity();
-        let all = self.records.list().await.map_err(Refusal::Records)?;
+        let identity = node.identity();
         let api_server = all
             .iter()
-            .find(|other| other.name() == &self.own_node)
-            .map(|own| format!("{}:{API_PORT}", own.record.identity.mesh_ip))
+            .find(|other| other.identity.name == self.own_node)
+            .map(|own| format!("{}:{API_PORT}", own.identity.mesh_ip))
             .ok_or_else(|| Refusal::Ticket(TicketError::OwnNode(self.own_node.clone())))?;
         let (components, version) = self.components(config).await.map_err(Refusal::Ticket)?;
 
@@ -109,10 +104,7 @@ impl Maker {
         let token = tokens::create(&self.client, &identity.name, now)
             .await
             .map_err(|error| Refusal::Ticket(TicketError::Token(error)))?;
-        self.records
-            .set_token(stored, token.id())
-            .await
-            .map_err(Refusal::Records)?;
+        self.records.set_token(stored, token.id()).await?;
 
         Ok(IssueJoinTicketResponse {
             state_disk_key: disk_key.expose_bytes().to_vec(),
@@ -129,7 +121,7 @@ impl Maker {
             cluster_name: config.cluster.name.to_string(),
             mesh_ip: identity.mesh_ip.to_string(),
             pod_cidr: identity.pod_cidr.to_string(),
-            wireguard_peers: peers(&all, &identity.name),
+            wireguard_peers: peers(all, &identity.name),
             service_cidr: config.cluster.network.services().to_string(),
             cluster_pod_cidr: config.cluster.network.pods().to_string(),
             component_mirror: config.cluster.component_mirror.clone(),
@@ -235,9 +227,9 @@ fn wire(component: &cluster::catalogue::Component) -> Component {
 }
 
 /// Every other recorded node as a peer in the mesh.
-fn peers(all: &[Stored], own: &NodeName) -> Vec<WireguardPeer> {
+fn peers(all: &[Record], own: &NodeName) -> Vec<WireguardPeer> {
     all.iter()
-        .map(|stored| &stored.record.identity)
+        .map(|record| &record.identity)
         .filter(|identity| &identity.name != own)
         .map(|identity| WireguardPeer {
             public_key: identity.wireguard_public_key.as_bytes().to_vec(),

@@ -4,8 +4,6 @@
 //! Needs `swtpm`, `swtpm-tools`, `etcd-server`, `openssl` and the programs of Kubernetes, see `testkit`.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-#[path = "../../key-service/tests/programs/harness.rs"]
-mod harness;
 #[path = "programs/service.rs"]
 mod service;
 

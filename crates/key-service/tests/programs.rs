@@ -3,8 +3,6 @@
 //! Needs `etcd` (Debian: etcd-server) and the programs of Kubernetes, see `testkit::kubernetes`.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-#[path = "programs/harness.rs"]
-mod harness;
 #[path = "programs/jwt.rs"]
 mod jwt;
 
@@ -15,7 +13,6 @@ use std::{
 };
 
 use anyhow::Result;
-use harness::Cluster;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, ResourceExt as _, api::PostParams};
@@ -24,6 +21,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
+use testkit::harness::{self, Cluster};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::{

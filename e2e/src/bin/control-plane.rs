@@ -1,5 +1,5 @@
 //! Benchmark: how long a new cluster's API takes, beside the bare start of etcd and kube-apiserver in a guest of the same size.
-//! Both on this host, one after the other. `cargo xtask bench` builds and names what it needs.
+//! Both on this host, one after the other. `cargo xtask bench control-plane` builds and names what it needs.
 
 use std::path::Path;
 use std::process::Command;

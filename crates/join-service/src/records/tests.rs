@@ -19,8 +19,8 @@ use testkit::{boot::Image, tee::SoftTpm};
 
 use super::*;
 
-/// A machine that was admitted as `worker-<number>` when there was no other node.
-fn admitted(number: u8) -> AdmittedNode {
+/// What machine `number` asks for and has proven.
+pub(crate) fn machine(number: u8) -> (JoinRequest, Proven) {
     let image = Image::default();
     let binding = Binding::for_verification(&[number; 32]);
     let evidence = SoftTpm::boot(&image).issue(&binding).unwrap();
@@ -40,15 +40,14 @@ fn admitted(number: u8) -> AdmittedNode {
         node_ip: [10, 42, 2, number].into(),
         wireguard_public_key: WireGuardPublicKey::new([number; 32]),
     };
+    (request, Proven::from(&verified))
+}
+
+/// A machine that was admitted as `worker-<number>` when there was no other node.
+pub(crate) fn admitted(number: u8) -> AdmittedNode {
+    let (request, proven) = machine(number);
     let now = jiff::Timestamp::UNIX_EPOCH;
-    admit(
-        &request,
-        &Proven::from(&verified),
-        &[],
-        &AddressPlan::default(),
-        now,
-    )
-    .unwrap()
+    admit(&request, &proven, &[], &AddressPlan::default(), now).unwrap()
 }
 
 fn answer(status: StatusCode, value: &Value) -> Response<Body> {
@@ -64,67 +63,96 @@ fn failure(status: StatusCode, reason: &str) -> Response<Body> {
     answer(status, &value)
 }
 
-/// What an API was asked to delete: the path, and the options.
-type Deleted = Arc<Mutex<Vec<(String, Value)>>>;
+/// An API that has records.
+#[derive(Default)]
+pub(crate) struct Played {
+    objects: Vec<Value>,
+    /// What another service writes right after the first create.
+    other: Option<Value>,
+    /// How often all records were read.
+    pub(crate) lists: usize,
+    /// What was to be deleted: the path, and the options.
+    pub(crate) deleted: Vec<(String, Value)>,
+}
 
-/// An API in which `other` appears between a create and the next list.
-fn api(other: Option<Identity>) -> (Records, Deleted) {
-    let deleted = Deleted::default();
-    let seen = deleted.clone();
-    let created = Arc::new(Mutex::new(Value::Null));
+impl Played {
+    fn answer(&mut self, method: &Method, path: &str, body: &[u8]) -> Response<Body> {
+        match *method {
+            Method::POST => {
+                let mut created: Value = serde_json::from_slice(body).unwrap();
+                created["metadata"]["resourceVersion"] = "7".into();
+                created["metadata"]["uid"] = "the-written-one".into();
+                self.objects.push(created.clone());
+                self.objects.extend(self.other.take());
+                answer(StatusCode::CREATED, &created)
+            }
+            Method::GET => {
+                self.lists += 1;
+                let list = json!({
+                    "kind": "ConfigMapList", "apiVersion": "v1", "metadata": {}, "items": self.objects,
+                });
+                answer(StatusCode::OK, &list)
+            }
+            Method::DELETE => {
+                let options = serde_json::from_slice(body).unwrap();
+                self.deleted.push((path.to_owned(), options));
+                let done = json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" });
+                answer(StatusCode::OK, &done)
+            }
+            _ => failure(StatusCode::CONFLICT, "Conflict"),
+        }
+    }
+}
+
+/// An API without records, in which `other` appears after the first create.
+pub(crate) fn api(other: Option<Value>) -> (Records, Arc<Mutex<Played>>) {
+    let played = Arc::new(Mutex::new(Played {
+        other,
+        ..Played::default()
+    }));
+    let behind = Arc::clone(&played);
     let service = tower::service_fn(move |request: Request<Body>| {
-        let (created, seen, other) = (created.clone(), seen.clone(), other.clone());
+        let played = Arc::clone(&behind);
         async move {
             let (parts, body) = request.into_parts();
             let body = body.collect_bytes().await.unwrap();
-            let mut created = created.lock().unwrap();
-            Ok::<_, Infallible>(match parts.method {
-                Method::POST => {
-                    *created = serde_json::from_slice(&body).unwrap();
-                    created["metadata"]["resourceVersion"] = "7".into();
-                    created["metadata"]["uid"] = "the-written-one".into();
-                    answer(StatusCode::CREATED, &created)
-                }
-                Method::GET => {
-                    let other = other.map(|identity| {
-                        serde_json::to_value(NodeIdentity::from_identity(&identity)).unwrap()
-                    });
-                    let items: Vec<Value> = [created.clone()].into_iter().chain(other).collect();
-                    let list = json!({
-                        "kind": "ConfigMapList", "apiVersion": "v1", "metadata": {}, "items": items,
-                    });
-                    answer(StatusCode::OK, &list)
-                }
-                Method::DELETE => {
-                    let options = serde_json::from_slice(&body).unwrap();
-                    let path = parts.uri.path().to_owned();
-                    seen.lock().unwrap().push((path, options));
-                    let done = json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" });
-                    answer(StatusCode::OK, &done)
-                }
-                _ => failure(StatusCode::CONFLICT, "Conflict"),
-            })
+            let mut played = played.lock().unwrap();
+            Ok::<_, Infallible>(played.answer(&parts.method, parts.uri.path(), &body))
         }
     });
-    (Records::new(Client::new(service, "default")), deleted)
+    (Records::new(Client::new(service, "default")), played)
+}
+
+/// The record of another node that has all of `identity` but the name.
+pub(crate) fn another(identity: &Identity, name: &str) -> Value {
+    let other = Identity {
+        name: name.parse().unwrap(),
+        ..identity.clone()
+    };
+    serde_json::to_value(NodeIdentity::from_identity(&other)).unwrap()
+}
+
+/// Writes and looks again, as one after the other.
+async fn write(records: &Records, admitted: &AdmittedNode) -> Result<Stored, RecordsError> {
+    let written = records.write(admitted, None).await?;
+    let now: Vec<Record> = (records.list().await?.into_iter())
+        .map(|stored| stored.record)
+        .collect();
+    records.confirm(written, &now).await
 }
 
 #[tokio::test]
 async fn a_record_that_meets_another_services_is_withdrawn() {
     let admitted = admitted(10);
-    let other = Identity {
-        name: "worker-11".parse().unwrap(),
-        ..admitted.identity().clone()
-    };
-    let (records, deleted) = api(Some(other));
-    let error = records.write(&admitted, &[]).await.unwrap_err();
+    let (records, played) = api(Some(another(admitted.identity(), "worker-11")));
+    let error = write(&records, &admitted).await.unwrap_err();
     assert!(
         matches!(&error, RecordsError::Conflict { name, other, .. }
             if name.as_str() == "worker-10" && other.as_str() == "worker-11"),
         "{error}"
     );
     // Only the object that was written, and only if nobody changed it since.
-    let deleted = deleted.lock().unwrap();
+    let deleted = &played.lock().unwrap().deleted;
     let [(path, options)] = deleted.as_slice() else {
         panic!("{deleted:?}")
     };
@@ -137,17 +165,17 @@ async fn a_record_that_meets_another_services_is_withdrawn() {
 
 #[tokio::test]
 async fn a_record_that_meets_no_other_is_pending_and_stays() {
-    let (records, deleted) = api(None);
-    let stored = records.write(&admitted(10), &[]).await.unwrap();
+    let (records, played) = api(None);
+    let stored = write(&records, &admitted(10)).await.unwrap();
     assert_eq!(stored.record.standing, Standing::Pending);
     assert_eq!(stored.token_id(), None, "its token comes with its ticket");
-    assert!(deleted.lock().unwrap().is_empty());
+    assert!(played.lock().unwrap().deleted.is_empty());
 }
 
 #[tokio::test]
 async fn a_record_that_somebody_changed_is_not_overwritten() {
     let (records, _) = api(None);
-    let stored = records.write(&admitted(10), &[]).await.unwrap();
+    let stored = write(&records, &admitted(10)).await.unwrap();
     for outcome in [
         records.set_token(&stored, "abcdef").await,
         records.set_joined(&stored).await,

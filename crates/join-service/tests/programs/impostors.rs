@@ -7,16 +7,13 @@ use channel::{Client, Error};
 use k8s_openapi::api::core::v1::Event;
 use kube::Api;
 use proto::join::api_client::ApiClient;
-use testkit::{boot::Image, tee::SoftTpm};
+use testkit::{boot::Image, harness, tee::SoftTpm};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-use crate::{
-    harness,
-    service::{Machine, Service, request},
-};
+use crate::service::{Machine, Service, request};
 
 /// Makes evidence in a way of its own.
 struct Forger<F>(F);

@@ -11,27 +11,19 @@ use std::{
 use anyhow::{Context as _, Result};
 use attest::{Issue, PcrIndex, Policy, Variant};
 use channel::{Client, Verifier};
-use cluster::{
-    Role,
-    catalogue::{Component, Components, programs},
-    identity::{NodeIdentity, WireGuardPublicKey},
-    join_config::{ClusterFacts, JoinConfig},
-    kubernetes::Version,
-    network::AddressPlan,
-};
-use k8s::{api::records, identities};
-use k8s_openapi::{ByteString, api::core::v1::ConfigMap};
+use cluster::network::AddressPlan;
+use k8s::identities;
+use k8s_openapi::api::core::v1::ConfigMap;
 use keys::{ClusterId, MasterSecret, MeasurementSalt, MeasurementSecret, Salt};
-use kube::{
-    Api,
-    api::{ObjectMeta, PostParams},
-};
+use kube::{Api, api::PostParams};
 use proto::join::{IssueJoinTicketRequest, IssueJoinTicketResponse, api_client::ApiClient};
 use tee::{TpmAddress, TpmIssuer};
-use testkit::{boot::Image, swtpm::Swtpm};
+use testkit::{
+    boot::Image,
+    harness::{self, CONTROL_PLANE, Cluster},
+    swtpm::Swtpm,
+};
 use tonic::Status;
-
-use crate::harness::{self, Cluster};
 
 /// The inputs of one of the original's vectors: a disk's key.
 pub(crate) const SECRET: [u8; 32] = [0xff; 32];
@@ -39,8 +31,6 @@ pub(crate) const VECTOR_DISK: &str = "ffffffff-ffff-ffff-ffff-ffffffffffff";
 pub(crate) const VECTOR_KEY: &str =
     "1484aa39d3415e906e07940ff215d8b1eee705d3027dba93306af4abff4f70be";
 pub(crate) const MEASUREMENT_SALT: [u8; 32] = [5; 32];
-/// The control plane the service runs on, as it is on record.
-pub(crate) const CONTROL_PLANE: &str = "control-plane-0";
 
 /// A TPM that booted an image, and an issuer on it.
 pub(crate) struct Machine {
@@ -114,7 +104,9 @@ impl Service {
 
     pub(crate) async fn start(image: &Image) -> Result<Self> {
         let cluster = Cluster::start().await?;
-        prepare(&cluster, &image.policy()).await?;
+        cluster
+            .initialise(&image.policy(), AddressPlan::default(), MEASUREMENT_SALT)
+            .await?;
         let (key_service, key_address) = start_key_service(&cluster).await?;
 
         let machine = Machine::boot(image);
@@ -276,67 +268,6 @@ impl Drop for Service {
         let _ended = self.process.kill();
         let _reaped = self.process.wait();
     }
-}
-
-/// What init writes: the component list, the join config, the first node's record.
-async fn prepare(cluster: &Cluster, policy: &Policy) -> Result<()> {
-    let agent = cluster.agent().await?;
-    let version = Version::new(20, 2);
-    let hash = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".parse()?;
-    let programs = programs(Role::ControlPlane);
-    let components = Components::new(
-        programs
-            .map(|name| Component::program(name, version, hash))
-            .collect(),
-    )?;
-    let config = JoinConfig {
-        attestation_config: policy.to_json(),
-        measurement_salt: MEASUREMENT_SALT,
-        cluster: ClusterFacts {
-            name: "test".parse()?,
-            components_config_map: records::put_components(&agent, &components, version).await?,
-            component_mirror: "http://10.0.2.2:8080/components".to_owned(),
-            network: AddressPlan::default(),
-        },
-    };
-    let (data, binary) = config.to_maps()?;
-    let map = ConfigMap {
-        metadata: ObjectMeta {
-            name: Some(cluster::join_config::CONFIG_MAP.to_owned()),
-            ..ObjectMeta::default()
-        },
-        data: Some(data),
-        binary_data: Some(
-            binary
-                .into_iter()
-                .map(|(key, value)| (key, ByteString(value)))
-                .collect(),
-        ),
-        ..ConfigMap::default()
-    };
-    Api::<ConfigMap>::namespaced(agent.clone(), "kube-system")
-        .create(&PostParams::default(), &map)
-        .await?;
-    let addresses = AddressPlan::default().node(1)?;
-    records::put_node_identity(
-        &agent,
-        &NodeIdentity {
-            name: CONTROL_PLANE.parse()?,
-            role: Role::ControlPlane,
-            disk_uuid: "00000000-0000-4000-8000-000000000001".parse()?,
-            attestation_variant: "qemu-vtpm".to_owned(),
-            attestation_key_id: "01".repeat(32),
-            measurements: std::collections::BTreeMap::new(),
-            index: 1,
-            mesh_ip: addresses.mesh_ip,
-            pod_cidr: addresses.pod_cidr,
-            node_ip: "10.42.1.10".parse()?,
-            wireguard_public_key: WireGuardPublicKey::new([1; 32]),
-            admitted_at: "2026-11-22T06:00:00Z".to_owned(),
-        },
-    )
-    .await?;
-    Ok(())
 }
 
 /// The real key service, in this process.

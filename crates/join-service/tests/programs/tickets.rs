@@ -4,15 +4,14 @@ use cluster::{join::Ticket, network::AddressPlan};
 use k8s_openapi::api::core::v1::{Event, Secret};
 use kube::{Api, ResourceExt as _, api::ListParams};
 use proto::join::{IssueJoinTicketRequest, IssueRejoinTicketRequest, api_client::ApiClient};
-use testkit::boot::Image;
+use testkit::{
+    boot::Image,
+    harness::{self, CONTROL_PLANE},
+};
 use tonic::Code;
 
-use crate::{
-    harness,
-    service::{
-        CONTROL_PLANE, MEASUREMENT_SALT, Machine, Service, VECTOR_DISK, VECTOR_KEY, cluster_id,
-        request, root,
-    },
+use crate::service::{
+    MEASUREMENT_SALT, Machine, Service, VECTOR_DISK, VECTOR_KEY, cluster_id, request, root,
 };
 
 #[tokio::test]
