@@ -153,3 +153,42 @@ fn new_init_secret() -> Result<InitSecret, Failure> {
     }
     InitSecret::new(bytes).map_err(|error| Failure::internal("make the init secret").because(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use cloud::qemu::Seat;
+    use cluster::state::ClusterValues;
+    use keys::{ClusterId, MeasurementSalt};
+
+    use super::*;
+
+    #[test]
+    fn a_worker_of_a_cluster_may_be_started_again_and_a_control_plane_not() {
+        let machine = |role| {
+            let seat = Seat::new(role, 0).unwrap();
+            Machine::new(seat, Path::new("workspace"), Path::new("run"))
+        };
+        let (control_plane, worker) = (machine(Role::ControlPlane), machine(Role::Worker));
+        let fresh = State {
+            infrastructure: None,
+            cluster_values: None,
+        };
+        let member = State {
+            cluster_values: Some(ClusterValues {
+                cluster_id: ClusterId::from_slice(&[1; 32]).unwrap(),
+                owner_id: String::new(),
+                measurement_salt: MeasurementSalt::from_slice(&[1; 32]).unwrap(),
+            }),
+            ..fresh.clone()
+        };
+        check_resumable(&fresh, &[&control_plane, &worker]).unwrap();
+        check_resumable(&member, &[&worker]).unwrap();
+        let failure = check_resumable(&member, &[&worker, &control_plane]).unwrap_err();
+        assert!(
+            failure.to_string().starts_with("control-plane-0 was part"),
+            "{failure}"
+        );
+    }
+}
