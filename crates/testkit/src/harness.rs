@@ -116,10 +116,9 @@ impl Cluster {
             .create_token_request(name, &PostParams::default(), &request)
             .await
             .with_context(|| format!("request a token of {namespace}/{name}"))?;
-        Ok(made
-            .status
+        made.status
             .and_then(|status| status.token)
-            .context("a token request without a token")?)
+            .context("a token request without a token")
     }
 
     /// A kubeconfig file with the rights of a service account of kube-system, and no others.
