@@ -5,6 +5,7 @@
 
 pub mod accelerator;
 pub mod client;
+pub mod hang;
 pub mod machine;
 pub mod metadata;
 pub mod mirror;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use cloud::qemu::Seat;
 use cloud::qemu::accelerator::probe;
+use cloud::qemu::hang::ResetButton;
 use cloud::qemu::machine::{Firmware, Machine, Shape};
 use cluster::Role;
 use e2e::commands::{run, succeed, wait};
@@ -58,12 +59,19 @@ fn refused(world: &World, component: Component, index: usize) -> Result<()> {
     };
     machine.0.start(&shape, &run_directory.join("switch"))?;
 
+    // `mini serve` looks after the cluster's own machines only
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut button = ResetButton::default();
+
     // it gives evidence of what it runs, and that is not what the user's config accepts
     let endpoint = seat.host_address().to_string();
     let report = wait(
         "evidence of the changed machine",
         Duration::from_secs(600),
         || {
+            runtime.block_on(button.look(&machine.0));
             let (code, report) = world.verify(Some(&endpoint))?;
             ensure!(
                 !report.to_string().contains("\"unreachable\""),

@@ -8,10 +8,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cloud::qemu::METADATA_PORT;
+use cloud::qemu::machine::Machine;
 use cloud::qemu::metadata::{Facts, Server};
 use cloud::qemu::mirror::Mirror;
 use cloud::qemu::network::Switch;
+use cloud::qemu::{METADATA_PORT, hang};
 use cluster::metadata::Endpoint;
 use tokio::net::{TcpListener, UnixListener};
 
@@ -45,6 +46,10 @@ pub(crate) async fn run(workspace: &Workspace) -> Result<(), Failure> {
     let first = seats
         .first()
         .ok_or_else(|| Failure::config("the plan has no machines"))?;
+    let machines: Vec<Machine> = seats
+        .iter()
+        .map(|seat| plan.machine(workspace, *seat))
+        .collect();
     let facts = Facts {
         endpoint: Endpoint {
             host: first.cluster_address().to_string(),
@@ -75,6 +80,7 @@ pub(crate) async fn run(workspace: &Workspace) -> Result<(), Failure> {
         ended = Server::new(facts, mirror).serve(listener) => ended.err(),
         ended = switch.clone().serve(ports) => ended.err(),
         ended = switch.serve_captures(captures) => ended.err(),
+        never = hang::look_after(&machines) => match never {},
     };
     let failure = Failure::internal("the background process ended");
     Err(match ended {
