@@ -103,8 +103,9 @@ fn print(
     ours: f64,
     bare: Duration,
 ) {
-    let processor = succeed(Command::new("sh").args(["-c", "grep -m1 'model name' /proc/cpuinfo"]))
-        .unwrap_or_default();
+    let processor =
+        succeed(Command::new("sed").args(["-n", "s/^model name[^:]*: //p;T;q", "/proc/cpuinfo"]))
+            .unwrap_or_default();
     let (vcpus, memory) = (shape.vcpus, shape.memory_mib);
     println!(
         "guest: {vcpus} processors, {memory} MiB, {accelerator}; host {}",
