@@ -110,4 +110,48 @@ mod tests {
             assert_eq!(hangs(console.as_bytes()), expected, "{console}");
         }
     }
+
+    /// A control socket that answers as QEMU's does, and the commands it was given.
+    fn control(machine: &Machine) -> tokio::sync::mpsc::UnboundedReceiver<String> {
+        use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+        let listener = tokio::net::UnixListener::bind(machine.control_socket()).unwrap();
+        let (sender, commands) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (read, mut write) = stream.into_split();
+                write.write_all(b"{\"QMP\": {}}\n").await.unwrap();
+                let mut lines = BufReader::new(read).lines();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    let command: serde_json::Value = serde_json::from_str(&line).unwrap();
+                    let name = command["execute"].as_str().unwrap().to_owned();
+                    sender.send(name).unwrap();
+                    write.write_all(b"{\"return\": {}}\n").await.unwrap();
+                }
+            }
+        });
+        commands
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_hangs_is_reset_once_and_another_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let seat = Seat::new(cluster::Role::Worker, 0).unwrap();
+        let machine = Machine::new(seat, directory.path(), directory.path());
+        let mut commands = control(&machine);
+        let mut button = ResetButton::default();
+        button.look(&machine).await;
+        std::fs::create_dir(directory.path().join(seat.to_string())).unwrap();
+        std::fs::write(machine.console(), format!("{STARTS}{SPEAKS}{STALL}")).unwrap();
+        button.look(&machine).await;
+        assert!(commands.try_recv().is_err(), "nothing hangs yet");
+
+        std::fs::write(machine.console(), format!("{STARTS}{STALL}")).unwrap();
+        button.look(&machine).await;
+        button.look(&machine).await;
+        let mut given = Vec::new();
+        while let Ok(command) = commands.try_recv() {
+            given.push(command);
+        }
+        assert_eq!(given, ["qmp_capabilities", "system_reset"]);
+    }
 }
