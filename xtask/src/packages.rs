@@ -72,7 +72,9 @@ const BACKPORTS_SOURCE: &str = "Types: deb\nURIs: http://deb.debian.org/debian\n
     Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
 /// The oldest mkosi that knows the options of the image.
 const MKOSI_LEAST: u32 = 24;
-const MKOSI_PACKAGE: &str = "http://deb.debian.org/debian/pool/main/m/mkosi/mkosi_25.3-7_all.deb";
+const MKOSI_PACKAGE: &str = "https://deb.debian.org/debian/pool/main/m/mkosi/mkosi_25.3-7_all.deb";
+/// As Debian 13's signed index has it: the package is installed by root, and no archive of the host's vouches for it.
+const MKOSI_SHA256: &str = "ef56c81324fd47d65490e944ec4697bb3f6fb21326d0d071bfc2fb5ba5383252";
 const RUST_TARGET: &str = "x86_64-unknown-linux-musl";
 
 /// Installs what is missing, or says how.
@@ -105,12 +107,14 @@ fn check_mkosi() -> Result<()> {
     let said = String::from_utf8_lossy(&output.stdout);
     match mkosi_major(&said) {
         Some(major) if major >= MKOSI_LEAST => Ok(()),
-        _ => bail!(
-            "{} is too old: {MKOSI_LEAST} or newer is needed. Debian's package installs elsewhere as well; as root:\n\n    \
-             curl -fLO {MKOSI_PACKAGE} && apt-get install -y ./{}\n",
-            said.trim(),
-            MKOSI_PACKAGE.rsplit('/').next().unwrap_or_default()
-        ),
+        _ => {
+            let file = MKOSI_PACKAGE.rsplit('/').next().unwrap_or_default();
+            bail!(
+                "{} is too old: {MKOSI_LEAST} or newer is needed. Debian's package installs elsewhere as well; as root:\n\n    \
+                 curl -fLO {MKOSI_PACKAGE} && echo '{MKOSI_SHA256}  {file}' | sha256sum -c && apt-get install -y ./{file}\n",
+                said.trim(),
+            )
+        }
     }
 }
 
