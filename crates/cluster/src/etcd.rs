@@ -58,6 +58,8 @@ pub enum Data {
     None,
     /// A member's data, of which only the node is known: the cluster's first.
     Unmarked,
+    /// This member was added, and has never started.
+    Fresh(MemberId),
     /// This member's data.
     Of(MemberId),
 }
@@ -86,7 +88,7 @@ pub enum Step {
     Start,
     /// Take the lock: what follows changes the list of members.
     Lock,
-    /// Delete the data: the member that it belonged to was removed while this node was away.
+    /// Delete what the directory holds: the member that it belonged to was removed while this node was away.
     Discard(MemberGone),
     /// Remove an entry.
     Remove(MemberId, Why),
@@ -184,7 +186,7 @@ pub fn next(view: &View<'_>) -> Step {
         return match view.data {
             // a majority may need this one
             Data::Unmarked | Data::Of(_) if !view.running => Step::Start,
-            _ => Step::Wait(For::Majority),
+            Data::None | Data::Unmarked | Data::Fresh(_) | Data::Of(_) => Step::Wait(For::Majority),
         };
     };
     match own_member(view, members) {
@@ -205,6 +207,8 @@ fn own_member<'a>(view: &View<'_>, members: &'a [Member]) -> Option<&'a Member> 
     members.iter().find(|member| match view.data {
         Data::None => false,
         Data::Of(id) => member.id == id,
+        // one that did start had data, and without it must not start again: it would have forgotten what it promised
+        Data::Fresh(id) => member.id == id && member.learner && member.name.is_none(),
         Data::Unmarked => {
             member.peer == Some(view.own.peer)
                 && member.name.as_deref() == Some(view.own.name.as_str())

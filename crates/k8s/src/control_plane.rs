@@ -86,8 +86,10 @@ pub struct Listen {
     pub api: (IpAddr, u16),
     /// The address the API is announced with to pods.
     pub advertise: Ipv4Addr,
-    /// etcd for its one client, on loopback.
+    /// etcd for the API server, on loopback.
     pub etcd_client: u16,
+    /// etcd for control planes that become members, in the mesh.
+    pub etcd_mesh_client: (Ipv4Addr, u16),
     /// etcd for its other members.
     pub etcd_peer: (Ipv4Addr, u16),
     /// etcd's health, on loopback.
@@ -106,6 +108,8 @@ pub struct Node {
     pub(crate) listen: Listen,
     pub(crate) differences: Differences,
 }
+
+const ETCD_CLIENT_PORT: u16 = 2379;
 
 /// TLS 1.2 suites with forward secrecy and AEAD; TLS 1.3 needs no list. The certificates are ECDSA.
 pub(crate) const TLS_CIPHER_SUITES: [&str; 5] = [
@@ -193,7 +197,8 @@ impl Listen {
         Self {
             api: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), API_PORT),
             advertise: mesh_ip,
-            etcd_client: 2379,
+            etcd_client: ETCD_CLIENT_PORT,
+            etcd_mesh_client: (mesh_ip, ETCD_CLIENT_PORT),
             etcd_peer: (mesh_ip, 2380),
             etcd_metrics: 2381,
             controller_manager: 10257,
@@ -218,6 +223,11 @@ impl Node {
     /// The layout of this node.
     pub const fn paths(&self) -> &Paths {
         &self.paths
+    }
+
+    /// Where its programs listen.
+    pub const fn listen(&self) -> &Listen {
+        &self.listen
     }
 
     /// What the node is configured with.

@@ -99,6 +99,36 @@ fn a_listed_member_with_its_data_starts_without_asking() {
 }
 
 #[test]
+fn a_member_that_was_added_starts_unless_it_started_before() {
+    let fresh = Member {
+        learner: true,
+        name: None,
+        ..member(20, 2)
+    };
+    let mut case = case(vec![member(10, 1), fresh.clone()]);
+    case.data = Data::Fresh(MemberId(20));
+    assert_eq!(case.next(), Step::Start);
+    case.running = true;
+    assert_eq!(case.next(), Step::Wait(For::Startup));
+    // its data is lost: it must not start with the number that it had
+    for known in [
+        Member {
+            name: Some("control-plane-2".to_owned()),
+            ..fresh.clone()
+        },
+        Member {
+            learner: false,
+            ..fresh
+        },
+    ] {
+        case.members = Some(vec![member(10, 1), known]);
+        assert_eq!(case.next(), Step::Discard(MemberGone(())));
+    }
+    case.members = None;
+    assert_eq!(case.next(), Step::Wait(For::Majority));
+}
+
+#[test]
 fn a_learner_is_promoted_under_the_lock_once_it_came_up() {
     let mut learner = member(20, 2);
     (learner.learner, learner.name) = (true, None);
@@ -299,7 +329,7 @@ impl Model {
     fn holder(&self, member: &Member) -> Option<&Node> {
         self.nodes.iter().find(|node| match node.data {
             Data::None => false,
-            Data::Of(id) => id == member.id,
+            Data::Fresh(id) | Data::Of(id) => id == member.id,
             // the first node's, which was added by nobody
             Data::Unmarked => member.id == MemberId(100),
         })
@@ -425,6 +455,9 @@ impl Model {
             Step::Start => {
                 self.nodes[at].running = true;
                 let place = self.nodes[at].place.clone();
+                if let Data::Fresh(id) = self.nodes[at].data {
+                    self.nodes[at].data = Data::Of(id);
+                }
                 let data = self.nodes[at].data;
                 if self.has_majority() {
                     for member in &mut self.members {
@@ -470,9 +503,9 @@ impl Model {
                     learner: true,
                     alive: false,
                 });
-                if !stops {
-                    self.nodes[at].data = Data::Of(id);
-                    self.act(at, Step::Start, false);
+                // it stops before or after the number is noted
+                if !stops || id.0 % 2 == 0 {
+                    self.nodes[at].data = Data::Fresh(id);
                 }
             }
             Step::Promote(id) => {
