@@ -16,7 +16,7 @@ use testkit::etcd::{EtcdNode, EtcdNodes};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 /// Two joins, one after the other's lease has ended, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Makes a node a member, or fails with its etcd's log.
 async fn join(node: Arc<EtcdNode>) -> Result<()> {
