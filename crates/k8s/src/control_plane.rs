@@ -23,11 +23,13 @@ mod etcd;
 pub mod kubelet;
 mod managers;
 mod proxy;
+mod shared;
 mod unit;
 mod versions;
 
 pub use encryption::{EncryptionError, EncryptionKey};
 pub use etcd::EtcdMembership;
+pub use shared::{Shared, SharedError};
 pub use unit::{Program, Service};
 pub use versions::{Anonymous, Differences};
 

@@ -46,6 +46,16 @@ pub enum Contents {
     Secret(SecretText),
 }
 
+impl Contents {
+    /// The text, treated as a secret whatever it is.
+    pub(crate) fn into_secret(self) -> SecretText {
+        match self {
+            Self::Public(text) => SecretText::new(text),
+            Self::Secret(text) => text,
+        }
+    }
+}
+
 /// A file to be written.
 #[derive(Debug)]
 pub struct File {
