@@ -2,7 +2,7 @@
 
 use cluster::{Role, join::Ticket, network::AddressPlan};
 use k8s::{control_plane::Shared, files::SecretText};
-use k8s_openapi::api::core::v1::{Event, Secret};
+use k8s_openapi::api::core::v1::Event;
 use kube::{Api, ResourceExt as _, api::ListParams};
 use proto::join::{IssueJoinTicketRequest, IssueRejoinTicketRequest, api_client::ApiClient};
 use testkit::{
