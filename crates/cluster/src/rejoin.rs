@@ -2,17 +2,21 @@
 //!
 //! ```text
 //! Locked ─ control planes ─→ Asking ─ ticket ─→ Opening ─ disk ─→ AwaitingMark ─ PCR 15 ─→ Rejoined
-//!    ↑─── none, refused, unreachable ─┘             │
-//!    └────────────── the key opens another disk ────┘
+//!    ↑─── none, refused, unreachable ─┤            ↑│
+//!    │                                └─── offer ──┘│
+//!    └────────── the key opens another disk ────────┘
 //! ```
+//!
+//! A key comes from a join service that was asked, or from an administrator who offers it at any moment ([`crate::recovery`]).
+//! Whichever it is, [`Opening`] holds all of the machine: one key is tried at a time, and the first that opens the disk ends both
+//! ways, so the disk is opened once and the machine marked once. A key that does not open the disk leaves the machine where it was.
 //!
 //! Nothing here formats or resets a disk: a disk that no key opens stays as it is, and the machine goes on asking. The cluster
 //! of a ticket must be the one whose mark its join service proved, and that is seen before the disk is opened. The opened disk is
 //! out of reach until PCR 15 holds the mark: what lies on it is read by a machine that can not join any other cluster. A machine
 //! whose register is set before has had its one mark and does not begin.
 //!
-//! [`AwaitingMark`] may follow from any source of a disk's key; recovery is to be another. Does no IO.
-//! Design: `boot-and-disk.md` (Reboot).
+//! Does no IO. Design: `boot-and-disk.md` (Reboot).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -20,6 +24,7 @@ use std::time::Duration;
 use keys::{ClusterId, DiskKey, LengthError, MeasurementSalt, MeasurementSecret};
 
 use crate::boot_lock::Mark;
+use crate::recovery::Offer;
 use crate::rounds::{self, AnotherCluster, ProvedMark, Round, Searching};
 
 /// A rejoin ticket as it was received: lengths unchecked.
@@ -91,11 +96,12 @@ pub struct Asking {
     asking: rounds::Asking,
 }
 
-/// Has a ticket; waits for the disk to be opened with it.
+/// Has a key; waits for the disk to be opened with it. `S` is where the machine was, and goes on if the key is another disk's.
 #[derive(Debug)]
-pub struct Opening {
-    asking: rounds::Asking,
-    ticket: CheckedTicket,
+pub struct Opening<S> {
+    before: S,
+    disk_key: DiskKey,
+    cluster_id: ClusterId,
 }
 
 /// Has the opened disk; waits for PCR 15 to hold the cluster's mark.
@@ -158,30 +164,43 @@ impl Asking {
     }
 
     /// Takes a ticket that passed its checks. What comes next is to open the disk with its key.
-    pub fn received(self, ticket: CheckedTicket) -> Opening {
+    pub fn received(self, ticket: CheckedTicket) -> Opening<Self> {
         Opening {
-            asking: self.asking,
-            ticket,
+            before: self,
+            disk_key: ticket.disk_key,
+            cluster_id: ticket.cluster_id,
         }
     }
 }
 
-impl Opening {
+impl Next {
+    /// Takes a key that an administrator offers, whatever the machine is about. What comes next is to open the disk with it.
+    pub fn offered(self, offer: Offer) -> Opening<Self> {
+        let (disk_key, cluster_id) = offer.into_parts();
+        Opening {
+            before: self,
+            disk_key,
+            cluster_id,
+        }
+    }
+}
+
+impl<S> Opening<S> {
     /// The key to open the disk with.
     pub fn key(&self) -> &DiskKey {
-        &self.ticket.disk_key
+        &self.disk_key
     }
 
-    /// Takes that the disk did not open. It is as it was, and the next control plane is asked.
-    pub fn not_opened(self, jitter: u16) -> Next {
-        self.asking.refused(jitter).into()
+    /// Takes that the disk did not open. It is as it was, and so is the machine.
+    pub fn not_opened(self) -> S {
+        self.before
     }
 
     /// Takes the opened disk. What comes next is to extend PCR 15 with the cluster ID (`TPM2_PCR_Event`).
     pub fn opened<D>(self, disk: D) -> AwaitingMark<D> {
         AwaitingMark {
             disk,
-            cluster_id: self.ticket.cluster_id,
+            cluster_id: self.cluster_id,
         }
     }
 }

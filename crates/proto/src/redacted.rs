@@ -129,6 +129,7 @@ impl Debug for RecoverRequest {
                 "measurement_secret",
                 &Redacted(self.measurement_secret.len()),
             )
+            .field("measurement_salt", &Redacted(self.measurement_salt.len()))
             .finish()
     }
 }
@@ -197,7 +198,8 @@ mod tests {
                 "{:?}",
                 RecoverRequest {
                     state_disk_key: secret(),
-                    measurement_secret: secret()
+                    measurement_secret: secret(),
+                    measurement_salt: secret()
                 }
             ),
         ];

@@ -11,7 +11,7 @@ use cluster::metadata::{Endpoint, MetadataError};
 use cluster::{InstanceMetadata, Metadata, NodeName, Role};
 use disk::{ProgramError, StateDiskError};
 use keys::DiskKey;
-use node::disk_mapper::rejoin::{Rejoin, RejoinError};
+use node::disk_mapper::unlock::{Unlock, UnlockError};
 use node::join_services::JoinServices;
 use proto::join::{
     IssueJoinTicketRequest, IssueJoinTicketResponse, IssueRejoinTicketRequest,
@@ -141,16 +141,20 @@ impl JoinService {
     }
 }
 
-fn rejoin(machine: &Machine, port: u16, control_planes: Vec<IpAddr>) -> Rejoin {
-    Rejoin {
-        services: JoinServices {
-            machine: machine.measured.clone(),
-            metadata: Arc::new(Names(control_planes)),
-            own: OWN,
-            port,
-            console: machine.console(),
-        },
+fn rejoin(machine: &Machine, port: u16, control_planes: Vec<IpAddr>) -> Unlock {
+    let services = JoinServices {
+        machine: machine.measured.clone(),
+        metadata: Arc::new(Names(control_planes)),
+        own: OWN,
+        port,
+        console: machine.console(),
+    };
+    Unlock {
+        machine: machine.measured.clone(),
+        console: machine.console(),
         disk_uuid: DISK.parse().unwrap(),
+        join_services: Box::pin(std::future::ready(services)),
+        recovery: None,
     }
 }
 
@@ -223,7 +227,7 @@ async fn a_rebooted_machine_opens_its_disk_and_bears_its_clusters_mark() {
 
     // the program once more in the same boot: the mark is there, and it does not begin
     let again = rejoin(&machine, port, vec![two.into()]).run(|key| disk.open(key));
-    assert!(matches!(again.await, Err(RejoinError::AlreadyMarked(_))));
+    assert!(matches!(again.await, Err(UnlockError::AlreadyMarked(_))));
     assert_eq!(right.asked(), 1);
     assert_eq!(machine.pcr15().await, cluster_id(9).pcr15());
 }
