@@ -34,7 +34,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long a machine may take to say which disk waits.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long a machine may take to try a key; others may be before this one.
-const ATTEMPT: Duration = Duration::from_secs(150);
+const ATTEMPT: Duration = Duration::from_secs(90);
 /// How long machines that have too much to do are asked again, whatever the user's patience is.
 const BUSY: Duration = Duration::from_secs(600);
 /// How long somebody who only wants to know waits for a machine.

@@ -2,12 +2,14 @@
 //!
 //! Every machine that waits serves it, whatever the infrastructure says about its role, and before the infrastructure has said
 //! anything (`docs/adr/whoever-waits-serves-recovery.md`). Anybody may connect, so nothing here may keep an administrator out: connections
-//! that do nothing end after a minute; keys are tried one after the other, in the order in which they came, and of each source only a
-//! few wait; a key is only taken over a connection for which this machine's TPM had to make a statement, so keys come no faster than that.
+//! that do nothing end after a minute or two, and for each of them this machine's TPM had to make a statement, so that they do not come
+//! faster than they go; keys are tried one after the other: those of one source in the order in which they came, one source after the
+//! other. So a key is tried after at most as many others as a source has connections, and there are sources.
 //! Whose key opens the disk is decided by the disk. The one who tries keys is [`super::unlock`].
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use attest::Issue;
@@ -16,10 +18,9 @@ use cluster::recovery::{Offer, Request as Keys, Waiting};
 use cluster::{DiskUuid, NodeName};
 use proto::recover::api_server::{Api, ApiServer};
 use proto::recover::{DescribeRequest, DescribeResponse, RecoverRequest, RecoverResponse};
-use runtime::{Share, Shares};
+use runtime::Source;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -33,15 +34,14 @@ const LIMITS: Limits = Limits {
     handshakes: 16,
     handshakes_per_source: 8,
     connections: 512,
-    connections_per_source: 256,
+    connections_per_source: 128,
 };
-/// Keys that wait to be tried: in all, and of one source.
-const WAITING: usize = 32;
-const WAITING_PER_SOURCE: usize = 8;
+/// Sources are forgotten when there are more than so many and nobody waits for them.
+const SOURCES: usize = 1024;
 
 /// A connection ends after the first of the two if it does nothing, and after their sum whatever it does.
-const AGE: Duration = Duration::from_secs(60);
-const GRACE: Duration = Duration::from_secs(120);
+const AGE: Duration = Duration::from_secs(15);
+const GRACE: Duration = Duration::from_secs(90);
 const MAX_REQUEST: usize = 4 * 1024;
 const MAX_HEADERS: u32 = 8 * 1024;
 /// How long the answer to the key that opened the disk may take on its way: somebody may hold his connection open.
@@ -54,8 +54,8 @@ pub struct Offered {
     /// Where they came from.
     pub from: IpAddr,
     answer: oneshot::Sender<Result<(), Refused>>,
-    // counts until the keys were tried, also if their giver is gone
-    _share: Share,
+    // the next of this source comes when these were tried
+    _turn: OwnedSemaphorePermit,
 }
 
 /// Why a machine was not recovered, for whoever gave the key.
@@ -150,12 +150,12 @@ impl RecoveryServer {
         let channel = channel::Server::node(issuer)
             .map_err(RecoveryError::Channel)?
             .with_limits(LIMITS);
-        let (sender, offers) = mpsc::channel(WAITING);
+        let (sender, offers) = mpsc::channel(1);
         let service = Recovery {
             disk_uuid,
             name,
             offers: sender,
-            shares: Shares::new(WAITING_PER_SOURCE),
+            turns: Turns::default(),
         };
         let stop = CancellationToken::new();
         let serving = tonic::transport::Server::builder()
@@ -208,15 +208,36 @@ struct Recovery {
     disk_uuid: DiskUuid,
     name: Arc<OnceLock<NodeName>>,
     offers: mpsc::Sender<Offered>,
-    shares: Shares,
+    turns: Turns,
+}
+
+/// Whose turn it is among those of one source.
+#[derive(Default)]
+struct Turns(Mutex<HashMap<Source, Arc<Semaphore>>>);
+
+impl Turns {
+    /// Waits until it is one's turn, in the order of those who came.
+    async fn take(&self, source: Source) -> OwnedSemaphorePermit {
+        let turn = {
+            // every change is one insert or one removal of what nobody has
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if turns.len() > SOURCES {
+                turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            }
+            Arc::clone(
+                turns
+                    .entry(source)
+                    .or_insert_with(|| Arc::new(Semaphore::new(1))),
+            )
+        };
+        turn.acquire_owned()
+            .await
+            .expect("nobody closes this semaphore")
+    }
 }
 
 fn over() -> Status {
     Status::failed_precondition("this machine does not wait any more: somebody gave it its key")
-}
-
-fn busy() -> Status {
-    Status::resource_exhausted("others are before you: try again in a moment")
 }
 
 impl From<&Refused> for Status {
@@ -254,18 +275,15 @@ impl Api for Recovery {
         let offer = Keys::from(request.into_inner())
             .check()
             .map_err(|error| Status::invalid_argument(runtime::chain(&error).to_string()))?;
-        let share = self.shares.take(from.into()).ok_or_else(busy)?;
+        let turn = self.turns.take(from.into()).await;
         let (answer, answered) = oneshot::channel();
         let offered = Offered {
             offer,
             from: from.ip(),
             answer,
-            _share: share,
+            _turn: turn,
         };
-        self.offers.try_send(offered).map_err(|error| match error {
-            TrySendError::Full(_) => busy(),
-            TrySendError::Closed(_) => over(),
-        })?;
+        self.offers.send(offered).await.map_err(|_| over())?;
         match answered.await {
             Ok(Ok(())) => Ok(Response::new(RecoverResponse {})),
             Ok(Err(refused)) => Err(Status::from(&refused)),

@@ -92,7 +92,7 @@ impl Api for Tickets {
     }
 }
 
-fn ticket(cluster: u8, key: u8) -> IssueRejoinTicketResponse {
+pub(super) fn ticket(cluster: u8, key: u8) -> IssueRejoinTicketResponse {
     IssueRejoinTicketResponse {
         state_disk_key: vec![key; 32],
         measurement_secret: vec![cluster; 32],
@@ -100,14 +100,14 @@ fn ticket(cluster: u8, key: u8) -> IssueRejoinTicketResponse {
     }
 }
 
-struct JoinService {
+pub(super) struct JoinService {
     machine: Machine,
     asked: Arc<AtomicU32>,
 }
 
 impl JoinService {
     /// On a machine that booted `image` and bears the mark of a cluster, if any.
-    async fn start(
+    pub(super) async fn start(
         image: Image,
         mark: Option<u8>,
         ip: [u8; 4],
@@ -141,14 +141,23 @@ impl JoinService {
     }
 }
 
-fn rejoin(machine: &Machine, port: u16, control_planes: Vec<IpAddr>) -> Unlock {
-    let services = JoinServices {
+/// As a provider that names these control planes leads to them.
+pub(super) fn join_services(
+    machine: &Machine,
+    port: u16,
+    control_planes: Vec<IpAddr>,
+) -> JoinServices {
+    JoinServices {
         machine: machine.measured.clone(),
         metadata: Arc::new(Names(control_planes)),
         own: OWN,
         port,
         console: machine.console(),
-    };
+    }
+}
+
+fn rejoin(machine: &Machine, port: u16, control_planes: Vec<IpAddr>) -> Unlock {
+    let services = join_services(machine, port, control_planes);
     Unlock {
         machine: machine.measured.clone(),
         console: machine.console(),
