@@ -24,6 +24,7 @@ use std::time::Duration;
 use keys::{ClusterId, DiskKey, LengthError, MeasurementSalt, MeasurementSecret};
 
 use crate::boot_lock::Mark;
+use crate::join::BootstrapToken;
 use crate::recovery::Offer;
 use crate::rounds::{self, AnotherCluster, ProvedMark, Round, Searching};
 
@@ -35,6 +36,8 @@ pub struct Ticket {
     pub measurement_salt: Vec<u8>,
     /// Secret of the cluster ID.
     pub measurement_secret: Vec<u8>,
+    /// Bootstrap token; empty where there is none.
+    pub bootstrap_token: String,
 }
 
 /// What is wrong with a rejoin ticket.
@@ -53,6 +56,7 @@ pub enum TicketError {
 pub struct CheckedTicket {
     disk_key: DiskKey,
     cluster_id: ClusterId,
+    token: Option<BootstrapToken>,
 }
 
 impl Ticket {
@@ -67,9 +71,12 @@ impl Ticket {
         );
         let cluster_id = ClusterId::derive(&secret, &salt.map_err(TicketError::Secret)?);
         proved.check(&cluster_id).map_err(TicketError::Cluster)?;
+        // the disk is what matters: a token that is none is as good as no token
+        let token = BootstrapToken::parse(self.bootstrap_token).ok();
         Ok(CheckedTicket {
             disk_key,
             cluster_id,
+            token,
         })
     }
 }
@@ -102,6 +109,7 @@ pub struct Opening<S> {
     before: S,
     disk_key: DiskKey,
     cluster_id: ClusterId,
+    token: Option<BootstrapToken>,
 }
 
 /// Has the opened disk; waits for PCR 15 to hold the cluster's mark.
@@ -109,12 +117,14 @@ pub struct Opening<S> {
 pub struct AwaitingMark<D> {
     disk: D,
     cluster_id: ClusterId,
+    token: Option<BootstrapToken>,
 }
 
 /// The machine is marked, and its disk may be used. Only [`AwaitingMark::read_back`] makes one.
 #[derive(Debug)]
 pub struct Rejoined<D> {
     disk: D,
+    token: Option<BootstrapToken>,
 }
 
 /// What to do next.
@@ -169,6 +179,7 @@ impl Asking {
             before: self,
             disk_key: ticket.disk_key,
             cluster_id: ticket.cluster_id,
+            token: ticket.token,
         }
     }
 }
@@ -181,6 +192,7 @@ impl Next {
             before: self,
             disk_key,
             cluster_id,
+            token: None,
         }
     }
 }
@@ -201,6 +213,7 @@ impl<S> Opening<S> {
         AwaitingMark {
             disk,
             cluster_id: self.cluster_id,
+            token: self.token,
         }
     }
 }
@@ -215,7 +228,10 @@ impl<D> AwaitingMark<D> {
     /// disk is not used in this boot.
     pub fn read_back(self, pcr15: &[u8; 32]) -> Result<Rejoined<D>, ForeignMark> {
         if *pcr15 == self.cluster_id.pcr15() {
-            Ok(Rejoined { disk: self.disk })
+            Ok(Rejoined {
+                disk: self.disk,
+                token: self.token,
+            })
         } else {
             Err(ForeignMark)
         }
@@ -223,9 +239,9 @@ impl<D> AwaitingMark<D> {
 }
 
 impl<D> Rejoined<D> {
-    /// Gives the disk to whoever mounts it.
-    pub fn into_disk(self) -> D {
-        self.disk
+    /// Gives the disk to whoever mounts it, and the token to the kubelet that may need it.
+    pub fn into_parts(self) -> (D, Option<BootstrapToken>) {
+        (self.disk, self.token)
     }
 }
 

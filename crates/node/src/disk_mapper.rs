@@ -19,6 +19,7 @@ use disk::{
     Step,
 };
 use futures::FutureExt;
+use k8s::files::{File, SecretText};
 use keys::DiskKey;
 use tokio::runtime::Handle;
 
@@ -145,7 +146,16 @@ async fn unlock(
     let open =
         |key: &DiskKey| StateDisk::open(device, RunFiles::new(RunFiles::DIRECTORY), disk, key);
     let unlocked = unlock.run(open).await.map_err(DiskMapperError::Unlock)?;
-    Ok(unlocked.into_disk())
+    let (disk, token) = unlocked.into_parts();
+    if let Some(token) = token {
+        let path = Paths::of_the_image().rejoin_token();
+        let text = SecretText::new(token.expose_text().to_owned());
+        // most nodes do not need it, and one that does says that it has no certificate
+        if let Err(error) = File::secret(path, text).write() {
+            console.complain("the token for this node's kubelet is lost", &error);
+        }
+    }
+    Ok(disk)
 }
 
 async fn join_services(

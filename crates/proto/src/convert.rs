@@ -204,6 +204,7 @@ impl From<IssueRejoinTicketResponse> for rejoin::Ticket {
             state_disk_key: wire.state_disk_key,
             measurement_salt: wire.measurement_salt,
             measurement_secret: wire.measurement_secret,
+            bootstrap_token: wire.bootstrap_token,
         }
     }
 }

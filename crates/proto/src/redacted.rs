@@ -109,6 +109,7 @@ impl Debug for IssueRejoinTicketResponse {
                 &Redacted(self.measurement_secret.len()),
             )
             .field("measurement_salt", &Redacted(self.measurement_salt.len()))
+            .field("bootstrap_token", &Redacted(self.bootstrap_token.len()))
             .finish()
     }
 }
@@ -190,7 +191,8 @@ mod tests {
                 IssueRejoinTicketResponse {
                     state_disk_key: secret(),
                     measurement_secret: secret(),
-                    measurement_salt: secret()
+                    measurement_salt: secret(),
+                    bootstrap_token: text()
                 }
             ),
             format!("{:?}", GetDataKeyResponse { data_key: secret() }),

@@ -18,6 +18,7 @@ fn ticket(cluster: u8, disk_key: u8) -> Ticket {
         state_disk_key: vec![disk_key; 32],
         measurement_salt: vec![cluster; 32],
         measurement_secret: vec![cluster; 32],
+        bootstrap_token: "abcdef.0123456789abcdef".to_owned(),
     }
 }
 
@@ -66,6 +67,31 @@ fn a_ticket_with_a_part_of_another_length_is_refused() {
 }
 
 #[test]
+fn a_token_comes_with_a_ticket_and_a_token_that_is_none_costs_no_disk() {
+    let opened = |token: &str| {
+        let given = Ticket {
+            bootstrap_token: token.to_owned(),
+            ..ticket(1, 7)
+        };
+        let Next::Ask(_, asking) = Locked::begin(&[0; 32]).unwrap().found(&[HONEST], OWN, 0) else {
+            panic!("nobody to ask");
+        };
+        let checked = given.check(ProvedMark::of(&cluster(1))).unwrap();
+        let awaiting = asking.received(checked).opened(());
+        let rejoined = awaiting.read_back(&cluster(1).pcr15()).unwrap();
+        rejoined
+            .into_parts()
+            .1
+            .map(|token| token.expose_text().to_owned())
+    };
+    let good = "abcdef.0123456789abcdef";
+    assert_eq!(opened(good).as_deref(), Some(good));
+    for none in ["", "abcdef", "abcdef.0123456789abcdeF", "../../etc"] {
+        assert_eq!(opened(none), None);
+    }
+}
+
+#[test]
 fn a_marked_machine_does_not_begin() {
     Locked::begin(&[0; 32]).unwrap();
     assert_eq!(
@@ -79,6 +105,7 @@ fn the_disk_stays_out_of_reach_under_a_foreign_mark() {
     let awaiting = || AwaitingMark {
         disk: (),
         cluster_id: cluster(1),
+        token: None,
     };
     for wrong in [
         [0; 32],
@@ -88,7 +115,9 @@ fn the_disk_stays_out_of_reach_under_a_foreign_mark() {
         assert_eq!(awaiting().read_back(&wrong).unwrap_err(), ForeignMark);
     }
     let right = extend([0; 32], &cluster(1));
-    let () = awaiting().read_back(&right).unwrap().into_disk();
+    let ((), None) = awaiting().read_back(&right).unwrap().into_parts() else {
+        panic!("a token from nowhere");
+    };
 }
 
 const OWN_CLUSTER: u8 = 1;
@@ -225,7 +254,7 @@ impl Model {
                 self.pcr15 = extend(self.pcr15, awaiting.cluster_id());
                 self.extends += 1;
                 assert_eq!(self.extends, 1, "marked twice in one boot");
-                let OwnDisk = awaiting.read_back(&self.pcr15).unwrap().into_disk();
+                let (OwnDisk, _) = awaiting.read_back(&self.pcr15).unwrap().into_parts();
                 At::Rejoined
             }
             end => end,

@@ -240,7 +240,9 @@ async fn an_administrator_opens_the_disk_of_a_machine_that_nobody_else_can_help(
     api.recover(admin.keys(disk.uuid)).await.unwrap();
     let marked = admin.values.cluster_id.pcr15();
     assert_eq!(machine.pcr15().await, marked);
-    end(waiting).await.unwrap().into_disk();
+    let ((), None) = end(waiting).await.unwrap().into_parts() else {
+        panic!("a token from nowhere");
+    };
     assert_eq!((disk.tried(), machine.pcr15().await), (2, marked));
     // the same again finds nobody
     let again = admin.recover(address).await.unwrap_err();
@@ -268,7 +270,7 @@ async fn of_a_join_service_and_an_administrator_the_first_opens_the_disk_once() 
         let (address, waiting) = wait(&machine, &disk, Some((port, vec![local.into()]))).await;
         tokio::time::sleep(Duration::from_millis(round * 40)).await;
         let recovered = admin.recover(address).await;
-        end(waiting).await.unwrap().into_disk();
+        let ((), _) = end(waiting).await.unwrap().into_parts();
         let mark = machine.pcr15().await;
         // marked once, and by the one who gave the key
         match recovered {
@@ -347,7 +349,7 @@ async fn strangers_do_not_keep_an_administrator_out() {
     tokio::time::timeout(Duration::from_secs(90), recovered)
         .await
         .expect("the administrator is kept out");
-    end(waiting).await.unwrap().into_disk();
+    let ((), _) = end(waiting).await.unwrap().into_parts();
     assert_eq!(machine.pcr15().await, admin.values.cluster_id.pcr15());
     strangers.iter().for_each(JoinHandle::abort);
 }
@@ -376,7 +378,7 @@ async fn a_recorded_recovery_recovers_nothing() {
         all
     });
     admin.recover(by_the_recorder).await.unwrap();
-    end(waiting).await.unwrap().into_disk();
+    let ((), _) = end(waiting).await.unwrap().into_parts();
     let recorded = recorded.await.unwrap();
     assert!(recorded.len() > 500, "{}", recorded.len());
 
@@ -394,7 +396,7 @@ async fn a_recorded_recovery_recovers_nothing() {
     assert_eq!(rebooted.pcr15().await, [0; 32]);
     // and the machine still listens to the administrator
     admin.recover(address).await.unwrap();
-    end(waiting).await.unwrap().into_disk();
+    let ((), _) = end(waiting).await.unwrap().into_parts();
 }
 
 /// A node that takes the recovery port for a join service, and somebody who speaks plain HTTP.

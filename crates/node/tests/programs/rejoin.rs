@@ -26,6 +26,7 @@ use super::machine::{Machine, cluster_id};
 
 const DISK: &str = "0b5c9e7e-6d2f-4f0e-9c3a-2f1d8b7a6c54";
 const KEY: u8 = 1;
+const TOKEN: &str = "abcdef.0123456789abcdef";
 const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 42, 2, 10));
 /// Where nobody listens, and where the test's join services do.
 const SILENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -97,6 +98,7 @@ pub(super) fn ticket(cluster: u8, key: u8) -> IssueRejoinTicketResponse {
         state_disk_key: vec![key; 32],
         measurement_secret: vec![cluster; 32],
         measurement_salt: vec![cluster; 32],
+        bootstrap_token: TOKEN.to_owned(),
     }
 }
 
@@ -220,7 +222,8 @@ async fn a_rebooted_machine_opens_its_disk_and_bears_its_clusters_mark() {
         .run(|key| disk.open(key))
         .await
         .unwrap();
-    rejoined.into_disk();
+    let ((), token) = rejoined.into_parts();
+    assert_eq!(token.unwrap().expose_text(), TOKEN);
     assert_eq!(machine.pcr15().await, cluster_id(9).pcr15());
     assert_eq!(disk.tried().last(), Some(&KEY));
     assert_eq!(right.asked(), 1);
