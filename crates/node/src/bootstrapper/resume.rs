@@ -78,8 +78,6 @@ fn take_rejoin_token(paths: &Paths, node: &Node, ca_certificate: &str) -> Result
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use cluster::network::AddressPlan;
     use cluster::{ClusterName, NodeName, Role};
     use k8s::control_plane::{EtcdMembership, Listen, NodeConfig};
@@ -100,7 +98,7 @@ mod tests {
             role: Role::Worker,
             plan,
             addresses,
-            api_endpoint: (Ipv4Addr::new(10, 45, 0, 1), 6443).into(),
+            api_endpoint: "10.45.0.1:6443".parse().unwrap(),
             provider_id: None,
             etcd: EtcdMembership::New,
         };
