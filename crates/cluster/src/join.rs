@@ -229,7 +229,7 @@ pub struct CheckedTicket {
 pub struct BootstrapToken(String);
 
 impl BootstrapToken {
-    fn parse(text: String) -> Result<Self, TicketError> {
+    pub(crate) fn parse(text: String) -> Result<Self, TicketError> {
         let part = |text: &str, length: usize| {
             text.len() == length
                 && text

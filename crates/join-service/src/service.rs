@@ -93,9 +93,14 @@ impl JoinService {
     ) -> Result<IssueRejoinTicketResponse, Refusal> {
         let disk = wire.parse_disk().map_err(Refusal::Malformed)?;
         let stored = self.records.list().await?;
-        let records: Vec<Record> = stored.into_iter().map(|stored| stored.record).collect();
+        let records: Vec<Record> = stored.iter().map(|stored| stored.record.clone()).collect();
         let recognised = recognise(disk, proven, &records).map_err(Refusal::Unrecognised)?;
-        self.maker.rejoin(&recognised, &self.config.now()).await
+        let name = &recognised.identity().name;
+        let stored = stored.iter().find(|stored| stored.name() == name);
+        let now = jiff::Timestamp::now();
+        self.maker
+            .rejoin(&recognised, stored, &self.config.now(), now)
+            .await
     }
 
     fn record_verdict(

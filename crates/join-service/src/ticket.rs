@@ -23,7 +23,11 @@ use proto::{
 };
 
 use crate::{
-    admission::Admitted, config::Snapshot, key_client::Keys, records::Records, refusal::Refusal,
+    admission::Admitted,
+    config::Snapshot,
+    key_client::Keys,
+    records::{Records, Stored},
+    refusal::Refusal,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -168,11 +172,14 @@ impl Maker {
         Ok(shared.to_files().into_iter().map(wire).collect())
     }
 
-    /// The keys of a node that was recognised after its reboot.
+    /// The keys of a node that was recognised after its reboot, and of a worker a token for its kubelet: nobody but this cluster's API
+    /// renews a worker's certificate, and that can have ended while the node was off. A control plane makes its own.
     pub(crate) async fn rejoin(
         &self,
         recognised: &RecognisedNode,
+        stored: Option<&Stored>,
         config: &Snapshot,
+        now: jiff::Timestamp,
     ) -> Result<IssueRejoinTicketResponse, Refusal> {
         let disk = recognised.identity().disk_uuid;
         let measurement_secret = self
@@ -181,11 +188,37 @@ impl Maker {
             .await
             .map_err(Refusal::Keys)?;
         let disk_key = self.keys.disk_key(disk).await.map_err(Refusal::Keys)?;
+        let bootstrap_token = match stored {
+            Some(stored) if recognised.identity().role == Role::Worker => {
+                // a token that can not be made keeps no node from its disk
+                self.rejoin_token(stored, now).await.unwrap_or_else(|error| {
+                    tracing::warn!(node = %stored.name(), error = %runtime::chain(&error), "a rejoin ticket without a token");
+                    String::new()
+                })
+            }
+            _ => String::new(),
+        };
         Ok(IssueRejoinTicketResponse {
+            bootstrap_token,
             state_disk_key: disk_key.expose_bytes().to_vec(),
             measurement_secret: measurement_secret.expose_bytes().to_vec(),
             measurement_salt: config.measurement_salt.to_vec(),
         })
+    }
+
+    /// In the place of the one that an earlier reboot got.
+    async fn rejoin_token(&self, stored: &Stored, now: jiff::Timestamp) -> Result<String, Refusal> {
+        let failed = |error| Refusal::Ticket(TicketError::Token(error));
+        if let Some(earlier) = stored.token_id() {
+            tokens::delete(&self.client, earlier)
+                .await
+                .map_err(failed)?;
+        }
+        let token = tokens::create(&self.client, stored.name(), now)
+            .await
+            .map_err(failed)?;
+        self.records.set_token(stored, token.id()).await?;
+        Ok(token.text().expose().to_owned())
     }
 
     /// The components for this cluster's version, from the ConfigMap that is named by their hash.

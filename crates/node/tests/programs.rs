@@ -6,6 +6,7 @@ mod programs {
     mod join;
     mod machine;
     mod records;
+    mod recover;
     mod rejoin;
     mod start_anew;
 }

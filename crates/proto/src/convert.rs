@@ -14,7 +14,7 @@ use cluster::{
     identity::{IdentityError, WireGuardPublicKey},
     join::{ControlPlaneFile, Ticket, TicketPeer},
     name::NameError,
-    rejoin,
+    recovery, rejoin,
 };
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -25,6 +25,7 @@ use crate::{
         self, IssueJoinTicketRequest, IssueJoinTicketResponse, IssueRejoinTicketRequest,
         IssueRejoinTicketResponse, WireguardPeer,
     },
+    recover::{DescribeResponse, RecoverRequest},
     verify::{GetAttestationRequest, GetAttestationResponse},
 };
 
@@ -226,6 +227,53 @@ impl From<IssueRejoinTicketResponse> for rejoin::Ticket {
             state_disk_key: wire.state_disk_key,
             measurement_salt: wire.measurement_salt,
             measurement_secret: wire.measurement_secret,
+            bootstrap_token: wire.bootstrap_token,
+        }
+    }
+}
+
+impl From<&recovery::Waiting> for DescribeResponse {
+    fn from(waiting: &recovery::Waiting) -> Self {
+        let name = waiting.node_name.as_ref();
+        Self {
+            disk_uuid: waiting.disk_uuid.to_string(),
+            node_name: name.map(ToString::to_string).unwrap_or_default(),
+        }
+    }
+}
+
+impl TryFrom<DescribeResponse> for recovery::Waiting {
+    type Error = FieldError;
+
+    fn try_from(wire: DescribeResponse) -> Result<Self, FieldError> {
+        let name = (!wire.node_name.is_empty()).then_some(wire.node_name);
+        Ok(Self {
+            disk_uuid: wire.disk_uuid.parse().map_err(FieldError::DiskUuid)?,
+            node_name: name
+                .map(NodeName::new)
+                .transpose()
+                .map_err(FieldError::NodeName)?,
+        })
+    }
+}
+
+impl From<recovery::Request> for RecoverRequest {
+    fn from(request: recovery::Request) -> Self {
+        Self {
+            state_disk_key: request.state_disk_key,
+            measurement_secret: request.measurement_secret,
+            measurement_salt: request.measurement_salt,
+        }
+    }
+}
+
+impl From<RecoverRequest> for recovery::Request {
+    /// Takes the secrets along without a copy; `cluster::recovery` checks them.
+    fn from(wire: RecoverRequest) -> Self {
+        Self {
+            state_disk_key: wire.state_disk_key,
+            measurement_secret: wire.measurement_secret,
+            measurement_salt: wire.measurement_salt,
         }
     }
 }

@@ -110,6 +110,7 @@ impl Debug for IssueRejoinTicketResponse {
                 &Redacted(self.measurement_secret.len()),
             )
             .field("measurement_salt", &Redacted(self.measurement_salt.len()))
+            .field("bootstrap_token", &Redacted(self.bootstrap_token.len()))
             .finish()
     }
 }
@@ -130,6 +131,7 @@ impl Debug for RecoverRequest {
                 "measurement_secret",
                 &Redacted(self.measurement_secret.len()),
             )
+            .field("measurement_salt", &Redacted(self.measurement_salt.len()))
             .finish()
     }
 }
@@ -190,7 +192,8 @@ mod tests {
                 IssueRejoinTicketResponse {
                     state_disk_key: secret(),
                     measurement_secret: secret(),
-                    measurement_salt: secret()
+                    measurement_salt: secret(),
+                    bootstrap_token: text()
                 }
             ),
             format!("{:?}", GetDataKeyResponse { data_key: secret() }),
@@ -198,7 +201,8 @@ mod tests {
                 "{:?}",
                 RecoverRequest {
                     state_disk_key: secret(),
-                    measurement_secret: secret()
+                    measurement_secret: secret(),
+                    measurement_salt: secret()
                 }
             ),
         ];

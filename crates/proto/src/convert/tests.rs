@@ -127,6 +127,31 @@ fn a_join_request_is_checked_field_by_field() {
 }
 
 #[test]
+fn what_a_waiting_machine_says_round_trips_and_is_checked() {
+    for node_name in [None, Some(NodeName::new("control-plane-0").unwrap())] {
+        let waiting = recovery::Waiting {
+            disk_uuid: request().disk_uuid,
+            node_name,
+        };
+        let wire = DescribeResponse::from(&waiting);
+        assert_eq!(recovery::Waiting::try_from(wire).unwrap(), waiting);
+    }
+    let wire = |disk_uuid: &str, node_name: &str| DescribeResponse {
+        disk_uuid: disk_uuid.to_owned(),
+        node_name: node_name.to_owned(),
+    };
+    let disk = request().disk_uuid.to_string();
+    assert!(matches!(
+        recovery::Waiting::try_from(wire("x", "")),
+        Err(FieldError::DiskUuid(_))
+    ));
+    assert!(matches!(
+        recovery::Waiting::try_from(wire(&disk, "\u{1b}[2J")),
+        Err(FieldError::NodeName(_))
+    ));
+}
+
+#[test]
 fn a_ticket_keeps_every_field() {
     let peer = WireguardPeer {
         public_key: vec![1; 32],

@@ -107,6 +107,9 @@ pub struct IssueRejoinTicketResponse {
     /// With the secret it gives the cluster ID, which the node extends into PCR 15 before it reads the disk.
     #[prost(bytes = "vec", tag = "3")]
     pub measurement_salt: ::prost::alloc::vec::Vec<u8>,
+    /// For a worker: with this its kubelet asks for a certificate if the one that it has ended while the node was off. May be empty.
+    #[prost(string, tag = "4")]
+    pub bootstrap_token: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod api_client {
