@@ -7,5 +7,6 @@ mod programs {
     mod machine;
     mod records;
     mod rejoin;
+    mod renewal;
     mod start_anew;
 }
