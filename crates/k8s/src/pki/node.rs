@@ -89,24 +89,29 @@ impl Pki {
         let mut renewed = Vec::new();
         for leaf in Leaf::ALL {
             if self.due(leaf, now)? <= now {
-                let params = leaf.params(&self.names, now, self.lifetime)?;
-                let not_after = now
-                    .checked_add(self.lifetime.of(leaf))
-                    .map_err(|_| PkiError::Clock(now))?;
-                let issued = self.authorities.authority(leaf.authority()).sign(params)?;
-                // A reader that catches a key and a certificate of different pairs fails and reads again. All that lies between the
-                // two is one renaming.
-                files::replace_both(
-                    &File::secret(self.directory.join(leaf.key()), issued.key_pem),
-                    &File::public(
-                        self.directory.join(leaf.certificate()),
-                        issued.certificate_pem,
-                    ),
-                )?;
-                renewed.push(Renewed { leaf, not_after });
+                renewed.push(self.issue(leaf, now)?);
             }
         }
         Ok(renewed)
+    }
+
+    /// Issues a leaf, due or not.
+    pub fn issue(&self, leaf: Leaf, now: Timestamp) -> Result<Renewed, PkiError> {
+        let params = leaf.params(&self.names, now, self.lifetime)?;
+        let not_after = now
+            .checked_add(self.lifetime.of(leaf))
+            .map_err(|_| PkiError::Clock(now))?;
+        let issued = self.authorities.authority(leaf.authority()).sign(params)?;
+        // A reader that catches a key and a certificate of different pairs fails and reads again. All that lies between the
+        // two is one renaming.
+        files::replace_both(
+            &File::secret(self.directory.join(leaf.key()), issued.key_pem),
+            &File::public(
+                self.directory.join(leaf.certificate()),
+                issued.certificate_pem,
+            ),
+        )?;
+        Ok(Renewed { leaf, not_after })
     }
 
     /// When the first leaf is due; `now` or before it, if one is.

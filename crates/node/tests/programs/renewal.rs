@@ -181,7 +181,11 @@ async fn a_cluster_whose_certificates_live_minutes_is_used_all_the_time() {
         control_plane.spawn(service).unwrap();
     }
     for (_, _, lease) in MANAGERS {
-        objects::eventually("a leader", async || objects::leads(&client, lease).await).await;
+        objects::eventually("a leader", async || {
+            let leads = objects::leads(&client, lease).await;
+            leads.ok_or_else(|| "no lease".to_owned())
+        })
+        .await;
     }
     let _renewing = renew();
 
@@ -199,7 +203,7 @@ async fn a_cluster_whose_certificates_live_minutes_is_used_all_the_time() {
     objects::create(&client, kubelet, extension).await;
     // the API server looks for a new extension by itself, seconds after it was registered
     objects::eventually("an answer of the extension", async || {
-        ask_extension(&client).await.ok()
+        ask_extension(&client).await
     })
     .await;
     for name in ["steady", "fresh"] {
@@ -217,7 +221,7 @@ async fn a_cluster_whose_certificates_live_minutes_is_used_all_the_time() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         // the certificates that the managers began with have ended, and those of everybody else many times
-        load_after_the_first_end(&client, not_after(&first[0])).await;
+        managers_work(&client, not_after(&first[0])).await;
         load.enough.store(true, Ordering::Relaxed);
     };
     let agent_kubeconfig = node.paths().node_agent_kubeconfig();
@@ -266,6 +270,15 @@ async fn a_cluster_whose_certificates_live_minutes_is_used_all_the_time() {
         ),
     );
     control_plane.check_alive().unwrap();
+
+    // The API server keeps its connections to etcd. The certificate that it began with has ended, so it must show another on new ones.
+    control_plane.kill(Service::Etcd).unwrap();
+    control_plane.spawn(Service::Etcd).unwrap();
+    objects::eventually("a write after etcd came back", async || {
+        write_and_read(&client, "steady", written + 1).await
+    })
+    .await;
+    control_plane.check_alive().unwrap();
     let count = |seen: &tls::Seen| seen.lock().unwrap().len();
     let shown = [
         ("API server", api.len(), 3),
@@ -289,14 +302,16 @@ async fn ask_extension(client: &Client) -> Result<(), String> {
     client.request_text(request).await.map(drop).map_err(said)
 }
 
-/// The managers work after the end of the certificates they began with, and the API server gets to etcd on a new connection.
-async fn load_after_the_first_end(client: &Client, ended: Timestamp) {
+/// The managers work after the end of the certificates they began with.
+async fn managers_work(client: &Client, ended: Timestamp) {
     objects::serving_certificate(client, "last").await;
-    objects::new_kind(client).await;
     for (_, _, lease) in MANAGERS {
         objects::eventually("a leader after its first certificate", async || {
-            let renewed = objects::leads(client, lease).await?;
-            (renewed > ended).then_some(())
+            let renewed = objects::leads(client, lease).await;
+            match renewed {
+                Some(renewed) if renewed > ended => Ok(()),
+                _ => Err(format!("{renewed:?}")),
+            }
         })
         .await;
     }

@@ -10,6 +10,7 @@ use k8s_openapi::api::certificates::v1::{
 };
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
@@ -18,15 +19,24 @@ pub(super) const NODE: &str = "worker-0";
 pub(super) const POD: &str = "probe";
 
 /// Asks until there is an answer.
-pub(super) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub(super) async fn eventually<T>(
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Result<T, String>,
+) -> T {
     let begun = Instant::now();
     loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "never: {what}");
+        let why = match ask().await {
+            Ok(answer) => return answer,
+            Err(why) => why,
+        };
+        let waited = begun.elapsed();
+        assert!(waited < Duration::from_secs(60), "never {what}: {why}");
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
+}
+
+fn said(error: k8s::api::ApiError) -> String {
+    runtime::chain(&error).to_string()
 }
 
 /// Has the controller manager sign a kubelet's serving certificate, and approves it in the join service's place.
@@ -76,7 +86,8 @@ pub(super) async fn serving_certificate(client: &Client, name: &str) -> (String,
         .unwrap();
     let certificate = eventually("a signed certificate", async || {
         let request = requests.get(name).await.unwrap();
-        request.status?.certificate
+        let certificate = request.status.and_then(|status| status.certificate);
+        certificate.ok_or_else(|| "not signed".to_owned())
     })
     .await;
     (String::from_utf8(certificate.0).unwrap(), key)
@@ -103,26 +114,31 @@ apiVersion: v1
 kind: Service
 metadata: {{name: extension, namespace: default}}
 spec: {{type: ExternalName, externalName: localhost}}
----
-apiVersion: apiregistration.k8s.io/v1
-kind: APIService
-metadata: {{name: v1.renewal.test}}
-spec:
-  group: renewal.test
-  version: v1
-  groupPriorityMinimum: 1000
-  versionPriority: 10
-  insecureSkipTLSVerify: true
-  service: {{name: extension, namespace: default, port: {}}}
-",
-        extension.port()
+"
     );
     let applier = Applier::new(client.clone());
     // the controller manager makes the pod's service account
     eventually("the objects", async || {
-        applier.manifest(&manifest).await.ok()
+        applier.manifest(&manifest).await.map_err(said)
     })
     .await;
+    let service: APIService = serde_json::from_value(serde_json::json!({
+        "metadata": { "name": "v1.renewal.test" },
+        "spec": {
+            "group": "renewal.test",
+            "version": "v1",
+            "groupPriorityMinimum": 1000,
+            "versionPriority": 10,
+            "insecureSkipTLSVerify": true,
+            "service": { "name": "extension", "namespace": "default", "port": extension.port() },
+        },
+    }))
+    .unwrap();
+    // an API server of 1.20 breaks off where one is applied
+    Api::<APIService>::all(client.clone())
+        .create(&PostParams::default(), &service)
+        .await
+        .unwrap();
     let status = serde_json::json!({ "status": {
         "addresses": [{ "type": "InternalIP", "address": kubelet.ip().to_string() }],
         "daemonEndpoints": { "kubeletEndpoint": { "Port": kubelet.port() } },
@@ -131,31 +147,6 @@ spec:
         .patch_status(NODE, &PatchParams::default(), &Patch::Merge(&status))
         .await
         .unwrap();
-}
-
-/// A kind that the API server has not stored before: it makes a new connection to etcd for it.
-pub(super) async fn new_kind(client: &Client) {
-    let applier = Applier::new(client.clone());
-    let kind = "\
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: things.late.test}
-spec:
-  group: late.test
-  scope: Cluster
-  names: {plural: things, singular: thing, kind: Thing}
-  versions:
-    - name: v1
-      served: true
-      storage: true
-      schema: {openAPIV3Schema: {type: object}}
-";
-    applier.manifest(kind).await.unwrap();
-    let thing = "apiVersion: late.test/v1\nkind: Thing\nmetadata: {name: one}\n";
-    eventually("an object of a new kind", async || {
-        applier.manifest(thing).await.ok()
-    })
-    .await;
 }
 
 /// When a manager last said that it leads.
