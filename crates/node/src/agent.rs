@@ -52,7 +52,9 @@ pub async fn run(host: &Host, membership: &Membership, shutdown: &CancellationTo
             Role::ControlPlane => {
                 tokio::join!(
                     certificates(membership),
-                    again("the programs", LOOK_AT_PROGRAMS, || programs(membership.index)),
+                    again("the programs", LOOK_AT_PROGRAMS, || programs(
+                        membership.index
+                    )),
                 );
             }
             Role::Worker => std::future::pending().await,

@@ -120,6 +120,9 @@ mod tests {
         assert!(outlived(right - YEAR, right, 1), "it has ended");
         assert!(outlived(right, right + YEAR, 1));
         assert!(outlived(right, right - YEAR, 1));
-        assert!(!outlived(right, right - HOUR / 2, 1), "clocks are corrected by minutes");
+        assert!(
+            !outlived(right, right - HOUR / 2, 1),
+            "clocks are corrected by minutes"
+        );
     }
 }

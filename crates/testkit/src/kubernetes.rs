@@ -199,8 +199,8 @@ impl ControlPlane {
         )?
         .with_lifetime(lifetime);
         let names = node.names(Ipv4Addr::LOCALHOST, Vec::new());
-        let pki = Pki::open_or_generate("test", names, &node.paths().pki(), now)?
-            .with_lifetime(lifetime);
+        let pki =
+            Pki::open_or_generate("test", names, &node.paths().pki(), now)?.with_lifetime(lifetime);
         pki.write(now)?;
         EncryptionKey::generate()?
             .file(node.paths().encryption_config())

@@ -20,7 +20,8 @@ async fn main() -> Result<()> {
             return rotation::issue_for_ever(&PathBuf::from(directory));
         }
         Some(runs) => (
-            runs.parse().context("the first argument is a number of runs")?,
+            runs.parse()
+                .context("the first argument is a number of runs")?,
             arguments.next(),
         ),
         None => (RUNS, None),

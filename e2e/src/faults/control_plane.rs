@@ -65,7 +65,7 @@ pub async fn run(fault: Fault, runs: u64, seed: u64) -> Result<Row> {
     let mut random = Random::new(seed);
     let lifetime = Lifetime::at_most_a_day(LIFETIME);
     let mut control_plane = ControlPlane::prepare_with(Timestamp::now(), lifetime)?;
-    let renewals = Renewals::start(&control_plane);
+    let mut renewals = Renewals::start(&control_plane);
     for service in [Service::Etcd, Service::ApiServer] {
         control_plane.spawn(service)?;
     }
@@ -79,20 +79,17 @@ pub async fn run(fault: Fault, runs: u64, seed: u64) -> Result<Row> {
     };
     for run in 1..=runs {
         tokio::time::sleep(random.time_below(UP)).await;
-        let rotation = match fault {
-            Fault::Rotation => Some(Rotation::start(&control_plane.node().paths().pki())?),
-            _ => None,
-        };
-        if rotation.is_some() {
+        if fault == Fault::Rotation {
+            renewals.stop().await?;
+            let rotation = Rotation::start(&control_plane.node().paths().pki())?;
             tokio::time::sleep(random.time_below(UP)).await;
-        }
-        for service in fault.killed() {
-            control_plane.kill(*service)?;
-        }
-        if let Some(rotation) = rotation {
+            kill(&mut control_plane, fault)?;
             row.losses.extend(rotation.kill(run)?);
             // what a node does before it starts anything
             control_plane.pki().renew(Timestamp::now())?;
+            renewals = Renewals::start(&control_plane);
+        } else {
+            kill(&mut control_plane, fault)?;
         }
         tokio::time::sleep(random.time_below(DOWN)).await;
         for service in fault.killed() {
@@ -105,7 +102,7 @@ pub async fn run(fault: Fault, runs: u64, seed: u64) -> Result<Row> {
         row.runs = run;
     }
     control_plane.ready().await?;
-    drop(renewals);
+    renewals.stop().await?;
     let verdict = checker.finish().await?;
     row.acknowledged = Some(verdict.acknowledged);
     row.unanswered = verdict.unanswered;
@@ -113,6 +110,13 @@ pub async fn run(fault: Fault, runs: u64, seed: u64) -> Result<Row> {
     let losses = verdict.violations.iter().map(ToString::to_string);
     row.losses.extend(losses);
     Ok(row)
+}
+
+fn kill(control_plane: &mut ControlPlane, fault: Fault) -> Result<()> {
+    for service in fault.killed() {
+        control_plane.kill(*service)?;
+    }
+    Ok(())
 }
 
 /// A client whose certificate outlives the run.

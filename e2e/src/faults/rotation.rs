@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use k8s::pki::{Leaf, NodeNames, Pki};
 use testkit::kubernetes::ControlPlane;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::random::Random;
 use super::table::Row;
@@ -17,9 +18,10 @@ use super::table::Row;
 /// The first argument of a process that issues certificates in the directory that is the second, until it is killed.
 pub const ISSUE: &str = "issue";
 
-/// Renews a control plane's certificates as they get due, until it is dropped.
+/// Renews a control plane's certificates as they get due, until it is stopped.
 pub struct Renewals {
-    _stop: DropGuard,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 impl Renewals {
@@ -30,7 +32,7 @@ impl Renewals {
         let names = node.names(Ipv4Addr::LOCALHOST, Vec::new());
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             while !stopped.is_cancelled() {
                 // read anew, as a node does
                 let renewed = Pki::open(names.clone(), &directory).and_then(|pki| {
@@ -41,12 +43,22 @@ impl Renewals {
                 if let Err(error) = renewed {
                     eprintln!("renewing certificates: {error}");
                 }
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::select! {
+                    () = stopped.cancelled() => {}
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                }
             }
         });
-        Self {
-            _stop: stop.drop_guard(),
-        }
+        Self { stop, task }
+    }
+
+    /// Ends. Nobody else may issue certificates before.
+    ///
+    /// # Errors
+    /// When it had ended in a panic.
+    pub async fn stop(self) -> Result<()> {
+        self.stop.cancel();
+        self.task.await.context("the renewal of certificates")
     }
 }
 
@@ -164,7 +176,9 @@ pub fn run(runs: u64, seed: u64) -> Result<Row> {
     for run in 1..=runs {
         let rotation = Rotation::start(directory.path())?;
         // it takes some milliseconds to begin
-        std::thread::sleep(Duration::from_millis(20) + random.time_below(Duration::from_millis(100)));
+        std::thread::sleep(
+            Duration::from_millis(20) + random.time_below(Duration::from_millis(100)),
+        );
         row.losses.extend(rotation.kill(run)?);
         pki.renew(Timestamp::now())?;
         for leaf in Leaf::ALL {

@@ -68,7 +68,8 @@ impl Lifetime {
         if of_another_time {
             return now;
         }
-        let jitter = life / 10 * i64::from(validity.serial.last().copied().unwrap_or_default()) / 256;
+        let jitter =
+            life / 10 * i64::from(validity.serial.last().copied().unwrap_or_default()) / 256;
         // what no timestamp can say ended long ago
         Timestamp::from_second(validity.not_after - life / 2 - jitter).unwrap_or(now)
     }
@@ -97,7 +98,11 @@ mod tests {
     #[test]
     fn nothing_makes_a_leaf_live_longer_than_a_day() {
         let day = SignedDuration::from_hours(24);
-        for life in [Duration::MAX, Duration::from_secs(1 << 40), Duration::from_secs(86_401)] {
+        for life in [
+            Duration::MAX,
+            Duration::from_secs(1 << 40),
+            Duration::from_secs(86_401),
+        ] {
             assert_eq!(Lifetime::at_most_a_day(life), Lifetime::DAY);
         }
         for lifetime in [Lifetime::DAY, Lifetime::at_most_a_day(Duration::ZERO)] {

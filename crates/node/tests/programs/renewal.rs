@@ -45,11 +45,19 @@ struct Load {
 
 impl Load {
     /// Does something again and again; it may never fail.
-    async fn keep(&self, what: &str, pause: Duration, mut ask: impl AsyncFnMut() -> Result<(), String>) {
+    async fn keep(
+        &self,
+        what: &str,
+        pause: Duration,
+        mut ask: impl AsyncFnMut() -> Result<(), String>,
+    ) {
         let begun = Instant::now();
         while !self.enough.load(Ordering::Relaxed) {
             if let Err(error) = ask().await {
-                panic!("{what}, {} s after the beginning: {error}", begun.elapsed().as_secs());
+                panic!(
+                    "{what}, {} s after the beginning: {error}",
+                    begun.elapsed().as_secs()
+                );
             }
             self.requests.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(pause).await;
