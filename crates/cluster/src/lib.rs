@@ -18,6 +18,7 @@ pub mod name;
 pub mod network;
 pub mod node_state;
 pub mod plan;
+pub mod recovery;
 pub mod rejoin;
 pub mod role;
 pub mod rounds;

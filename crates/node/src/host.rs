@@ -76,6 +76,11 @@ impl Paths {
         }
     }
 
+    /// The token that came with the key of the disk, for a kubelet whose certificate has ended. In memory.
+    pub fn rejoin_token(&self) -> PathBuf {
+        self.run.join("rejoin-token")
+    }
+
     /// The node state file.
     pub fn node_state(&self) -> PathBuf {
         self.state.join(cluster::node_state::PATH)

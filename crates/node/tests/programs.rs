@@ -6,6 +6,8 @@ mod programs {
     mod join;
     mod machine;
     mod records;
+    mod recover;
     mod rejoin;
+    mod renewal;
     mod start_anew;
 }

@@ -87,6 +87,7 @@ impl Debug for IssueJoinTicketResponse {
             .field("service_cidr", &self.service_cidr)
             .field("cluster_pod_cidr", &self.cluster_pod_cidr)
             .field("component_mirror", &self.component_mirror)
+            .field("apiserver_cert_sans", &self.apiserver_cert_sans)
             .finish()
     }
 }
@@ -109,6 +110,7 @@ impl Debug for IssueRejoinTicketResponse {
                 &Redacted(self.measurement_secret.len()),
             )
             .field("measurement_salt", &Redacted(self.measurement_salt.len()))
+            .field("bootstrap_token", &Redacted(self.bootstrap_token.len()))
             .finish()
     }
 }
@@ -129,6 +131,7 @@ impl Debug for RecoverRequest {
                 "measurement_secret",
                 &Redacted(self.measurement_secret.len()),
             )
+            .field("measurement_salt", &Redacted(self.measurement_salt.len()))
             .finish()
     }
 }
@@ -189,7 +192,8 @@ mod tests {
                 IssueRejoinTicketResponse {
                     state_disk_key: secret(),
                     measurement_secret: secret(),
-                    measurement_salt: secret()
+                    measurement_salt: secret(),
+                    bootstrap_token: text()
                 }
             ),
             format!("{:?}", GetDataKeyResponse { data_key: secret() }),
@@ -197,7 +201,8 @@ mod tests {
                 "{:?}",
                 RecoverRequest {
                     state_disk_key: secret(),
-                    measurement_secret: secret()
+                    measurement_secret: secret(),
+                    measurement_salt: secret()
                 }
             ),
         ];

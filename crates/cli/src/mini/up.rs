@@ -2,6 +2,7 @@
 
 mod decide;
 mod prepare;
+mod recover;
 mod wait;
 
 use std::cell::RefCell;
@@ -79,7 +80,7 @@ pub(crate) async fn run(
         .collect();
     let switch = plan.run_directory.join(serve::SWITCH);
     let (running, stopped) = prepare::running_and_stopped(&machines)?;
-    prepare::check_resumable(&state, &stopped)?;
+    recover::check_recoverable(workspace, &state, &running, &stopped)?;
     let Provider::Qemu(qemu) = &config.provider;
     checks::memory(stopped.len(), qemu.memory_mib, probe.accelerator)?;
     let disk_gib = |machine: &Machine| -> u64 {
@@ -262,6 +263,7 @@ async fn bring_up(
     let up = tokio::select! {
         up = cluster.up(state, terminal, reached) => up?,
         failure = wait::for_a_halt(machines) => return Err(failure),
+        failure = recover::recover_who_waits(workspace, config, state, machines, terminal) => return Err(failure),
     };
     let phases = shared.into_inner();
     let begun = step.into_inner();

@@ -127,6 +127,31 @@ fn a_join_request_is_checked_field_by_field() {
 }
 
 #[test]
+fn what_a_waiting_machine_says_round_trips_and_is_checked() {
+    for node_name in [None, Some(NodeName::new("control-plane-0").unwrap())] {
+        let waiting = recovery::Waiting {
+            disk_uuid: request().disk_uuid,
+            node_name,
+        };
+        let wire = DescribeResponse::from(&waiting);
+        assert_eq!(recovery::Waiting::try_from(wire).unwrap(), waiting);
+    }
+    let wire = |disk_uuid: &str, node_name: &str| DescribeResponse {
+        disk_uuid: disk_uuid.to_owned(),
+        node_name: node_name.to_owned(),
+    };
+    let disk = request().disk_uuid.to_string();
+    assert!(matches!(
+        recovery::Waiting::try_from(wire("x", "")),
+        Err(FieldError::DiskUuid(_))
+    ));
+    assert!(matches!(
+        recovery::Waiting::try_from(wire(&disk, "\u{1b}[2J")),
+        Err(FieldError::NodeName(_))
+    ));
+}
+
+#[test]
 fn a_ticket_keeps_every_field() {
     let peer = WireguardPeer {
         public_key: vec![1; 32],
@@ -151,7 +176,11 @@ fn a_ticket_keeps_every_field() {
         service_cidr: "10.96.0.0/12".to_owned(),
         cluster_pod_cidr: "10.244.0.0/16".to_owned(),
         wireguard_peers: vec![peer],
-        control_plane_files: vec![Default::default(); 2],
+        control_plane_files: vec![join::ControlPlaneFile {
+            name: "pki/ca.crt".to_owned(),
+            data: b"pem".to_vec(),
+        }],
+        apiserver_cert_sans: vec!["127.42.0.1".to_owned()],
         ..Default::default()
     };
     let ticket = Ticket::try_from(wire.clone()).unwrap();
@@ -173,7 +202,14 @@ fn a_ticket_keeps_every_field() {
         [&ticket.service_cidr, &ticket.cluster_pod_cidr],
         ["10.96.0.0/12", "10.244.0.0/16"]
     );
-    assert_eq!(ticket.control_plane_files, 2);
+    let [file] = ticket.control_plane_files.as_slice() else {
+        panic!("one file")
+    };
+    assert_eq!(
+        (file.name.as_str(), file.text.as_str()),
+        ("pki/ca.crt", "pem")
+    );
+    assert_eq!(ticket.api_sans, wire.apiserver_cert_sans);
     let [peer] = ticket.peers.as_slice() else {
         panic!("one peer")
     };
