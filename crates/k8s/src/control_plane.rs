@@ -241,11 +241,6 @@ impl Node {
         &self.paths
     }
 
-    /// Where its programs listen.
-    pub const fn listen(&self) -> &Listen {
-        &self.listen
-    }
-
     /// What the node is configured with.
     pub const fn config(&self) -> &NodeConfig {
         &self.config
