@@ -4,6 +4,7 @@
 
 pub mod addons;
 pub mod api;
+pub mod backup;
 pub mod cni;
 pub mod components;
 pub mod control_plane;

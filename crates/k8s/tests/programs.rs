@@ -6,6 +6,8 @@
 
 #[path = "programs/access.rs"]
 mod access;
+#[path = "programs/backup.rs"]
+mod backup;
 #[path = "programs/disk_full.rs"]
 mod disk_full;
 #[path = "programs/etcd.rs"]

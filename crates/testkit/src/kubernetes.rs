@@ -224,6 +224,33 @@ impl ControlPlane {
         })
     }
 
+    /// Puts a backup where a control plane would have its own, before anything of it started.
+    pub fn restore(&mut self, snapshot: &Path, essentials: &k8s::backup::Essentials) -> Result<()> {
+        let paths = self.node.paths().clone();
+        fs::remove_dir_all(paths.pki()).context("remove the new authorities")?;
+        essentials.write(&paths)?;
+        let names = self.node.names(Ipv4Addr::LOCALHOST, Vec::new());
+        self.pki = Pki::open(names, &paths.pki())?;
+        self.pki.write(Timestamp::now())?;
+        let ca = self.pki.authorities().cluster_certificate();
+        for service in [
+            Service::ApiServer,
+            Service::ControllerManager,
+            Service::Scheduler,
+        ] {
+            files::write_all(&self.node.files(service, ca))?;
+        }
+        let into = self.node.etcd_restore_directory();
+        let program = self.node.etcd_restore(snapshot, &into);
+        let output = Command::new(&program.binary)
+            .args(&program.args)
+            .output()
+            .context("start etcdctl (Debian package: etcd-client)")?;
+        ensure!(output.status.success(), "etcdctl: {output:?}");
+        fs::remove_dir_all(&paths.etcd_data).context("remove the empty directory")?;
+        fs::rename(&into, &paths.etcd_data).context("name what was restored")
+    }
+
     /// Starts a further program, such as kube-controller-manager, or one again that was killed.
     pub fn spawn(&mut self, service: Service) -> Result<()> {
         let program = self.node.program(service);
