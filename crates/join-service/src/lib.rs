@@ -52,6 +52,10 @@ pub struct Arguments {
     /// File with the certificate of the cluster's CA.
     #[arg(long)]
     pub cluster_ca: PathBuf,
+    /// Directory of this control plane's Kubernetes: authorities with their keys, and the key of secrets in etcd. Read when another control
+    /// plane was admitted.
+    #[arg(long, default_value = "/etc/kubernetes")]
+    pub kubernetes: PathBuf,
     /// A kubeconfig, where the service does not run as a pod.
     #[arg(long)]
     pub kubeconfig: Option<PathBuf>,
@@ -112,6 +116,7 @@ pub async fn run(arguments: Arguments, context: runtime::Context) -> anyhow::Res
         records.clone(),
         arguments.node_name,
         authority,
+        arguments.kubernetes,
     );
     let service =
         service::JoinService::new(config, records, admission, maker, events, &context.metrics);

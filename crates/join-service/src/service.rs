@@ -3,10 +3,7 @@
 use std::net::SocketAddr;
 
 use channel::tonic::proved;
-use cluster::{
-    Role,
-    admission::{JoinRequest, Proven, Record, recognise},
-};
+use cluster::admission::{JoinRequest, Proven, Record, recognise};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
@@ -83,9 +80,6 @@ impl JoinService {
         proven: &Proven,
     ) -> Result<IssueJoinTicketResponse, Refusal> {
         let request = JoinRequest::try_from(wire).map_err(Refusal::Malformed)?;
-        if request.role == Role::ControlPlane {
-            return Err(Refusal::ControlPlane);
-        }
         let config = self.config.now();
         let now = jiff::Timestamp::now();
         let admitted = self.admission.admit(request, proven.clone(), now).await?;

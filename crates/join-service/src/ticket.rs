@@ -2,18 +2,24 @@
 //!
 //! Only `cluster::admission` gives out the values these functions take. Nothing of a ticket is logged.
 
+use std::path::PathBuf;
+
 use cluster::{
     NodeName, Role,
-    admission::{RecognisedNode, Record},
+    admission::{AdmittedNode, RecognisedNode, Record},
     catalogue::{COMPONENTS_KEY, Components, VERSION_KEY},
     network::{API_PORT, WIREGUARD_PORT},
 };
-use k8s::api::{ApiError, NAMESPACE, tokens};
+use k8s::{
+    api::{ApiError, NAMESPACE, tokens},
+    control_plane::{Shared, SharedError},
+    files::SecretText,
+};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use proto::{
     components::Component,
-    join::{IssueJoinTicketResponse, IssueRejoinTicketResponse, WireguardPeer},
+    join::{ControlPlaneFile, IssueJoinTicketResponse, IssueRejoinTicketResponse, WireguardPeer},
 };
 
 use crate::{
@@ -47,6 +53,10 @@ pub(crate) enum TicketError {
     Content { name: String, actual: String },
     #[error("make the one-time token")]
     Token(#[source] ApiError),
+    #[error("read what this cluster's control planes share")]
+    ControlPlane(#[source] SharedError),
+    #[error("the thread that reads what control planes share was interrupted")]
+    Interrupted(#[source] tokio::task::JoinError),
 }
 
 /// Makes tickets.
@@ -57,6 +67,7 @@ pub(crate) struct Maker {
     own_node: NodeName,
     authority_pem: String,
     authority_hash: String,
+    kubernetes: PathBuf,
 }
 
 impl Maker {
@@ -66,6 +77,7 @@ impl Maker {
         records: Records,
         own_node: NodeName,
         authority: Authority,
+        kubernetes: PathBuf,
     ) -> Self {
         Self {
             client,
@@ -74,6 +86,7 @@ impl Maker {
             own_node,
             authority_pem: authority.pem,
             authority_hash: authority.hash,
+            kubernetes,
         }
     }
 
@@ -103,6 +116,15 @@ impl Maker {
             .await
             .map_err(Refusal::Keys)?;
         let ssh_ca = self.keys.ssh_ca().await.map_err(Refusal::Keys)?;
+        let (control_plane_files, apiserver_cert_sans) = match identity.role {
+            Role::ControlPlane => (
+                self.control_plane_files(node)
+                    .await
+                    .map_err(Refusal::Ticket)?,
+                config.cluster.api_sans.clone(),
+            ),
+            Role::Worker => (Vec::new(), Vec::new()),
+        };
 
         // Last, so that a token is only made for a ticket that will be sent; and bound to the record before it is sent.
         let token = tokens::create(&self.client, &identity.name, now)
@@ -117,7 +139,8 @@ impl Maker {
             api_server_endpoint: api_server,
             token: token.text().expose().to_owned(),
             discovery_token_ca_cert_hash: self.authority_hash.clone(),
-            control_plane_files: Vec::new(),
+            control_plane_files,
+            apiserver_cert_sans,
             kubernetes_version: version,
             kubernetes_components: components,
             authorized_ca_public_key: ssh_ca.public_key_openssh().into_bytes(),
@@ -130,6 +153,23 @@ impl Maker {
             cluster_pod_cidr: config.cluster.network.pods().to_string(),
             component_mirror: config.cluster.component_mirror.clone(),
         })
+    }
+
+    /// What control planes share, read from this node for an admitted control plane and at no other time.
+    async fn control_plane_files(
+        &self,
+        _admitted: &AdmittedNode,
+    ) -> Result<Vec<ControlPlaneFile>, TicketError> {
+        let directory = self.kubernetes.clone();
+        let shared = tokio::task::spawn_blocking(move || Shared::load(&directory))
+            .await
+            .map_err(TicketError::Interrupted)?
+            .map_err(TicketError::ControlPlane)?;
+        let wire = |(name, text): (String, SecretText)| ControlPlaneFile {
+            name,
+            data: text.expose().as_bytes().to_vec(),
+        };
+        Ok(shared.to_files().into_iter().map(wire).collect())
     }
 
     /// The keys of a node that was recognised after its reboot, and of a worker a token for its kubelet: nobody but this cluster's API
@@ -224,9 +264,9 @@ pub(crate) struct Authority {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AuthorityError {
     #[error("read {0}")]
-    Read(std::path::PathBuf, #[source] std::io::Error),
+    Read(PathBuf, #[source] std::io::Error),
     #[error("{0} is not one PEM certificate")]
-    Form(std::path::PathBuf),
+    Form(PathBuf),
 }
 
 impl Authority {

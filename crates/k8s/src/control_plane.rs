@@ -15,7 +15,7 @@ use cluster::{
     network::{API_PORT, AddressPlan, NodeAddresses},
 };
 
-use crate::files::File;
+use crate::{files::File, pki::Lifetime};
 
 mod apiserver;
 mod encryption;
@@ -23,11 +23,13 @@ mod etcd;
 pub mod kubelet;
 mod managers;
 mod proxy;
+mod shared;
 mod unit;
 mod versions;
 
 pub use encryption::{EncryptionError, EncryptionKey};
 pub use etcd::EtcdMembership;
+pub use shared::{Shared, SharedError};
 pub use unit::{Program, Service};
 pub use versions::{Anonymous, Differences};
 
@@ -105,6 +107,7 @@ pub struct Node {
     pub(crate) paths: Paths,
     pub(crate) listen: Listen,
     pub(crate) differences: Differences,
+    pub(crate) lifetime: Lifetime,
 }
 
 /// TLS 1.2 suites with forward secrecy and AEAD; TLS 1.3 needs no list. The certificates are ECDSA.
@@ -212,7 +215,20 @@ impl Node {
             paths,
             listen,
             differences,
+            lifetime: Lifetime::DAY,
         })
+    }
+
+    /// The same with certificates that live shorter than a day.
+    #[must_use]
+    pub const fn with_lifetime(mut self, lifetime: Lifetime) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// How long this node's certificates live.
+    pub const fn lifetime(&self) -> Lifetime {
+        self.lifetime
     }
 
     /// The layout of this node.
@@ -223,6 +239,11 @@ impl Node {
     /// What the node is configured with.
     pub const fn config(&self) -> &NodeConfig {
         &self.config
+    }
+
+    /// Where its programs listen.
+    pub const fn listen(&self) -> &Listen {
+        &self.listen
     }
 
     /// The URL under which programs on this node reach the API.

@@ -293,7 +293,7 @@ async fn become_member(
             });
             Ok(founded?)
         }
-        (awaiting, ticket) = ticket => Ok(candidate.join(awaiting, ticket).await?),
+        (awaiting, ticket, shared) = ticket => Ok(candidate.join(awaiting, ticket, shared).await?),
     }
 }
 

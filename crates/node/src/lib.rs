@@ -15,6 +15,7 @@ pub mod mesh;
 pub mod network;
 pub mod progress;
 pub mod provider;
+pub mod renewal;
 pub mod report;
 pub mod state_disk;
 pub mod systemd;

@@ -12,6 +12,7 @@ use k8s::files::{File, FileError};
 use serde::{Deserialize, Serialize};
 
 use crate::host::Paths;
+use crate::renewal::Renewal;
 
 /// A node's place in its cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +85,15 @@ impl Membership {
             Listen::node(addresses.mesh_ip),
         )
         .map_err(MembershipError::Version)
+    }
+
+    /// The certificates of this node, if it is a control plane.
+    pub fn renewal(&self) -> Result<Renewal, MembershipError> {
+        Ok(Renewal::new(
+            self.node()?,
+            self.node_ip,
+            self.api_sans.clone(),
+        ))
     }
 
     /// Keeps it.

@@ -8,5 +8,6 @@ mod programs {
     mod records;
     mod recover;
     mod rejoin;
+    mod renewal;
     mod start_anew;
 }

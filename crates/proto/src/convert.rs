@@ -12,16 +12,17 @@ use cluster::{
     catalogue::{CatalogueError, Component, Components},
     disk_uuid::DiskUuidError,
     identity::{IdentityError, WireGuardPublicKey},
-    join::{Ticket, TicketPeer},
+    join::{ControlPlaneFile, Ticket, TicketPeer},
     name::NameError,
     recovery, rejoin,
 };
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::{
     components,
     join::{
-        IssueJoinTicketRequest, IssueJoinTicketResponse, IssueRejoinTicketRequest,
+        self, IssueJoinTicketRequest, IssueJoinTicketResponse, IssueRejoinTicketRequest,
         IssueRejoinTicketResponse, WireguardPeer,
     },
     recover::{DescribeResponse, RecoverRequest},
@@ -49,6 +50,9 @@ pub enum FieldError {
     /// More peers than a cluster has.
     #[error("wireguard_peers has {0} entries, at most {MAX_PEERS} are read")]
     TooManyPeers(usize),
+    /// Not text.
+    #[error("one of control_plane_files is not text")]
+    ControlPlaneFile,
     /// The nonce must have 32 bytes.
     #[error("nonce has {0} bytes, not 32")]
     Nonce(usize),
@@ -192,7 +196,26 @@ impl TryFrom<IssueJoinTicketResponse> for Ticket {
                 .into_iter()
                 .map(TicketPeer::from)
                 .collect(),
-            control_plane_files: wire.control_plane_files.len(),
+            control_plane_files: wire
+                .control_plane_files
+                .into_iter()
+                .map(ControlPlaneFile::try_from)
+                .collect::<Result<_, _>>()?,
+            api_sans: wire.apiserver_cert_sans,
+        })
+    }
+}
+
+impl TryFrom<join::ControlPlaneFile> for ControlPlaneFile {
+    type Error = FieldError;
+
+    /// Leaves no copy of the bytes behind.
+    fn try_from(wire: join::ControlPlaneFile) -> Result<Self, FieldError> {
+        let bytes = Zeroizing::new(wire.data);
+        let text = std::str::from_utf8(&bytes).map_err(|_| FieldError::ControlPlaneFile)?;
+        Ok(Self {
+            name: wire.name,
+            text: Zeroizing::new(text.to_owned()),
         })
     }
 }

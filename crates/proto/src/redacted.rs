@@ -87,6 +87,7 @@ impl Debug for IssueJoinTicketResponse {
             .field("service_cidr", &self.service_cidr)
             .field("cluster_pod_cidr", &self.cluster_pod_cidr)
             .field("component_mirror", &self.component_mirror)
+            .field("apiserver_cert_sans", &self.apiserver_cert_sans)
             .finish()
     }
 }

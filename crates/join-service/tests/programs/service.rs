@@ -135,6 +135,10 @@ impl Service {
                 cluster.pki().join("ca.crt").display()
             ))
             .arg(format!(
+                "--kubernetes={}",
+                cluster.pki().join("..").display()
+            ))
+            .arg(format!(
                 "--kubeconfig={}",
                 cluster.kubeconfig("join-service").await?.display()
             ))

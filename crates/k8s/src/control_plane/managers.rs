@@ -27,7 +27,10 @@ impl Node {
             ));
         }
         args.extend([
-            "--cluster-signing-duration=24h".to_owned(),
+            format!(
+                "--cluster-signing-duration={}s",
+                self.lifetime.of_kubelets().as_secs()
+            ),
             format!("--cluster-name={}", self.config.cluster_name),
             // addresses of pods follow from node identities, not from Node objects
             "--allocate-node-cidrs=false".to_owned(),

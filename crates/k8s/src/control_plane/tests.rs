@@ -112,7 +112,7 @@ fn the_control_plane_holds_the_benchmark() {
             "--root-ca-file=/etc/kubernetes/pki/ca.crt",
             "--terminated-pod-gc-threshold=1000",
             "--controllers=*,tokencleaner,-csrapproving",
-            "--cluster-signing-duration=24h",
+            "--cluster-signing-duration=86400s",
             "--node-monitor-grace-period=120s",
         ] {
             assert!(has(&manager, flag), "{flag}");
@@ -339,25 +339,56 @@ fn no_argument_or_public_file_holds_a_key() {
     }
 }
 
-#[test]
-fn an_ended_kubelet_certificate_is_replaced_and_a_living_one_is_not() {
+/// A control plane with a directory of its own, and what its kubelet's certificate is at an hour of the clock.
+fn kubelet_certificates() -> impl Fn(i64) -> std::path::PathBuf {
     let directory = tempfile::tempdir().unwrap();
-    let paths = Paths::below(directory.path(), directory.path());
     let mut node = node(Role::ControlPlane, TEST);
-    node.paths = paths;
+    node.paths = Paths::below(directory.path(), directory.path());
     let now = jiff::Timestamp::now();
     let authorities = crate::pki::Authorities::generate("test", now).unwrap();
-    let link = node.paths().kubelet_client_certificate();
-    let target_at = |hours: i64| {
+    move |hours| {
+        // in here, so that it lives as long as the closure
+        let _directory = &directory;
         let now = now + jiff::SignedDuration::from_hours(hours);
         node.ensure_kubelet_client(&authorities, now).unwrap();
-        std::fs::read_link(&link).unwrap()
-    };
+        std::fs::read_link(node.paths().kubelet_client_certificate()).unwrap()
+    }
+}
+
+#[test]
+fn an_ended_kubelet_certificate_is_replaced_and_a_living_one_is_not() {
+    let target_at = kubelet_certificates();
     let first = target_at(0);
     assert_eq!(target_at(12), first);
     let second = target_at(48);
     assert_ne!(second, first);
     assert_eq!(target_at(60), second);
+}
+
+#[test]
+fn a_kubelet_certificate_of_a_clock_a_year_ahead_is_replaced_when_the_clock_is_right_again() {
+    const YEAR: i64 = 365 * 24;
+    let target_at = kubelet_certificates();
+    let of_the_future = target_at(YEAR);
+    let right = target_at(1);
+    assert_ne!(right, of_the_future);
+    assert_eq!(target_at(2), right);
+}
+
+/// One value stands behind all of them: what the controller manager signs for kubelets can not outlive what the node signs.
+#[test]
+fn what_is_signed_for_kubelets_lives_as_long_as_the_nodes_own() {
+    let short = crate::pki::Lifetime::at_most_a_day(std::time::Duration::from_secs(3600));
+    let node = node(Role::ControlPlane, TEST);
+    assert!(has(
+        &args(&node, Service::ControllerManager),
+        "--cluster-signing-duration=86400s"
+    ));
+    let node = node.with_lifetime(short);
+    assert!(has(
+        &args(&node, Service::ControllerManager),
+        "--cluster-signing-duration=3600s"
+    ));
 }
 
 /// containerd and the kubelet are told the same, one by the image and one from here.

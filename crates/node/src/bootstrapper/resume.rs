@@ -2,8 +2,9 @@
 //! program all of it. Everything here may be repeated, and what runs is left alone.
 
 use cloud::qemu::client::ClusterInterface;
+use cluster::Role;
 use k8s::control_plane::{Node, Service};
-use k8s::files::{FileError, SecretText};
+use k8s::files::{FileError, SecretText, Written};
 
 use super::BootstrapperError;
 use super::services::Services;
@@ -12,6 +13,7 @@ use crate::host::{Host, Paths};
 use crate::membership::Membership;
 use crate::mesh;
 use crate::network::{self, Manager};
+use crate::systemd;
 
 /// Brings up the network between the machines, the mesh with the peers that the node had last, and the programs of Kubernetes.
 pub(super) async fn resume(host: &Host, membership: &Membership) -> Result<(), BootstrapperError> {
@@ -41,6 +43,18 @@ async fn start_programs(host: &Host, membership: &Membership) -> Result<(), Step
     let own = membership.addresses().map_err(StepError::Membership)?;
     k8s::cni::conflist(&own).write().map_err(StepError::File)?;
     let node = membership.node().map_err(StepError::Membership)?;
+    if membership.role == Role::ControlPlane {
+        // The machine may have stopped in the middle of a renewal, or was off for longer than a certificate lives. What begins with a
+        // certificate that has ended takes minutes to notice the next one.
+        let renewal = membership.renewal().map_err(StepError::Membership)?;
+        let looked = renewal
+            .look(jiff::Timestamp::now())
+            .map_err(StepError::Pki)?;
+        if looked.kubelet == Written::Changed {
+            let unit = Service::Kubelet.unit_name();
+            systemd::try_restart(unit).await.map_err(StepError::Unit)?;
+        }
+    }
     let path = node.paths().pki().join("ca.crt");
     let ca_certificate = std::fs::read_to_string(&path).map_err(|source| {
         StepError::File(FileError {

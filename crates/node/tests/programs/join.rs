@@ -197,9 +197,10 @@ async fn a_node_takes_the_ticket_of_a_machine_that_runs_what_it_runs() {
     );
     let port = join_service(&control_plane, ticket()).await;
     let lock = Arc::new(BootLock::new());
-    let (_awaiting_mark, ticket) = client(&joiner, port, &lock).run().await.unwrap();
+    let (_awaiting_mark, ticket, shared) = client(&joiner, port, &lock).run().await.unwrap();
     assert!(lock.is_taken());
     assert_eq!(ticket.cluster_id, cluster_id(9));
+    assert!(shared.is_none(), "a worker has nothing of a control plane");
     assert_eq!(
         joiner.pcr15().await,
         [0; 32],

@@ -176,7 +176,11 @@ fn a_ticket_keeps_every_field() {
         service_cidr: "10.96.0.0/12".to_owned(),
         cluster_pod_cidr: "10.244.0.0/16".to_owned(),
         wireguard_peers: vec![peer],
-        control_plane_files: vec![Default::default(); 2],
+        control_plane_files: vec![join::ControlPlaneFile {
+            name: "pki/ca.crt".to_owned(),
+            data: b"pem".to_vec(),
+        }],
+        apiserver_cert_sans: vec!["127.42.0.1".to_owned()],
         ..Default::default()
     };
     let ticket = Ticket::try_from(wire.clone()).unwrap();
@@ -198,7 +202,14 @@ fn a_ticket_keeps_every_field() {
         [&ticket.service_cidr, &ticket.cluster_pod_cidr],
         ["10.96.0.0/12", "10.244.0.0/16"]
     );
-    assert_eq!(ticket.control_plane_files, 2);
+    let [file] = ticket.control_plane_files.as_slice() else {
+        panic!("one file")
+    };
+    assert_eq!(
+        (file.name.as_str(), file.text.as_str()),
+        ("pki/ca.crt", "pem")
+    );
+    assert_eq!(ticket.api_sans, wire.apiserver_cert_sans);
     let [peer] = ticket.peers.as_slice() else {
         panic!("one peer")
     };

@@ -64,10 +64,15 @@ pub struct IssueJoinTicketResponse {
     pub cluster_pod_cidr: ::prost::alloc::string::String,
     #[prost(string, tag = "20")]
     pub component_mirror: ::prost::alloc::string::String,
+    /// Further names of the API server's certificate, for a control plane.
+    #[prost(string, repeated, tag = "21")]
+    pub apiserver_cert_sans: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// What the cluster's control planes share: authorities with their keys, the key of service account tokens, the key of secrets in etcd.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct ControlPlaneFile {
+    /// Path below /etc/kubernetes.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     #[prost(bytes = "vec", tag = "2")]
