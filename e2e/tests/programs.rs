@@ -3,6 +3,11 @@
 //!
 //! Needs `etcd` (Debian: etcd-server) and the programs of Kubernetes (see `testkit::kubernetes`).
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the whole crate is a test; clippy exempts only the functions marked as one"
+)]
+
 #[path = "programs/recovery.rs"]
 mod recovery;
 
