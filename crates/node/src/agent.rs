@@ -143,15 +143,16 @@ async fn follow(host: &Host, membership: &Membership) -> Result<(), AgentError> 
             break;
         };
         if known.take(event) {
-            apply(host, &key, &mut known).await?;
+            apply(host, membership.role, &key, &mut known).await?;
         }
     }
     Ok(())
 }
 
-async fn apply(host: &Host, key: &Key, known: &mut Known) -> Result<(), AgentError> {
+async fn apply(host: &Host, role: Role, key: &Key, known: &mut Known) -> Result<(), AgentError> {
     let identities = known.identities.values().map(PlacedNode::identity);
     let peers = wireguard::peers(identities, key.public());
+    host.api_servers.follow(role, &peers);
     if known.applied.as_ref() != Some(&peers) {
         mesh::set_peers(&host.paths, key, &peers)
             .await

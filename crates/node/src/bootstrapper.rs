@@ -12,6 +12,7 @@ use cloud::qemu::client::{ClusterInterface, QemuMetadata, SetUpError};
 use cluster::boot_lock::{AtStart, BootLock, at_start};
 use cluster::init::{Refused, SecretHash};
 use cluster::join::Taken;
+use cluster::network::API_PROXY_PORT;
 use cluster::node_state::{NodeState, NodeStateError};
 use cluster::plan::{DEADLINE, Failed};
 use cluster::{Metadata, Role};
@@ -133,6 +134,14 @@ pub async fn run(
     machine: MeasuredMachine,
     shutdown: CancellationToken,
 ) -> Result<(), BootstrapperError> {
+    let _proxy = host
+        .api_servers
+        .listen()
+        .await
+        .map_err(|source| BootstrapperError::Listen {
+            port: API_PROXY_PORT,
+            source,
+        })?;
     let mark = machine.mark().await.map_err(BootstrapperError::Machine)?;
     let disk = NodeDisk::load(&host.paths).map_err(BootstrapperError::Disk)?;
     let membership = match at_start(mark, recorded(&host)?, disk.next_boot().await) {

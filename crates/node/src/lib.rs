@@ -4,6 +4,7 @@
 //! API. What is to be done is decided in `cluster`, what it looks like is rendered in `k8s`. Walk through: `docs/life-of-a-join.md`.
 
 pub mod agent;
+pub mod api_proxy;
 pub mod bootstrapper;
 pub mod console;
 pub mod disk_mapper;

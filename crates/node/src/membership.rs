@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use cluster::kubernetes::{Version, VersionError};
-use cluster::network::{AddressPlan, NetworkError, NodeAddresses};
+use cluster::network::{API_PROXY_PORT, AddressPlan, NetworkError, NodeAddresses};
 use cluster::{ClusterName, NodeName, Role};
 use k8s::control_plane::{EtcdMembership, Listen, Node, NodeConfig};
 use k8s::files::{File, FileError};
@@ -32,8 +32,6 @@ pub struct Membership {
     pub index: u16,
     /// Its address on the network between the machines.
     pub node_ip: Ipv4Addr,
-    /// Where it finds the API.
-    pub api_endpoint: SocketAddrV4,
     /// The provider's name for the machine.
     pub provider_id: Option<String>,
     /// Further names of the API; empty on a worker.
@@ -75,7 +73,7 @@ impl Membership {
             role: self.role,
             plan: self.networks,
             addresses,
-            api_endpoint: self.api_endpoint,
+            api_endpoint: SocketAddrV4::new(Ipv4Addr::LOCALHOST, API_PROXY_PORT),
             provider_id: self.provider_id.clone(),
             etcd: EtcdMembership::New,
         };
@@ -139,7 +137,6 @@ mod tests {
             networks: AddressPlan::default(),
             index: 2,
             node_ip: Ipv4Addr::new(10, 42, 2, 10),
-            api_endpoint: "10.45.0.1:6443".parse().unwrap(),
             provider_id: Some("qemu:///hostname/worker-0".to_owned()),
             api_sans: Vec::new(),
         };

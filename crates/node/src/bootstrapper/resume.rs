@@ -31,6 +31,7 @@ pub(super) async fn resume(host: &Host, membership: &Membership) -> Result<(), B
         .addresses()
         .map_err(BootstrapperError::Membership)?;
     let peers = mesh::kept_peers(&host.paths).map_err(BootstrapperError::Mesh)?;
+    host.api_servers.follow(membership.role, &peers);
     mesh::bring_up(&host.paths, &membership.networks, &own, &peers)
         .await
         .map_err(BootstrapperError::Mesh)?;
@@ -112,7 +113,7 @@ mod tests {
             role: Role::Worker,
             plan,
             addresses,
-            api_endpoint: "10.45.0.1:6443".parse().unwrap(),
+            api_endpoint: "127.0.0.1:7445".parse().unwrap(),
             provider_id: None,
             etcd: EtcdMembership::New,
         };
