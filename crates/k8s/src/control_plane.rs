@@ -88,8 +88,10 @@ pub struct Listen {
     pub api: (IpAddr, u16),
     /// The address the API is announced with to pods.
     pub advertise: Ipv4Addr,
-    /// etcd for its one client, on loopback.
+    /// etcd for the API server, on loopback.
     pub etcd_client: u16,
+    /// etcd for control planes that become members, in the mesh.
+    pub etcd_mesh_client: (Ipv4Addr, u16),
     /// etcd for its other members.
     pub etcd_peer: (Ipv4Addr, u16),
     /// etcd's health, on loopback.
@@ -109,6 +111,8 @@ pub struct Node {
     pub(crate) differences: Differences,
     pub(crate) lifetime: Lifetime,
 }
+
+const ETCD_CLIENT_PORT: u16 = 2379;
 
 /// TLS 1.2 suites with forward secrecy and AEAD; TLS 1.3 needs no list. The certificates are ECDSA.
 pub(crate) const TLS_CIPHER_SUITES: [&str; 5] = [
@@ -196,7 +200,8 @@ impl Listen {
         Self {
             api: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), API_PORT),
             advertise: mesh_ip,
-            etcd_client: 2379,
+            etcd_client: ETCD_CLIENT_PORT,
+            etcd_mesh_client: (mesh_ip, ETCD_CLIENT_PORT),
             etcd_peer: (mesh_ip, 2380),
             etcd_metrics: 2381,
             controller_manager: 10257,
@@ -234,6 +239,11 @@ impl Node {
     /// The layout of this node.
     pub const fn paths(&self) -> &Paths {
         &self.paths
+    }
+
+    /// Where its programs listen.
+    pub const fn listen(&self) -> &Listen {
+        &self.listen
     }
 
     /// What the node is configured with.

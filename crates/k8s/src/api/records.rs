@@ -94,6 +94,17 @@ pub async fn node_identities(client: &Client) -> Result<Vec<identity::NodeIdenti
     Ok(records.into_iter().filter_map(usable).collect())
 }
 
+/// The records of all nodes, none left out: an error if one cannot be used.
+pub async fn all_node_identities(client: &Client) -> Result<Vec<identity::NodeIdentity>, ApiError> {
+    let api: Api<NodeIdentity> = identities::api(client.clone());
+    let records = api
+        .list(&identities::list_params())
+        .await
+        .map_err(request("list node identities"))?;
+    let identities: Result<_, _> = records.iter().map(NodeIdentity::to_identity).collect();
+    Ok(identities?)
+}
+
 /// Labels a node with its role; a kubelet may not do so for itself.
 pub async fn label_node(client: &Client, name: &NodeName, role: Role) -> Result<(), ApiError> {
     let label = format!("node-role.kubernetes.io/{role}");
