@@ -236,14 +236,16 @@ impl Node {
         self.lifetime
     }
 
+    /// The same node as a member of this etcd.
+    #[must_use]
+    pub fn with_etcd(mut self, etcd: EtcdMembership) -> Self {
+        self.config.etcd = etcd;
+        self
+    }
+
     /// The layout of this node.
     pub const fn paths(&self) -> &Paths {
         &self.paths
-    }
-
-    /// Where its programs listen.
-    pub const fn listen(&self) -> &Listen {
-        &self.listen
     }
 
     /// What the node is configured with.

@@ -40,6 +40,7 @@ use steps::StepError;
 use verify_server::VerifyServer;
 
 mod candidate;
+mod control_plane;
 pub mod cluster_records;
 pub mod drive;
 pub mod init_server;
@@ -180,7 +181,17 @@ pub async fn run(
             }
         }
     };
-    agent::run(&host, &membership, &shutdown).await;
+    let control_plane = async {
+        if membership.role == Role::ControlPlane {
+            control_plane::bring_up(&host, &membership).await;
+        }
+    };
+    let agent = agent::run(&host, &membership, &shutdown);
+    tokio::pin!(agent);
+    tokio::select! {
+        () = &mut agent => {}
+        () = control_plane => agent.await,
+    }
     Ok(())
 }
 

@@ -53,6 +53,9 @@ pub enum MembershipError {
     /// Its version.
     #[error("the cluster's Kubernetes version")]
     Version(#[source] VersionError),
+    /// etcd's directory.
+    #[error("which etcd this node is a member of")]
+    Etcd(#[source] k8s::etcd::DirectoryError),
 }
 
 impl Membership {
@@ -66,6 +69,11 @@ impl Membership {
     /// The node as Kubernetes is configured on it.
     pub fn node(&self) -> Result<Node, MembershipError> {
         let addresses = self.addresses()?;
+        let paths = k8s::control_plane::Paths::node();
+        // which members there were is kept with etcd's data, not twice
+        let etcd = k8s::etcd::Directory::new(&paths.etcd_data)
+            .membership()
+            .map_err(MembershipError::Etcd)?;
         let config = NodeConfig {
             cluster_name: self.cluster_name.clone(),
             version: self.version,
@@ -75,11 +83,11 @@ impl Membership {
             addresses,
             api_endpoint: SocketAddrV4::new(Ipv4Addr::LOCALHOST, API_PROXY_PORT),
             provider_id: self.provider_id.clone(),
-            etcd: EtcdMembership::New,
+            etcd: etcd.unwrap_or(EtcdMembership::New),
         };
         Node::new(
             config,
-            k8s::control_plane::Paths::node(),
+            paths,
             Listen::node(addresses.mesh_ip),
         )
         .map_err(MembershipError::Version)

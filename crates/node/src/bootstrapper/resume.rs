@@ -65,8 +65,9 @@ async fn start_programs(host: &Host, membership: &Membership) -> Result<(), Step
         })
     })?;
     take_rejoin_token(&host.paths, &node, &ca_certificate).map_err(StepError::File)?;
+    // what makes a control plane of it comes beside the agent's work, see `super::control_plane`
     Services::new(node)
-        .start(Service::of(membership.role), &ca_certificate)
+        .start(&[Service::Kubelet, Service::KubeProxy], &ca_certificate)
         .await
 }
 
