@@ -40,8 +40,8 @@ use steps::StepError;
 use verify_server::VerifyServer;
 
 mod candidate;
-mod control_plane;
 pub mod cluster_records;
+mod control_plane;
 pub mod drive;
 pub mod init_server;
 pub mod init_steps;

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod api_proxy;
 pub mod bootstrapper;
 pub mod console;
+pub mod departed;
 pub mod disk_mapper;
 pub mod exec;
 pub mod host;

@@ -85,12 +85,7 @@ impl Membership {
             provider_id: self.provider_id.clone(),
             etcd: etcd.unwrap_or(EtcdMembership::New),
         };
-        Node::new(
-            config,
-            paths,
-            Listen::node(addresses.mesh_ip),
-        )
-        .map_err(MembershipError::Version)
+        Node::new(config, paths, Listen::node(addresses.mesh_ip)).map_err(MembershipError::Version)
     }
 
     /// The certificates of this node, if it is a control plane.

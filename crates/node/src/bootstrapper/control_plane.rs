@@ -136,7 +136,9 @@ impl LocalEtcd for OwnEtcd<'_> {
     async fn start(&self, membership: EtcdMembership) -> Result<(), LocalError> {
         let node = self.node.clone().with_etcd(membership);
         let services = Services::new(node);
-        Ok(services.start(&[Service::Etcd], self.ca_certificate).await?)
+        Ok(services
+            .start(&[Service::Etcd], self.ca_certificate)
+            .await?)
     }
 
     async fn stop(&self) -> Result<(), LocalError> {
