@@ -20,7 +20,10 @@ async fn create(client: &Client, name: &str) {
 
 async fn names(client: &Client) -> Vec<String> {
     let nodes = records::nodes(client).await.unwrap();
-    nodes.into_iter().map(|node| node.name.to_string()).collect()
+    nodes
+        .into_iter()
+        .map(|node| node.name.to_string())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
