@@ -7,6 +7,7 @@ pub mod boot_lock;
 pub mod catalogue;
 pub mod config;
 pub mod disk_uuid;
+pub mod etcd;
 pub mod identity;
 pub mod init;
 pub mod join;

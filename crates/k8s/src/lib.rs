@@ -7,6 +7,7 @@ pub mod api;
 pub mod cni;
 pub mod components;
 pub mod control_plane;
+pub mod etcd;
 pub mod files;
 pub mod identities;
 pub mod pki;

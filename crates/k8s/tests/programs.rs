@@ -8,6 +8,8 @@
 mod access;
 #[path = "programs/disk_full.rs"]
 mod disk_full;
+#[path = "programs/etcd.rs"]
+mod etcd;
 #[path = "programs/kubelet_request.rs"]
 mod kubelet_request;
 #[path = "programs/manifests.rs"]

@@ -187,6 +187,7 @@ impl ControlPlane {
             // the API server refuses to announce a loopback address; nobody uses this one
             advertise: plan.node(1)?.mesh_ip,
             etcd_client,
+            etcd_mesh_client: (Ipv4Addr::LOCALHOST, etcd_client),
             etcd_peer: (Ipv4Addr::LOCALHOST, etcd_peer),
             etcd_metrics,
             controller_manager,

@@ -2,6 +2,8 @@
 
 pub mod boot;
 #[cfg(feature = "kubernetes")]
+pub mod etcd;
+#[cfg(feature = "kubernetes")]
 pub mod harness;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
