@@ -123,8 +123,8 @@ fn the_control_plane_holds_the_benchmark() {
         for flag in [
             "--client-cert-auth=true",
             "--peer-client-cert-auth=true",
-            "--listen-client-urls=https://127.0.0.1:2379,https://10.45.0.2:2379",
-            "--advertise-client-urls=https://10.45.0.2:2379",
+            "--listen-client-urls=https://127.0.0.1:2379,https://10.45.0.1:2379",
+            "--advertise-client-urls=https://10.45.0.1:2379",
         ] {
             assert!(has(&etcd, flag), "{flag}");
         }
