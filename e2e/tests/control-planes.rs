@@ -2,7 +2,7 @@
 //!
 //! Run by `cargo xtask test --layer 3`, which builds and names the programs, the image and Kubernetes.
 
-#[allow(
+#[expect(
     dead_code,
     reason = "shared with the tests of one cluster, which use more of it"
 )]
