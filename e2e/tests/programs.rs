@@ -1,6 +1,15 @@
-//! Layer 2: faults into a control plane of real programs, few of each. Many are `cargo xtask faults`.
+//! Layer 2: faults into a control plane of real programs, few of each (many are `cargo xtask faults`), and recovery from the command to
+//! the disk.
 //!
 //! Needs `etcd` (Debian: etcd-server) and the programs of Kubernetes (see `testkit::kubernetes`).
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the whole crate is a test; clippy exempts only the functions marked as one"
+)]
+
+#[path = "programs/recovery.rs"]
+mod recovery;
 
 use e2e::faults::control_plane::{self, Fault};
 use e2e::faults::rotation;

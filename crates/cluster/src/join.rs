@@ -63,8 +63,6 @@ pub struct Ticket {
     pub measurement_salt: Vec<u8>,
     /// Secret of the cluster ID.
     pub measurement_secret: Vec<u8>,
-    /// `mesh address:port` of the API server.
-    pub api_server_endpoint: String,
     /// Bootstrap token.
     pub token: String,
     /// Name of the cluster.
@@ -119,6 +117,8 @@ pub struct TicketPeer {
     pub pod_cidr: String,
     /// Its name.
     pub node_name: String,
+    /// Whether it is a control plane.
+    pub is_control_plane: bool,
 }
 
 /// What is wrong with a ticket.
@@ -171,9 +171,9 @@ pub enum TicketError {
     /// Two nodes have one key or one address.
     #[error("the ticket names two nodes with the same {0}")]
     Duplicate(&'static str),
-    /// The API server is not one of the peers.
-    #[error("the ticket's api server {0} is none of its peers")]
-    UnknownApiServer(SocketAddrV4),
+    /// No peer has an API server.
+    #[error("none of the ticket's peers is a control plane")]
+    NoControlPlane,
     /// Files of a control plane came to a worker.
     #[error("the ticket carries {0} control plane files, but this node asked to join as a worker")]
     ControlPlaneFiles(usize),
@@ -198,8 +198,6 @@ pub struct CheckedTicket {
     pub measurement_salt: MeasurementSalt,
     /// The cluster, derived from the ticket's secret and salt.
     pub cluster_id: ClusterId,
-    /// Where kubelet finds its API server.
-    pub api_server: SocketAddrV4,
     /// Bootstrap token, good for one kubelet and for minutes.
     pub token: BootstrapToken,
     /// Name of the cluster.
@@ -314,16 +312,14 @@ impl Ticket {
             .collect::<Result<Vec<_>, TicketError>>()?;
         distinct(&peers, &addresses)?;
 
-        let api_server: SocketAddrV4 = parse("api server endpoint", &self.api_server_endpoint)?;
-        if !peers.iter().any(|peer| peer.mesh_ip == *api_server.ip()) {
-            return Err(TicketError::UnknownApiServer(api_server));
+        if !peers.iter().any(|peer| peer.role == Role::ControlPlane) {
+            return Err(TicketError::NoControlPlane);
         }
         Ok(CheckedTicket {
             role,
             disk_key,
             measurement_salt,
             cluster_id,
-            api_server,
             token,
             cluster_name,
             kubernetes_version,
@@ -378,6 +374,11 @@ impl TicketPeer {
         Ok(MeshPeer {
             node_name: NodeName::new(self.node_name.as_str())
                 .map_err(|_| malformed("peer's name", &self.node_name))?,
+            role: if self.is_control_plane {
+                Role::ControlPlane
+            } else {
+                Role::Worker
+            },
             public_key: WireGuardPublicKey::try_from(self.public_key.as_slice())
                 .map_err(|_| TicketError::Length("peer's public key"))?,
             endpoint: *endpoint.ip(),

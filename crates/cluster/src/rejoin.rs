@@ -59,9 +59,26 @@ pub struct CheckedTicket {
     token: Option<BootstrapToken>,
 }
 
+/// A ticket of the right form, for whatever cluster. Good for nothing but [`ParsedTicket::check`].
+#[derive(Debug)]
+pub struct ParsedTicket(CheckedTicket);
+
+impl ParsedTicket {
+    /// Demands that the ticket's cluster is its giver's.
+    pub fn check(self, proved: ProvedMark) -> Result<CheckedTicket, TicketError> {
+        let cluster = proved.check(&self.0.cluster_id);
+        cluster.map(|()| self.0).map_err(TicketError::Cluster)
+    }
+}
+
 impl Ticket {
     /// Checks everything that can be checked without the disk.
     pub fn check(self, proved: ProvedMark) -> Result<CheckedTicket, TicketError> {
+        self.parse()?.check(proved)
+    }
+
+    /// Checks the form of its parts.
+    pub fn parse(self) -> Result<ParsedTicket, TicketError> {
         let disk_key = DiskKey::from_vec(self.state_disk_key);
         let secret = MeasurementSecret::from_vec(self.measurement_secret);
         let salt = MeasurementSalt::from_slice(&self.measurement_salt);
@@ -70,14 +87,13 @@ impl Ticket {
             secret.map_err(TicketError::Secret)?,
         );
         let cluster_id = ClusterId::derive(&secret, &salt.map_err(TicketError::Secret)?);
-        proved.check(&cluster_id).map_err(TicketError::Cluster)?;
         // the disk is what matters: a token that is none is as good as no token
         let token = BootstrapToken::parse(self.bootstrap_token).ok();
-        Ok(CheckedTicket {
+        Ok(ParsedTicket(CheckedTicket {
             disk_key,
             cluster_id,
             token,
-        })
+        }))
     }
 }
 

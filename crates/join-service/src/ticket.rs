@@ -8,7 +8,7 @@ use cluster::{
     NodeName, Role,
     admission::{AdmittedNode, RecognisedNode, Record},
     catalogue::{COMPONENTS_KEY, Components, VERSION_KEY},
-    network::{API_PORT, WIREGUARD_PORT},
+    network::WIREGUARD_PORT,
 };
 use k8s::{
     api::{ApiError, NAMESPACE, tokens},
@@ -32,8 +32,6 @@ use crate::{
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TicketError {
-    #[error("no record says where this service's own node {0} is")]
-    OwnNode(NodeName),
     #[error("read the ConfigMap {name}")]
     ConfigMap {
         name: String,
@@ -64,7 +62,6 @@ pub(crate) struct Maker {
     client: Client,
     keys: Keys,
     records: Records,
-    own_node: NodeName,
     authority_pem: String,
     authority_hash: String,
     kubernetes: PathBuf,
@@ -75,7 +72,6 @@ impl Maker {
         client: Client,
         keys: Keys,
         records: Records,
-        own_node: NodeName,
         authority: Authority,
         kubernetes: PathBuf,
     ) -> Self {
@@ -83,7 +79,6 @@ impl Maker {
             client,
             keys,
             records,
-            own_node,
             authority_pem: authority.pem,
             authority_hash: authority.hash,
             kubernetes,
@@ -98,11 +93,6 @@ impl Maker {
         now: jiff::Timestamp,
     ) -> Result<IssueJoinTicketResponse, Refusal> {
         let identity = node.identity();
-        let api_server = all
-            .iter()
-            .find(|other| other.identity.name == self.own_node)
-            .map(|own| format!("{}:{API_PORT}", own.identity.mesh_ip))
-            .ok_or_else(|| Refusal::Ticket(TicketError::OwnNode(self.own_node.clone())))?;
         let (components, version) = self.components(config).await.map_err(Refusal::Ticket)?;
 
         let measurement_secret = self
@@ -136,7 +126,6 @@ impl Maker {
             state_disk_key: disk_key.expose_bytes().to_vec(),
             measurement_salt: config.measurement_salt.to_vec(),
             measurement_secret: measurement_secret.expose_bytes().to_vec(),
-            api_server_endpoint: api_server,
             token: token.text().expose().to_owned(),
             discovery_token_ca_cert_hash: self.authority_hash.clone(),
             control_plane_files,
@@ -310,6 +299,7 @@ fn peers(all: &[Record], own: &NodeName) -> Vec<WireguardPeer> {
             mesh_ip: identity.mesh_ip.to_string(),
             pod_cidr: identity.pod_cidr.to_string(),
             node_name: identity.name.to_string(),
+            is_control_plane: identity.role == Role::ControlPlane,
         })
         .collect()
 }

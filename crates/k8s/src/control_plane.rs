@@ -48,7 +48,7 @@ pub struct NodeConfig {
     pub plan: AddressPlan,
     /// The node's own addresses in them.
     pub addresses: NodeAddresses,
-    /// The API as other nodes reach it: mesh address of a control plane. Programs on a control plane use their own API.
+    /// The API as kubelet, kube-proxy and the node agent reach it: on a node its own proxy, which finds a control plane that answers.
     pub api_endpoint: SocketAddrV4,
     /// The provider's name for the machine.
     pub provider_id: Option<String>,
@@ -236,6 +236,13 @@ impl Node {
         self.lifetime
     }
 
+    /// The same node as a member of this etcd.
+    #[must_use]
+    pub fn with_etcd(mut self, etcd: EtcdMembership) -> Self {
+        self.config.etcd = etcd;
+        self
+    }
+
     /// The layout of this node.
     pub const fn paths(&self) -> &Paths {
         &self.paths
@@ -251,12 +258,14 @@ impl Node {
         &self.listen
     }
 
-    /// The URL under which programs on this node reach the API.
+    /// The URL under which this node's kubelet, kube-proxy and agent reach the API.
     pub fn api_server(&self) -> String {
-        match self.config.role {
-            Role::ControlPlane => format!("https://127.0.0.1:{}", self.listen.api.1),
-            Role::Worker => format!("https://{}", self.config.api_endpoint),
-        }
+        format!("https://{}", self.config.api_endpoint)
+    }
+
+    /// The URL of a control plane's own API server, which its controllers use: of those, one control plane's work at a time.
+    pub fn own_api_server(&self) -> String {
+        format!("https://127.0.0.1:{}", self.listen.api.1)
     }
 
     /// The names in this node's serving certificates.

@@ -16,6 +16,7 @@ use kube::Api;
 use kube::runtime::watcher::{self, Event};
 use tokio_util::sync::CancellationToken;
 
+use crate::departed;
 use crate::host::Host;
 use crate::membership::{Membership, MembershipError};
 use crate::mesh::{self, MeshError};
@@ -25,6 +26,7 @@ use crate::systemd::{self, SystemdError};
 /// Pause after an error, and between two looks at how long a program runs.
 const PAUSE: Duration = Duration::from_secs(5);
 const LOOK_AT_PROGRAMS: Duration = Duration::from_secs(60);
+const LOOK_FOR_DELETED: Duration = Duration::from_secs(15);
 
 /// Something that will be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,8 @@ enum AgentError {
     Watch(#[source] watcher::Error),
     #[error("the mesh")]
     Mesh(#[source] MeshError),
+    #[error("deleted nodes")]
+    Removal(#[source] departed::RemovalError),
     #[error("looking after the programs")]
     Programs(#[source] SystemdError),
     #[error("a record that cannot be read")]
@@ -54,6 +58,9 @@ pub async fn run(host: &Host, membership: &Membership, shutdown: &CancellationTo
                     certificates(membership),
                     again("the programs", LOOK_AT_PROGRAMS, || programs(
                         membership.index
+                    )),
+                    again("nodes that were deleted", LOOK_FOR_DELETED, || deleted(
+                        membership
                     )),
                 );
             }
@@ -93,6 +100,17 @@ async fn restart(service: Service) -> Result<(), AgentError> {
     systemd::restart(service.unit_name())
         .await
         .map_err(AgentError::Programs)
+}
+
+/// Removes all of a node that was deleted.
+async fn deleted(membership: &Membership) -> Result<(), AgentError> {
+    let node = membership.node().map_err(AgentError::Membership)?;
+    let client = k8s::api::client(&kubeconfig(&node))
+        .await
+        .map_err(AgentError::Api)?;
+    departed::look(&client, &node)
+        .await
+        .map_err(AgentError::Removal)
 }
 
 /// Starts an API server again whose certificate for itself ends.
@@ -143,15 +161,16 @@ async fn follow(host: &Host, membership: &Membership) -> Result<(), AgentError> 
             break;
         };
         if known.take(event) {
-            apply(host, &key, &mut known).await?;
+            apply(host, membership.role, &key, &mut known).await?;
         }
     }
     Ok(())
 }
 
-async fn apply(host: &Host, key: &Key, known: &mut Known) -> Result<(), AgentError> {
+async fn apply(host: &Host, role: Role, key: &Key, known: &mut Known) -> Result<(), AgentError> {
     let identities = known.identities.values().map(PlacedNode::identity);
     let peers = wireguard::peers(identities, key.public());
+    host.api_servers.follow(role, &peers);
     if known.applied.as_ref() != Some(&peers) {
         mesh::set_peers(&host.paths, key, &peers)
             .await

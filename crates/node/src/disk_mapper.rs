@@ -123,15 +123,21 @@ async fn unlock(
     console: &Console,
 ) -> Result<StateDisk, DiskMapperError> {
     let disk_uuid = DiskUuid::new(disk.uuid()).map_err(DiskMapperError::Uuid)?;
-    console.say(format_args!(
-        "the state disk {disk_uuid} belongs to a node; asking the control planes of its cluster for its key"
-    ));
     let machine = MeasuredMachine::this_machine();
     let name = Arc::default();
     let serving = RecoveryServer::listen(machine.issuer(), disk_uuid, Arc::clone(&name)).await;
     let recovery = match serving {
-        Ok(recovery) => Some(recovery),
+        Ok(recovery) => {
+            console.say(format_args!(
+                "the state disk {disk_uuid} belongs to a node; asking the other control planes of its cluster for its key; \
+                 if none of them can answer, an administrator gives it with `constellation recover`"
+            ));
+            Some(recovery)
+        }
         Err(error) => {
+            console.say(format_args!(
+                "the state disk {disk_uuid} belongs to a node; asking the other control planes of its cluster for its key"
+            ));
             console.complain("no administrator can recover this machine", &error);
             None
         }

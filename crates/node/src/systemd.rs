@@ -20,6 +20,11 @@ pub async fn start(units: &[&str]) -> Result<(), SystemdError> {
     systemctl(&[&["start"], units].concat()).await
 }
 
+/// Stops a unit, and waits until it has stopped. One that does not run stays as it is.
+pub async fn stop(unit: &str) -> Result<(), SystemdError> {
+    systemctl(&["stop", unit]).await
+}
+
 /// Stops a unit and starts it again.
 pub async fn restart(unit: &str) -> Result<(), SystemdError> {
     systemctl(&["restart", unit]).await

@@ -180,7 +180,6 @@ impl TryFrom<IssueJoinTicketResponse> for Ticket {
             state_disk_key: wire.state_disk_key,
             measurement_salt: wire.measurement_salt,
             measurement_secret: wire.measurement_secret,
-            api_server_endpoint: wire.api_server_endpoint,
             token: wire.token,
             cluster_name: wire.cluster_name,
             kubernetes_version: wire.kubernetes_version,
@@ -286,6 +285,7 @@ impl From<WireguardPeer> for TicketPeer {
             mesh_ip: wire.mesh_ip,
             pod_cidr: wire.pod_cidr,
             node_name: wire.node_name,
+            is_control_plane: wire.is_control_plane,
         }
     }
 }

@@ -63,7 +63,6 @@ impl Debug for IssueJoinTicketResponse {
                 "measurement_secret",
                 &Redacted(self.measurement_secret.len()),
             )
-            .field("api_server_endpoint", &self.api_server_endpoint)
             .field("token", &Redacted(self.token.len()))
             .field(
                 "discovery_token_ca_cert_hash",

@@ -1,4 +1,4 @@
-//! Test harnesses: swtpm, etcd and kube-apiserver, a TEE with its own roots
+//! Test harnesses: swtpm, LUKS disks, etcd and kube-apiserver, a TEE with its own roots
 
 pub mod boot;
 #[cfg(feature = "kubernetes")]
@@ -7,5 +7,6 @@ pub mod etcd;
 pub mod harness;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+pub mod luks;
 pub mod swtpm;
 pub mod tee;

@@ -7,7 +7,6 @@ fn ticket() -> Ticket {
         state_disk_key: vec![1; 32],
         measurement_salt: vec![2; 32],
         measurement_secret: vec![3; 32],
-        api_server_endpoint: "10.45.0.1:6443".to_owned(),
         token: "abcdef.0123456789abcdef".to_owned(),
         cluster_name: "constellation".to_owned(),
         kubernetes_version: "v1.20.2".to_owned(),
@@ -44,6 +43,7 @@ fn peer(key: u8, mesh_ip: &str, pod_cidr: &str) -> TicketPeer {
         mesh_ip: mesh_ip.to_owned(),
         pod_cidr: pod_cidr.to_owned(),
         node_name: "control-plane-0".to_owned(),
+        is_control_plane: true,
     }
 }
 
@@ -56,7 +56,7 @@ fn a_good_ticket_passes_and_shows_no_secret() {
         2,
         "a worker installs no control plane"
     );
-    assert_eq!(checked.api_server, "10.45.0.1:6443".parse().unwrap());
+    assert_eq!(checked.peers[0].role, Role::ControlPlane);
     let shown = format!("{checked:?}");
     assert!(
         !shown.contains("0123456789abcdef") && shown.contains("abcdef.…"),
@@ -165,12 +165,9 @@ fn tickets_that_can_not_work_are_named() {
                 ticket.peers.push(peer(1, "10.45.0.3", "10.244.3.0/24"));
             },
         ),
-        (
-            "the ticket's api server 10.45.0.9:6443 is none of its peers",
-            |ticket| {
-                ticket.api_server_endpoint = "10.45.0.9:6443".to_owned();
-            },
-        ),
+        ("none of the ticket's peers is a control plane", |ticket| {
+            ticket.peers[0].is_control_plane = false;
+        }),
         (
             "the ticket carries 2 control plane files, but this node asked to join as a worker",
             |ticket| {

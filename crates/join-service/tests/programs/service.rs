@@ -127,7 +127,6 @@ impl Service {
         let process = Command::new(env!("CARGO_BIN_EXE_join-service"))
             .arg(format!("--listen={address}"))
             .arg(format!("--operations={operations}"))
-            .arg(format!("--node-name={CONTROL_PLANE}"))
             .arg(format!("--key-service={key_address}"))
             .arg(format!("--key-service-token={}", token.display()))
             .arg(format!(

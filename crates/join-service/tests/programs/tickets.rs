@@ -29,7 +29,7 @@ async fn a_measured_machine_gets_a_ticket_that_works() {
     // The disk's key is the original's vector; the rest is what a worker needs.
     assert_eq!(hex::encode(&ticket.state_disk_key), VECTOR_KEY);
     assert_eq!(ticket.measurement_salt, MEASUREMENT_SALT);
-    assert_eq!(ticket.api_server_endpoint, "10.45.0.1:6443");
+    assert!(ticket.wireguard_peers[0].is_control_plane);
     assert_eq!(
         (ticket.mesh_ip.as_str(), ticket.pod_cidr.as_str()),
         ("10.45.0.2", "10.244.2.0/24")

@@ -8,8 +8,8 @@ use cluster::{
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::{
-    Api, Client,
-    api::{ObjectMeta, Patch, PatchParams, PostParams},
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 
@@ -103,6 +103,88 @@ pub async fn all_node_identities(client: &Client) -> Result<Vec<identity::NodeId
         .map_err(request("list node identities"))?;
     let identities: Result<_, _> = records.iter().map(NodeIdentity::to_identity).collect();
     Ok(identities?)
+}
+
+/// Holds a Node object's deletion until a control plane has removed all of the node.
+pub const FINALIZER: &str = "constellation.edgeless.systems/node";
+
+/// A Node object, as far as its removal goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundNode {
+    /// Its name.
+    pub name: NodeName,
+    /// Whether somebody deleted it.
+    pub deleted: bool,
+    /// Whether its deletion waits for [`FINALIZER`].
+    pub marked: bool,
+}
+
+/// All Node objects whose name is one that a node of this cluster can have.
+pub async fn nodes(client: &Client) -> Result<Vec<FoundNode>, ApiError> {
+    let api: Api<Node> = Api::all(client.clone());
+    let nodes = api
+        .list(&ListParams::default())
+        .await
+        .map_err(request("list nodes"))?;
+    let found = |node: Node| {
+        Some(FoundNode {
+            name: NodeName::new(node.metadata.name.as_deref()?).ok()?,
+            deleted: node.metadata.deletion_timestamp.is_some(),
+            marked: node.finalizers().iter().any(|name| name == FINALIZER),
+        })
+    };
+    Ok(nodes.into_iter().filter_map(found).collect())
+}
+
+/// Puts [`FINALIZER`] on a Node object.
+pub async fn mark_node(client: &Client, name: &NodeName) -> Result<(), ApiError> {
+    edit_finalizers(client, name, |finalizers| {
+        if !finalizers.iter().any(|name| name == FINALIZER) {
+            finalizers.push(FINALIZER.to_owned());
+        }
+    })
+    .await
+}
+
+/// Takes [`FINALIZER`] off a Node object: its deletion goes on.
+pub async fn release_node(client: &Client, name: &NodeName) -> Result<(), ApiError> {
+    edit_finalizers(client, name, |finalizers| {
+        finalizers.retain(|name| name != FINALIZER);
+    })
+    .await
+}
+
+/// Changes the list as it was read and no other; a node that is gone needs no change.
+async fn edit_finalizers(
+    client: &Client,
+    name: &NodeName,
+    edit: impl FnOnce(&mut Vec<String>),
+) -> Result<(), ApiError> {
+    let api: Api<Node> = Api::all(client.clone());
+    let failed = || request(format!("change the finalizers of node {name}"));
+    let Some(mut node) = api.get_opt(name.as_str()).await.map_err(failed())? else {
+        return Ok(());
+    };
+    edit(node.finalizers_mut());
+    let patch = json!({ "metadata": {
+        "resourceVersion": node.metadata.resource_version,
+        "finalizers": node.metadata.finalizers,
+    } });
+    api.patch(name.as_str(), &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .map(drop)
+        .map_err(failed())
+}
+
+/// Deletes the record of a node; one that is not there is none.
+pub async fn delete_node_identity(client: &Client, name: &NodeName) -> Result<(), ApiError> {
+    let api: Api<NodeIdentity> = identities::api(client.clone());
+    match api.delete(name.as_str(), &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        deleted => deleted
+            .map(drop)
+            .map_err(request(format!("delete the record of node {name}"))),
+    }
 }
 
 /// Labels a node with its role; a kubelet may not do so for itself.

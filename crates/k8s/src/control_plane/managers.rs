@@ -95,7 +95,7 @@ impl Node {
         let config = Kubeconfig {
             cluster_name: self.config.cluster_name.as_str(),
             user: leaf.stem(),
-            server: &self.api_server(),
+            server: &self.own_api_server(),
             ca_certificate_pem,
             credential: Credential::Files {
                 certificate: pki.join(leaf.certificate()),

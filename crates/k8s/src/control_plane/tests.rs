@@ -15,7 +15,7 @@ fn node(role: Role, version: Version) -> Node {
         role,
         plan,
         addresses,
-        api_endpoint: SocketAddrV4::new(Ipv4Addr::new(10, 45, 0, 1), 6443),
+        api_endpoint: SocketAddrV4::new(Ipv4Addr::LOCALHOST, cluster::network::API_PROXY_PORT),
         provider_id: Some("qemu:///node-0".into()),
         etcd: EtcdMembership::New,
     };
@@ -249,15 +249,14 @@ fn what_moved_from_flags_to_the_file_is_in_one_place() {
 }
 
 #[test]
-fn a_worker_uses_the_mesh_and_a_control_plane_itself() {
-    assert_eq!(
-        node(Role::Worker, TEST).api_server(),
-        "https://10.45.0.1:6443"
-    );
-    assert_eq!(
-        node(Role::ControlPlane, TEST).api_server(),
-        "https://127.0.0.1:6443"
-    );
+fn a_node_asks_its_proxy_and_controllers_their_own_api_server() {
+    for role in Role::ALL {
+        let node = node(role, TEST);
+        assert_eq!(node.api_server(), "https://127.0.0.1:7445");
+        let files = node.files(Service::Scheduler, "CA");
+        let config = std::str::from_utf8(files[0].bytes()).unwrap();
+        assert!(config.contains("https://127.0.0.1:6443"), "{config}");
+    }
 }
 
 #[test]
@@ -341,7 +340,7 @@ fn no_argument_or_public_file_holds_a_key() {
 }
 
 /// A control plane with a directory of its own, and what its kubelet's certificate is at an hour of the clock.
-fn kubelet_certificates() -> impl Fn(i64) -> std::path::PathBuf {
+fn kubelet_certificates() -> impl Fn(i64) -> PathBuf {
     let directory = tempfile::tempdir().unwrap();
     let mut node = node(Role::ControlPlane, TEST);
     node.paths = Paths::below(directory.path(), directory.path());
@@ -379,7 +378,7 @@ fn a_kubelet_certificate_of_a_clock_a_year_ahead_is_replaced_when_the_clock_is_r
 /// One value stands behind all of them: what the controller manager signs for kubelets can not outlive what the node signs.
 #[test]
 fn what_is_signed_for_kubelets_lives_as_long_as_the_nodes_own() {
-    let short = crate::pki::Lifetime::at_most_a_day(std::time::Duration::from_secs(3600));
+    let short = Lifetime::at_most_a_day(std::time::Duration::from_secs(3600));
     let node = node(Role::ControlPlane, TEST);
     assert!(has(
         &args(&node, Service::ControllerManager),

@@ -1,6 +1,6 @@
 //! A machine that may still become a node, and both ways to it once it has the lock.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, OnceLock};
 
 use cluster::join::CheckedTicket;
@@ -102,7 +102,6 @@ impl Candidate {
             networks: order.networks,
             index: first.index,
             node_ip: self.node_ip,
-            api_endpoint: SocketAddrV4::new(first.mesh_ip, cluster::network::API_PORT),
             provider_id: Some(self.instance.provider_id.clone()),
             api_sans: order.api_sans.clone(),
         };
@@ -131,7 +130,6 @@ impl Candidate {
             networks: ticket.networks,
             index: ticket.addresses.index,
             node_ip: self.node_ip,
-            api_endpoint: ticket.api_server,
             provider_id: Some(self.instance.provider_id.clone()),
             api_sans: ticket.api_sans.clone(),
         };

@@ -7,7 +7,7 @@ use cluster::join::CheckedTicket;
 use cluster::plan::{Flow, Marked, Step};
 use jiff::Timestamp;
 use k8s::control_plane::{Service, Shared};
-use k8s::files::SecretText;
+use k8s::files::{self, SecretText};
 use k8s::pki::Pki;
 
 use super::drive::Steps;
@@ -74,8 +74,10 @@ impl JoinSteps {
         shared.write(node.paths()).map_err(StepError::File)?;
         let names = node.names(self.node.membership.node_ip, self.ticket.api_sans.clone());
         let pki = Pki::open(names, &node.paths().pki()).map_err(StepError::Pki)?;
-        pki.renew(Timestamp::now())
+        pki.renew(Timestamp::now()).map_err(StepError::Pki)?;
+        // the agent asks with a control plane's credentials from the start, although the API server here comes later
+        files::write_all(&node.files(Service::ApiServer, &self.ticket.ca_certificate))
             .map(drop)
-            .map_err(StepError::Pki)
+            .map_err(StepError::File)
     }
 }

@@ -31,6 +31,7 @@ pub(super) async fn resume(host: &Host, membership: &Membership) -> Result<(), B
         .addresses()
         .map_err(BootstrapperError::Membership)?;
     let peers = mesh::kept_peers(&host.paths).map_err(BootstrapperError::Mesh)?;
+    host.api_servers.follow(membership.role, &peers);
     mesh::bring_up(&host.paths, &membership.networks, &own, &peers)
         .await
         .map_err(BootstrapperError::Mesh)?;
@@ -64,8 +65,9 @@ async fn start_programs(host: &Host, membership: &Membership) -> Result<(), Step
         })
     })?;
     take_rejoin_token(&host.paths, &node, &ca_certificate).map_err(StepError::File)?;
+    // what makes a control plane of it comes beside the agent's work, see `super::control_plane`
     Services::new(node)
-        .start(Service::of(membership.role), &ca_certificate)
+        .start(&[Service::Kubelet, Service::KubeProxy], &ca_certificate)
         .await
 }
 
@@ -112,7 +114,7 @@ mod tests {
             role: Role::Worker,
             plan,
             addresses,
-            api_endpoint: "10.45.0.1:6443".parse().unwrap(),
+            api_endpoint: "127.0.0.1:7445".parse().unwrap(),
             provider_id: None,
             etcd: EtcdMembership::New,
         };

@@ -1,11 +1,8 @@
 //! Recovery of a machine that waits: the real server over the attested channel, a real TPM (swtpm), a real LUKS2 header (`cryptsetup`,
 //! which tries the key without the device mapper). Who calls is the code that the CLI calls with.
 
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use attest::{ClusterIdDigest, ClusterMark};
@@ -20,8 +17,8 @@ use node::disk_mapper::recovery::RecoveryServer;
 use node::disk_mapper::unlock::{Unlock, UnlockError};
 use proto::recover::api_client::ApiClient;
 use proto::recover::{DescribeRequest, RecoverRequest};
-use tempfile::TempDir;
 use testkit::boot::Image;
+use testkit::luks::LuksDisk;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
@@ -80,86 +77,38 @@ impl Admin {
     }
 }
 
-/// A disk with a LUKS2 header, and how often a key was tried on it.
+/// A node's disk.
 #[derive(Clone)]
 struct Disk {
     uuid: DiskUuid,
-    directory: Arc<TempDir>,
-    tried: Arc<AtomicU32>,
-}
-
-fn cryptsetup(arguments: &[&str], key: &[u8]) -> Option<i32> {
-    let mut child = Command::new("cryptsetup")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("cryptsetup is needed (package cryptsetup-bin)");
-    child.stdin.take().unwrap().write_all(key).unwrap();
-    child.wait().unwrap().code()
+    luks: LuksDisk,
 }
 
 impl Disk {
     /// Of a node of this administrator's cluster.
     fn of(admin: &Admin) -> Self {
         let uuid: DiskUuid = "0b5c9e7e-6d2f-4f0e-9c3a-2f1d8b7a6c54".parse().unwrap();
-        let disk = Self {
-            uuid,
-            directory: Arc::new(TempDir::new().unwrap()),
-            tried: Arc::default(),
-        };
-        let path = disk.path();
-        std::fs::File::create(&path)
-            .unwrap()
-            .set_len(20 << 20)
-            .unwrap();
         let MasterSecretFile {
             master_secret,
             salt,
         } = &admin.master;
         let key = DiskKey::derive(master_secret, salt, uuid.uuid());
-        let uuid = uuid.to_string();
-        let arguments = [
-            "luksFormat",
-            "--batch-mode",
-            "--type=luks2",
-            "--uuid",
-            &uuid,
-            "--key-file=-",
-            "--pbkdf=pbkdf2",
-            "--pbkdf-force-iterations=1000",
-            &path,
-        ];
-        assert_eq!(cryptsetup(&arguments, key.expose_bytes()), Some(0));
-        disk
-    }
-
-    fn path(&self) -> String {
-        self.directory.path().join("disk").display().to_string()
+        let luks = LuksDisk::format(&uuid.to_string(), key.expose_bytes()).unwrap();
+        Self { uuid, luks }
     }
 
     fn open(&self, key: &DiskKey) -> Result<(), StateDiskError> {
-        self.tried.fetch_add(1, Ordering::Relaxed);
-        let path = self.path();
-        let arguments = [
-            "open",
-            "--type=luks2",
-            "--test-passphrase",
-            "--key-file=-",
-            &path,
-        ];
-        match cryptsetup(&arguments, key.expose_bytes()) {
-            Some(0) => Ok(()),
-            Some(2) => Err(StateDiskError::Program {
-                what: "open the state disk",
-                source: ProgramError::WrongKey,
-            }),
-            code => panic!("cryptsetup ended with {code:?}"),
+        if self.luks.opens_with(key.expose_bytes()).unwrap() {
+            return Ok(());
         }
+        Err(StateDiskError::Program {
+            what: "open the state disk",
+            source: ProgramError::WrongKey,
+        })
     }
 
     fn tried(&self) -> u32 {
-        self.tried.load(Ordering::Relaxed)
+        self.luks.tried()
     }
 }
 

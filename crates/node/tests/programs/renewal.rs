@@ -267,7 +267,7 @@ async fn a_cluster_whose_certificates_live_minutes_is_used_all_the_time() {
             local(listen.etcd_client),
             etcd_ca.clone(),
             Some(etcd_client),
-            Some("/health")
+            Some("/version")
         ),
         watch_server(
             &load,

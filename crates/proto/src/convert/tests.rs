@@ -159,12 +159,12 @@ fn a_ticket_keeps_every_field() {
         mesh_ip: "10.45.0.1".to_owned(),
         pod_cidr: "10.244.1.0/24".to_owned(),
         node_name: "control-plane-0".to_owned(),
+        is_control_plane: true,
     };
     let wire = IssueJoinTicketResponse {
         state_disk_key: vec![1; 32],
         measurement_salt: vec![2; 32],
         measurement_secret: vec![3; 32],
-        api_server_endpoint: "10.45.0.1:6443".to_owned(),
         token: "abcdef.0123456789abcdef".to_owned(),
         cluster_name: "mini".to_owned(),
         kubernetes_version: "v1.20.2".to_owned(),
@@ -187,7 +187,6 @@ fn a_ticket_keeps_every_field() {
     assert_eq!(ticket.state_disk_key, [1; 32]);
     assert_eq!(ticket.measurement_salt, [2; 32]);
     assert_eq!(ticket.measurement_secret, [3; 32]);
-    assert_eq!(ticket.api_server_endpoint, wire.api_server_endpoint);
     assert_eq!(ticket.token, wire.token);
     assert_eq!(ticket.cluster_name, wire.cluster_name);
     assert_eq!(ticket.kubernetes_version, wire.kubernetes_version);

@@ -30,9 +30,6 @@ pub struct IssueJoinTicketResponse {
     pub measurement_salt: ::prost::alloc::vec::Vec<u8>,
     #[prost(bytes = "vec", tag = "3")]
     pub measurement_secret: ::prost::alloc::vec::Vec<u8>,
-    /// Mesh address and port.
-    #[prost(string, tag = "5")]
-    pub api_server_endpoint: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]
     pub token: ::prost::alloc::string::String,
     #[prost(string, tag = "7")]
@@ -91,6 +88,9 @@ pub struct WireguardPeer {
     pub pod_cidr: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub node_name: ::prost::alloc::string::String,
+    /// It has an API server.
+    #[prost(bool, tag = "6")]
+    pub is_control_plane: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct IssueRejoinTicketRequest {

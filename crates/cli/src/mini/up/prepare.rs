@@ -1,5 +1,6 @@
 //! Everything up to the start of the first machine, so that an interrupted run can be taken up again.
 
+use cloud::qemu::balancer;
 use cloud::qemu::machine::Machine;
 use cluster::Role;
 use cluster::config::Config;
@@ -112,7 +113,11 @@ fn new_infrastructure(
         .ok_or_else(|| Failure::internal("a plan without machines"))?;
     let infrastructure = Infrastructure {
         uid: "mini".to_owned(),
-        cluster_endpoint: first.host_address().to_string(),
+        cluster_endpoint: if plan.has_balancer() {
+            balancer::ADDRESS.to_string()
+        } else {
+            first.host_address().to_string()
+        },
         in_cluster_endpoint: first.cluster_address().to_string(),
         init_secret: new_init_secret()?,
         api_server_cert_sans: vec!["localhost".to_owned()],
