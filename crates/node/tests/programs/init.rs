@@ -12,6 +12,7 @@ use keys::{ClusterId, MasterSecret, MeasurementSalt, MeasurementSecret, Salt};
 use node::bootstrapper::drive::{Steps, drive};
 use node::bootstrapper::init_server::{Begin, Begun, InitServer};
 use node::bootstrapper::machine::MeasuredMachine;
+use node::bootstrapper::restore::Restores;
 use node::bootstrapper::steps::StepError;
 use node::progress::Event;
 use proto::components::Component;
@@ -52,6 +53,7 @@ struct Served {
     address: SocketAddr,
     lock: Arc<BootLock>,
     steps: Arc<Mutex<Vec<(Step, [u8; 32])>>>,
+    _uploads: tempfile::TempDir,
 }
 
 impl Served {
@@ -64,7 +66,16 @@ impl Served {
         let steps = Arc::new(Mutex::new(Vec::new()));
         let hash = SecretHash::parse(&bcrypt::hash(SECRET, 4).unwrap()).unwrap();
         let begin = begin(&machine, fails, &steps);
-        let server = InitServer::new(Arc::clone(&lock), hash, node_ip, begin, machine.console());
+        let uploads = tempfile::tempdir().unwrap();
+        let restores = Restores::new(uploads.path());
+        let server = InitServer::new(
+            Arc::clone(&lock),
+            hash,
+            node_ip,
+            begin,
+            machine.console(),
+            restores,
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let channel = channel::Server::node(machine.measured.issuer()).unwrap();
@@ -78,6 +89,7 @@ impl Served {
             address,
             lock,
             steps,
+            _uploads: uploads,
         }
     }
 
