@@ -1,6 +1,6 @@
-//! Layer 3: a cluster of three control planes on machines, and what it survives. Tests in this order.
+//! Layer 4: a cluster of three control planes on machines, and what it survives. Tests in this order.
 //!
-//! Run by `cargo xtask test --layer 3`, which builds and names the programs, the image and Kubernetes.
+//! Run by `cargo xtask test --layer 4`, which builds and names the programs, the image and Kubernetes.
 
 #[expect(
     dead_code,

@@ -153,6 +153,15 @@ impl ControlPlanes {
         self.0.values().copied()
     }
 
+    /// As they are once the records of these nodes are deleted.
+    #[must_use]
+    pub fn without<'a>(mut self, leaving: impl IntoIterator<Item = &'a NodeName>) -> Self {
+        for name in leaving {
+            self.0.remove(name.as_str());
+        }
+        self
+    }
+
     fn has(&self, own: &Place) -> bool {
         self.0.get(own.name.as_str()) == Some(&own.peer)
     }
@@ -255,6 +264,12 @@ pub fn departed(own: &Place, members: &[Member], records: &ControlPlanes) -> Opt
         .filter(|member| may_go(member, members))
         .min_by_key(|member| (!member.learner, member.id))
         .map(|member| member.id)
+}
+
+/// Every member whose node is on record no more, whether it may go now or not.
+pub fn unrecorded(members: &[Member], records: &ControlPlanes) -> Vec<MemberId> {
+    let unrecorded = members.iter().filter(|member| !records.speaks_of(member));
+    unrecorded.map(|member| member.id).collect()
 }
 
 /// Whether a majority stays without this member: of those that remain with a vote, more than half answer now.

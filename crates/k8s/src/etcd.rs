@@ -20,7 +20,7 @@ mod take_part;
 pub mod wire;
 
 pub use client::{Access, Client, Connection, EtcdError, Snapshot, Status};
-pub use departed::{DepartedError, remove_departed};
+pub use departed::{Departed, DepartedError, remove_departed};
 pub use directory::{Directory, DirectoryError};
 pub use take_part::{News, TakePartError, take_part};
 

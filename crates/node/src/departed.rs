@@ -2,15 +2,18 @@
 //! mesh, its certificates and its disk's key.
 //!
 //! Control planes put a finalizer on every Node object whose node is on record; a deletion then waits until one of them has done
-//! these things, in this order. Several may do them at once, and each may be done again. No control plane removes itself: the only
-//! one stays, and of several another one does it. As k3s does it.
+//! these things, in this order. The member goes first: without its record a node is out of the mesh, and while too few others answer
+//! etcd needs it there. Until then its deletion waits. Several control planes may do these things at once, and each may be done again.
+//! No control plane removes itself: the only one stays, and of several another one does it. As k3s does it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use cluster::NodeName;
+use cluster::etcd::ControlPlanes;
+use cluster::{NodeName, Role};
+use k8s::api::records::Recorded;
 use k8s::api::{ApiError, records};
 use k8s::control_plane::Node;
-use k8s::etcd::{ApiRecords, DepartedError, remove_departed};
+use k8s::etcd::{ApiRecords, DepartedError, LocalError, Records, remove_departed};
 use kube::Client;
 
 /// What did not work; it is tried again.
@@ -27,36 +30,60 @@ pub enum RemovalError {
 /// Removes what has gone and marks what is there. `node` is a control plane, whose own etcd runs.
 pub async fn look(client: &Client, node: &Node) -> Result<(), RemovalError> {
     let own = &node.config().node_name;
-    let recorded: BTreeSet<NodeName> = records::all_node_identities(client)
+    let recorded: BTreeMap<NodeName, Recorded> = records::all_records(client)
         .await?
         .into_iter()
-        .map(|identity| identity.name)
+        .map(|record| (record.identity.name.clone(), record))
         .collect();
-    let mut leaving = Vec::new();
+    let mut leaving = BTreeSet::new();
     for found in records::nodes(client).await? {
-        match step(&found, recorded.contains(&found.name), own) {
+        match step(&found, recorded.contains_key(&found.name), own) {
             Step::Mark => records::mark_node(client, &found.name).await?,
             Step::Remove => {
-                records::delete_node_identity(client, &found.name).await?;
-                tracing::info!(node = %found.name, "its record was removed: the node was deleted");
-                leaving.push(found.name);
+                leaving.insert(found.name);
             }
             Step::Leave => {}
         }
     }
-    // with the record gone, its member in etcd has no node any more
-    let records_in_api = ApiRecords {
-        client: client.clone(),
-        peer_port: node.etcd_peer_port(),
+    let remaining = Remaining {
+        all: ApiRecords {
+            client: client.clone(),
+            peer_port: node.etcd_peer_port(),
+        },
+        leaving: &leaving,
     };
-    for member in remove_departed(node, &records_in_api).await? {
+    let members = remove_departed(node, &remaining).await?;
+    for member in &members.removed {
         tracing::info!(%member, "removed from etcd");
     }
-    for name in leaving {
-        records::release_node(client, &name).await?;
+    for name in &leaving {
+        let record = recorded.get(name);
+        let role = record.map(|record| record.identity.role);
+        if role == Some(Role::ControlPlane) && !members.staying.is_empty() {
+            tracing::warn!(node = %name, "its deletion waits: now etcd can not do without its member");
+            continue;
+        }
+        if let Some(record) = record {
+            records::delete_record(client, record).await?;
+            tracing::info!(node = %name, "its record was removed: the node was deleted");
+        }
+        records::release_node(client, name).await?;
         tracing::info!(node = %name, "removed");
     }
     Ok(())
+}
+
+/// The records as they are once those who leave have none.
+struct Remaining<'a> {
+    all: ApiRecords,
+    leaving: &'a BTreeSet<NodeName>,
+}
+
+#[async_trait::async_trait]
+impl Records for Remaining<'_> {
+    async fn control_planes(&self) -> Result<ControlPlanes, LocalError> {
+        Ok(self.all.control_planes().await?.without(self.leaving))
+    }
 }
 
 /// What a Node object asks for.

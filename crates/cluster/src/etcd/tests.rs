@@ -210,6 +210,15 @@ fn a_member_without_a_record_goes_if_a_majority_stays() {
     let mut one_down = members.clone();
     one_down[0].alive = false;
     assert_eq!(departed(&place(2), &one_down, &two), None);
+    // its node is needed as long as it stays
+    assert_eq!(unrecorded(&one_down, &two), [MemberId(30)]);
+    let deleted = place(3).name;
+    let three = records(&[1, 2, 3]);
+    assert_eq!(unrecorded(&members, &three), []);
+    assert_eq!(
+        unrecorded(&members, &three.without([&deleted])),
+        [MemberId(30)]
+    );
     // one whose place cannot be read is no node's
     let mut foreign = members.clone();
     (foreign[2].name, foreign[2].peer) = (None, None);

@@ -13,7 +13,7 @@ use k8s_openapi::{
 use keys::backup::BackupKeyVerifier;
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::json;
 
@@ -102,15 +102,35 @@ pub async fn node_identities(client: &Client) -> Result<Vec<identity::NodeIdenti
     Ok(records.into_iter().filter_map(usable).collect())
 }
 
+/// A record of a node, and which one: another one under the same name has another UID.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// What it says.
+    pub identity: identity::NodeIdentity,
+    /// The API's number of it.
+    pub uid: Option<String>,
+}
+
 /// The records of all nodes, none left out: an error if one cannot be used.
-pub async fn all_node_identities(client: &Client) -> Result<Vec<identity::NodeIdentity>, ApiError> {
+pub async fn all_records(client: &Client) -> Result<Vec<Recorded>, ApiError> {
     let api: Api<NodeIdentity> = identities::api(client.clone());
     let records = api
         .list(&identities::list_params())
         .await
         .map_err(request("list node identities"))?;
-    let identities: Result<_, _> = records.iter().map(NodeIdentity::to_identity).collect();
-    Ok(identities?)
+    let recorded = |record: NodeIdentity| {
+        Ok(Recorded {
+            identity: record.to_identity()?,
+            uid: record.metadata.uid,
+        })
+    };
+    records.into_iter().map(recorded).collect()
+}
+
+/// What all records say, none left out: an error if one cannot be used.
+pub async fn all_node_identities(client: &Client) -> Result<Vec<identity::NodeIdentity>, ApiError> {
+    let records = all_records(client).await?;
+    Ok(records.into_iter().map(|record| record.identity).collect())
 }
 
 /// Holds a Node object's deletion until a control plane has removed all of the node.
@@ -184,11 +204,19 @@ async fn edit_finalizers(
         .map_err(failed())
 }
 
-/// Deletes the record of a node; one that is not there is none.
-pub async fn delete_node_identity(client: &Client, name: &NodeName) -> Result<(), ApiError> {
+/// Deletes this record of a node. One that is not there is none, and one that was written since under its name stays.
+pub async fn delete_record(client: &Client, record: &Recorded) -> Result<(), ApiError> {
     let api: Api<NodeIdentity> = identities::api(client.clone());
-    match api.delete(name.as_str(), &DeleteParams::default()).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+    let name = &record.identity.name;
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: record.uid.clone(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match api.delete(name.as_str(), &params).await {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
         deleted => deleted
             .map(drop)
             .map_err(request(format!("delete the record of node {name}"))),

@@ -75,7 +75,10 @@ impl Content {
     /// Takes the end.
     pub fn finish(self) -> Result<Essentials, ContentError> {
         let essentials = self.essentials.ok_or(ContentError::Short)?;
-        if self.tail.len() != SHA256_OUTPUT_LEN || self.hashed == 0 || self.hashed % BLOCK != 0 {
+        if self.tail.len() != SHA256_OUTPUT_LEN
+            || self.hashed == 0
+            || !self.hashed.is_multiple_of(BLOCK)
+        {
             return Err(ContentError::Short);
         }
         if self.hash.finish().as_ref() != self.tail {

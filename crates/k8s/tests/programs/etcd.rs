@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use cluster::etcd::{Member, MemberId, Step, Why};
-use k8s::etcd::{News, lock::LEASE, remove_departed, take_part, wire};
+use k8s::etcd::{Departed, News, lock::LEASE, remove_departed, take_part, wire};
 use testkit::etcd::{EtcdNode, EtcdNodes};
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -308,12 +308,13 @@ async fn a_removed_nodes_member_goes_and_a_majority_stays() -> Result<()> {
     join(nodes.node(1)).await?;
     join(nodes.node(2)).await?;
     let first = nodes.node(0);
-    ensure!(remove_departed(first.node(), &*first).await?.is_empty());
+    ensure!(remove_departed(first.node(), &*first).await? == Departed::default());
 
     // one is down, and another one leaves: without it no majority would be left
     nodes.node(1).cut_power();
     nodes.delete_record(2);
-    ensure!(remove_departed(first.node(), &*first).await?.is_empty());
+    let outcome = remove_departed(first.node(), &*first).await?;
+    ensure!(outcome.removed.is_empty() && outcome.staying.len() == 1);
     assert_eq!(voters(&nodes).await?.len(), 3);
 
     join(nodes.node(1)).await?;
@@ -321,12 +322,12 @@ async fn a_removed_nodes_member_goes_and_a_majority_stays() -> Result<()> {
     let begun = Instant::now();
     let removed = loop {
         match remove_departed(first.node(), &*first).await {
-            Ok(removed) if !removed.is_empty() => break removed,
+            Ok(outcome) if !outcome.removed.is_empty() => break outcome,
             Err(error) if begun.elapsed() > PATIENCE => return Err(error.into()),
             _ => tokio::time::sleep(Duration::from_secs(1)).await,
         }
     };
-    assert_eq!(removed.len(), 1);
+    assert_eq!((removed.removed.len(), removed.staying.len()), (1, 0));
     assert_eq!(
         voters(&nodes).await?,
         ["control-plane-1", "control-plane-2"]
