@@ -24,6 +24,8 @@ use crate::workspace::{remove, unfinished};
 
 /// How long a node may take to send the next piece.
 const PIECE: Duration = Duration::from_secs(120);
+/// Between two words about how much there is.
+const TOLD: u64 = 16 << 20;
 /// Largest message.
 const MAX_PIECE: usize = 1 << 20;
 
@@ -133,8 +135,12 @@ impl Creation<'_> {
                 .map_err(|_| Ended::Another("it stopped in the middle of the backup".to_owned()))?
                 .map_err(|status| Ended::Another(printable(status.message())))?;
             let Some(Piece { data }) = piece else { break };
+            let before = length;
             length += data.len() as u64;
-            self.terminal.progress(format_args!("{} MiB", length >> 20));
+            if length / TOLD != before / TOLD {
+                self.terminal
+                    .progress(format_args!("{} MiB", length >> 20));
+            }
             let mut parts = Vec::new();
             opener
                 .push(&data, |part| parts.push(part))
