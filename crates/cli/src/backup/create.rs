@@ -138,8 +138,7 @@ impl Creation<'_> {
             let before = length;
             length += data.len() as u64;
             if length / TOLD != before / TOLD {
-                self.terminal
-                    .progress(format_args!("{} MiB", length >> 20));
+                self.terminal.progress(format_args!("{} MiB", length >> 20));
             }
             let mut parts = Vec::new();
             opener
