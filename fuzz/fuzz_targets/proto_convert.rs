@@ -4,7 +4,7 @@
 use attest::Evidence;
 use cluster::admission::JoinRequest;
 use cluster::join::Ticket;
-use cluster::{recovery, rejoin};
+use cluster::{Role, recovery, rejoin};
 use prost::Message;
 use proto::components::Component;
 use proto::init::InitRequest;
@@ -32,7 +32,12 @@ fuzz::fuzz_target!(|bytes: &[u8]| {
     if let Ok(wire) = IssueJoinTicketResponse::decode(bytes)
         && let Ok(ticket) = Ticket::try_from(wire)
     {
-        drop(ticket.check());
+        let role = if ticket.control_plane_files.is_empty() {
+            Role::Worker
+        } else {
+            Role::ControlPlane
+        };
+        drop(ticket.check(role));
     }
     if let Ok(wire) = IssueRejoinTicketResponse::decode(bytes) {
         drop(rejoin::Ticket::from(wire).parse());
