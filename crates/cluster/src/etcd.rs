@@ -75,7 +75,7 @@ pub struct View<'a> {
     pub running: bool,
     /// The list of members as a majority knows it now; `None` if no member could be asked that has a majority.
     pub members: Option<&'a [Member]>,
-    /// The records, if they could be read whole.
+    /// The records as they are now, if they could be read whole.
     pub records: Option<&'a ControlPlanes>,
     /// Whether this node holds the lock.
     pub locked: bool,
@@ -84,7 +84,7 @@ pub struct View<'a> {
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Start etcd with the data that is there.
+    /// Start etcd with the data that is there; without any, with the members as they are now.
     Start,
     /// Take the lock: what follows changes the list of members.
     Lock,
@@ -124,7 +124,7 @@ pub enum For {
     Majority,
     /// The records of the nodes.
     Records,
-    /// A record of this node.
+    /// A record of this node. The lock, if it is held, is not needed meanwhile.
     OwnRecord,
     /// The own member to come up.
     Startup,
@@ -199,15 +199,31 @@ pub fn next(view: &View<'_>) -> Step {
         };
     };
     match own_member(view, members) {
+        // At its first start etcd compares the members that it is told of with those that there are: the list must not change.
+        Some(_) if !view.running && matches!(view.data, Data::Fresh(_)) => {
+            may_change(view).unwrap_or(Step::Start)
+        }
         Some(_) if !view.running => Step::Start,
-        Some(member) if !member.learner => match member.name {
+        Some(member) if member.learner => may_change(view).unwrap_or(match member.name {
+            Some(_) => Step::Promote(member.id),
+            None => Step::Wait(For::Startup),
+        }),
+        Some(member) => match member.name {
             Some(_) => Step::Done,
             None => Step::Wait(For::Startup),
         },
-        Some(_) if !view.locked => Step::Lock,
-        Some(member) if member.name.is_none() => Step::Wait(For::Startup),
-        Some(member) => Step::Promote(member.id),
-        None => become_learner(view, members),
+        None => may_change(view).unwrap_or_else(|| become_learner(view, members)),
+    }
+}
+
+/// What is missing before this node may change the list of members: its record first, since a node that was deleted must get no vote
+/// and need not keep others waiting, then the lock.
+fn may_change(view: &View<'_>) -> Option<Step> {
+    match view.records {
+        None => Some(Step::Wait(For::Records)),
+        Some(records) if !records.has(view.own) => Some(Step::Wait(For::OwnRecord)),
+        Some(_) if !view.locked => Some(Step::Lock),
+        Some(_) => None,
     }
 }
 
@@ -226,15 +242,6 @@ fn own_member<'a>(view: &View<'_>, members: &'a [Member]) -> Option<&'a Member> 
 }
 
 fn become_learner(view: &View<'_>, members: &[Member]) -> Step {
-    let Some(records) = view.records else {
-        return Step::Wait(For::Records);
-    };
-    if !records.has(view.own) {
-        return Step::Wait(For::OwnRecord);
-    }
-    if !view.locked {
-        return Step::Lock;
-    }
     if view.data != Data::None {
         return Step::Discard(MemberGone(()));
     }

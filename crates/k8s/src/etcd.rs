@@ -22,7 +22,7 @@ pub mod wire;
 pub use client::{Access, Client, Connection, EtcdError, Snapshot, Status};
 pub use departed::{Departed, DepartedError, remove_departed};
 pub use directory::{Directory, DirectoryError};
-pub use take_part::{News, TakePartError, take_part};
+pub use take_part::{News, TakePartError, take_part, take_part_within};
 
 use crate::control_plane::{EtcdMembership, Node};
 

@@ -12,6 +12,8 @@ mod backup;
 mod disk_full;
 #[path = "programs/etcd.rs"]
 mod etcd;
+#[path = "programs/etcd_deadlines.rs"]
+mod etcd_deadlines;
 #[path = "programs/kubelet_request.rs"]
 mod kubelet_request;
 #[path = "programs/manifests.rs"]

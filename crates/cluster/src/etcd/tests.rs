@@ -107,6 +107,10 @@ fn a_member_that_was_added_starts_unless_it_started_before() {
     };
     let mut case = case(vec![member(10, 1), fresh.clone()]);
     case.data = Data::Fresh(MemberId(20));
+    // the list must not change under its first start
+    case.locked = false;
+    assert_eq!(case.next(), Step::Lock);
+    case.locked = true;
     assert_eq!(case.next(), Step::Start);
     case.running = true;
     assert_eq!(case.next(), Step::Wait(For::Startup));
@@ -140,6 +144,14 @@ fn a_learner_is_promoted_under_the_lock_once_it_came_up() {
     learner.name = Some("control-plane-2".to_owned());
     case.members = Some(vec![member(10, 1), learner]);
     assert_eq!(case.next(), Step::Promote(MemberId(20)));
+    // it was deleted meanwhile: it gets no vote, and keeps nobody waiting
+    for locked in [true, false] {
+        case.locked = locked;
+        case.records = Some(records(&[1, 3]));
+        assert_eq!(case.next(), Step::Wait(For::OwnRecord));
+        case.records = None;
+        assert_eq!(case.next(), Step::Wait(For::Records));
+    }
 }
 
 #[test]
@@ -460,8 +472,16 @@ impl Model {
     }
 
     fn act(&mut self, at: usize, decided: Step, stops: bool) {
+        if matches!(decided, Step::Add | Step::Promote(_)) && !self.nodes[at].recorded {
+            self.violations
+                .push(format!("{decided:?} of a node that was deleted"));
+        }
         match decided {
             Step::Start => {
+                if matches!(self.nodes[at].data, Data::Fresh(_)) && self.lock != Some(at) {
+                    self.violations
+                        .push("a first start while the list may change".to_owned());
+                }
                 self.nodes[at].running = true;
                 let place = self.nodes[at].place.clone();
                 if let Data::Fresh(id) = self.nodes[at].data {
@@ -525,7 +545,7 @@ impl Model {
                 }
             }
             Step::Wait(For::Startup) => self.act(at, Step::Start, false),
-            Step::Done => {
+            Step::Done | Step::Wait(For::OwnRecord) => {
                 if self.lock == Some(at) {
                     self.lock = None;
                 }

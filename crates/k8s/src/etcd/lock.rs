@@ -16,16 +16,37 @@ use super::{
 pub const KEY: &str = "/constellation.edgeless.systems/etcd-members/lock";
 /// How long a holder that stopped keeps others waiting.
 pub const LEASE: Duration = Duration::from_secs(60);
-/// The holder stops relying on its lease this long before it ends: one answer's time.
-const MARGIN: Duration = Duration::from_secs(20);
-/// Between two renewals.
-const RENEW: Duration = Duration::from_secs(10);
 
-/// The lock, held and kept. Dropping it stops keeping it: it ends after [`LEASE`].
+/// How long the lock lasts.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// How long a holder that stopped keeps others waiting. Whole seconds.
+    pub lease: Duration,
+    /// The holder stops relying on its lease this long before it ends: one answer's time.
+    pub margin: Duration,
+    /// Between two renewals.
+    pub renew: Duration,
+    /// How long a holder that goes on, and gets nowhere, keeps others waiting.
+    pub hold: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            lease: LEASE,
+            margin: Duration::from_secs(20),
+            renew: Duration::from_secs(10),
+            hold: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+/// The lock, held and kept. Dropping it stops keeping it: it ends when its lease does.
 #[derive(Debug)]
 pub struct Lock {
     lease: i64,
     client: Client,
+    deadlines: Deadlines,
     /// Until when the lease surely lives.
     lives: watch::Receiver<Instant>,
     keeper: JoinHandle<()>,
@@ -47,6 +68,16 @@ impl Lock {
         connection: &mut Connection,
         node: &str,
     ) -> Result<Asked, EtcdError> {
+        Self::ask_within(client, connection, node, Deadlines::default()).await
+    }
+
+    /// The same with other deadlines.
+    pub async fn ask_within(
+        client: &Client,
+        connection: &mut Connection,
+        node: &str,
+        deadlines: Deadlines,
+    ) -> Result<Asked, EtcdError> {
         let get = wire::RangeRequest {
             key: KEY.as_bytes().to_vec(),
             ..Default::default()
@@ -63,7 +94,7 @@ impl Lock {
 
         let begun = Instant::now();
         let grant = wire::LeaseGrantRequest {
-            ttl: LEASE.as_secs().try_into().unwrap_or(i64::MAX),
+            ttl: deadlines.lease.as_secs().try_into().unwrap_or(i64::MAX),
             id: 0,
         };
         let lease = connection
@@ -99,12 +130,13 @@ impl Lock {
             .map_err(connection.failed("take the lock"))?
             .into_inner();
         if answer.succeeded {
-            let (lives, watch) = watch::channel(begun + LEASE);
+            let (lives, watch) = watch::channel(begun + deadlines.lease);
             return Ok(Asked::Taken(Self {
                 lease,
                 client: client.clone(),
+                deadlines,
                 lives: watch,
-                keeper: tokio::spawn(keep(client.clone(), lease, lives)),
+                keeper: tokio::spawn(keep(client.clone(), lease, deadlines, lives)),
             }));
         }
         // nobody waits for this one's end
@@ -124,7 +156,7 @@ impl Lock {
 
     /// Whether the lock is ours for at least one request more.
     pub fn is_held(&self) -> bool {
-        Instant::now() + MARGIN < *self.lives.borrow()
+        Instant::now() + self.deadlines.margin < *self.lives.borrow()
     }
 
     /// Gives the lock back, so that the next one need not wait. If that fails it ends by itself.
@@ -145,13 +177,13 @@ impl Drop for Lock {
 }
 
 /// Renews the lease until it is lost.
-async fn keep(client: Client, lease: i64, lives: watch::Sender<Instant>) {
+async fn keep(client: Client, lease: i64, deadlines: Deadlines, lives: watch::Sender<Instant>) {
     while Instant::now() < *lives.borrow() {
-        tokio::time::sleep(RENEW).await;
+        tokio::time::sleep(deadlines.renew).await;
         let begun = Instant::now();
         match renew(&client, lease).await {
             Ok(true) => {
-                lives.send_replace(begun + LEASE);
+                lives.send_replace(begun + deadlines.lease);
             }
             Ok(false) => {
                 lives.send_replace(begun);

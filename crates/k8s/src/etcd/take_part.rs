@@ -7,20 +7,18 @@ use std::{
 
 use cluster::{
     NodeName,
-    etcd::{ControlPlanes, For, Member, MemberId, Step, View, Why, next},
+    etcd::{ControlPlanes, Data, For, Member, MemberId, Step, View, Why, next},
 };
 use tokio::time::Instant;
 
 use super::{
     Access, Client, Connection, Directory, DirectoryError, EtcdError, LocalError, LocalEtcd,
-    lock::{Asked, LEASE, Lock},
+    lock::{Asked, Deadlines, Lock},
 };
 use crate::control_plane::{EtcdMembership, Node};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long this node may hold the lock until it lets another one go first.
-const HOLD: Duration = Duration::from_secs(15 * 60);
 
 /// What happens on the way.
 #[derive(Debug)]
@@ -79,7 +77,13 @@ impl std::fmt::Display for News<'_> {
             News::Step(Step::Done) => f.write_str("this node is a member of etcd"),
             News::LockHeldBy(node) => write!(f, "waiting for {node}, which is joining etcd"),
             News::LockLost => f.write_str("the lock of etcd's members was lost; joining begins anew"),
-            News::Failed(error) => write!(f, "joining etcd is tried again: {error}"),
+            News::Failed(error) => {
+                write!(f, "joining etcd is tried again: {error}")?;
+                match std::error::Error::source(error) {
+                    Some(source) => write!(f, ": {source}"),
+                    None => Ok(()),
+                }
+            }
         }
     }
 }
@@ -91,10 +95,13 @@ struct Participation<'a> {
     local: &'a dyn LocalEtcd,
     access: Access,
     directory: Directory,
+    deadlines: Deadlines,
     running: bool,
     lock: Option<(Lock, Instant)>,
-    /// Peers that were on record when the records were last read.
+    /// Who was on record when the records were last read: whom to ask.
     recorded: Option<ControlPlanes>,
+    /// Whether that was in this turn: only then it says whether this node still belongs.
+    current: bool,
     told: Option<Step>,
     told_since: Option<String>,
 }
@@ -104,15 +111,27 @@ struct Participation<'a> {
 ///
 /// `elders` are mesh addresses of other control planes, as far as they are known without the API.
 pub async fn take_part(node: &Node, elders: &[Ipv4Addr], local: &dyn LocalEtcd) {
+    take_part_within(node, elders, local, Deadlines::default()).await;
+}
+
+/// The same with other deadlines.
+pub async fn take_part_within(
+    node: &Node,
+    elders: &[Ipv4Addr],
+    local: &dyn LocalEtcd,
+    deadlines: Deadlines,
+) {
     let mut participation = Participation {
         node,
         elders,
         local,
         access: Access::of(&node.paths().pki()),
         directory: Directory::new(&node.paths().etcd_data),
+        deadlines,
         running: false,
         lock: None,
         recorded: None,
+        current: false,
         told: None,
         told_since: None,
     };
@@ -140,7 +159,7 @@ impl Participation<'_> {
 
     /// One look and one step; `true` at the end.
     async fn turn(&mut self) -> Result<bool, TakePartError> {
-        self.check_lock().await;
+        self.check_lock().await?;
         let (connection, step) = self.look().await?;
         if self.told != Some(step) {
             self.local.tell(News::Step(step));
@@ -150,13 +169,13 @@ impl Participation<'_> {
     }
 
     /// Forgets a lock that was lost, and lets others go first after a while.
-    async fn check_lock(&mut self) {
+    async fn check_lock(&mut self) -> Result<(), TakePartError> {
         let Some((lock, since)) = &self.lock else {
-            return;
+            return Ok(());
         };
-        let overdue = since.elapsed() > HOLD;
+        let overdue = since.elapsed() > self.deadlines.hold;
         if lock.is_held() && !overdue {
-            return;
+            return Ok(());
         }
         self.local.tell(News::LockLost);
         let lock = self.lock.take();
@@ -164,12 +183,21 @@ impl Participation<'_> {
             && overdue
         {
             lock.release().await;
-            tokio::time::sleep(LEASE).await;
         }
+        // From now on the list may change, which a first start does not bear: it is begun anew, with the list as it is then.
+        if matches!(self.directory.holds()?, Data::Fresh(_)) {
+            self.local.stop().await.map_err(TakePartError::Local)?;
+            self.running = false;
+        }
+        if overdue {
+            tokio::time::sleep(self.deadlines.lease).await;
+        }
+        Ok(())
     }
 
     /// What to do next, and the member that was asked about it.
     async fn look(&mut self) -> Result<(Option<Connection>, Step), TakePartError> {
+        self.current = false;
         let mut found = self.ask().await;
         let mut step = self.decide(found.as_ref().ok())?;
         // The records are in the API, which may be down as long as etcd is: they are read only when they are needed.
@@ -177,8 +205,8 @@ impl Participation<'_> {
             step,
             Step::Wait(For::Majority | For::Records | For::OwnRecord)
         ) {
-            match tokio::time::timeout(LEASE, self.local.control_planes()).await {
-                Ok(Ok(records)) => self.recorded = Some(records),
+            match tokio::time::timeout(self.deadlines.lease, self.local.control_planes()).await {
+                Ok(Ok(records)) => (self.recorded, self.current) = (Some(records), true),
                 // the API answers once etcd does, and etcd may need this node for that
                 Ok(Err(error)) => tracing::debug!(error, "the records can not be read"),
                 Err(_) => tracing::debug!("the records are not read in time"),
@@ -206,7 +234,7 @@ impl Participation<'_> {
             data: self.directory.holds()?,
             running: self.running,
             members: found.map(|(_, members)| members.as_slice()),
-            records: self.recorded.as_ref(),
+            records: self.recorded.as_ref().filter(|_| self.current),
             locked: self.lock.as_ref().is_some_and(|(lock, _)| lock.is_held()),
         }))
     }
@@ -242,18 +270,7 @@ impl Participation<'_> {
         step: Step,
     ) -> Result<bool, TakePartError> {
         match (step, connection) {
-            (Step::Start, _) => {
-                let alone = || {
-                    let (ip, _) = self.node.listen.etcd_peer;
-                    EtcdMembership::Existing(vec![(self.node.config.node_name.clone(), ip)])
-                };
-                let membership = self.directory.membership()?.unwrap_or_else(alone);
-                self.local
-                    .start(membership)
-                    .await
-                    .map_err(TakePartError::Local)?;
-                self.running = true;
-            }
+            (Step::Start, connection) => self.start(connection).await?,
             (Step::Lock, Some(mut connection)) => self.take_lock(&mut connection).await?,
             (Step::Discard(_), _) => self.clear().await?,
             (Step::Remove(id, _), Some(mut connection)) => connection.remove(id).await?,
@@ -275,6 +292,12 @@ impl Participation<'_> {
                 }
                 return Ok(true);
             }
+            (Step::Wait(For::OwnRecord), _) => {
+                if let Some((lock, _)) = self.lock.take() {
+                    lock.release().await;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
             // without a connection there is no such step
             (Step::Wait(_) | Step::Done, _)
             | (Step::Lock | Step::Remove(..) | Step::Add | Step::Promote(_), None) => {
@@ -284,9 +307,30 @@ impl Participation<'_> {
         Ok(false)
     }
 
+    async fn start(&mut self, connection: Option<Connection>) -> Result<(), TakePartError> {
+        if let (Data::Fresh(id), Some(mut connection)) = (self.directory.holds()?, connection) {
+            // it may run with what was true before
+            self.local.stop().await.map_err(TakePartError::Local)?;
+            let members = connection.members().await?;
+            let own = &self.node.config.node_name;
+            self.directory.mark(id, all(own, id, &members)?)?;
+        }
+        let alone = || {
+            let (ip, _) = self.node.listen.etcd_peer;
+            EtcdMembership::Existing(vec![(self.node.config.node_name.clone(), ip)])
+        };
+        let membership = self.directory.membership()?.unwrap_or_else(alone);
+        self.local
+            .start(membership)
+            .await
+            .map_err(TakePartError::Local)?;
+        self.running = true;
+        Ok(())
+    }
+
     async fn take_lock(&mut self, connection: &mut Connection) -> Result<(), TakePartError> {
         let name = self.node.config.node_name.as_str();
-        match Lock::ask(&self.client(), connection, name).await? {
+        match Lock::ask_within(&self.client(), connection, name, self.deadlines).await? {
             Asked::Taken(lock) => self.lock = Some((lock, Instant::now())),
             Asked::HeldBy(node) => {
                 self.tell_once(News::LockHeldBy(&node));

@@ -5,23 +5,34 @@
 
 use std::{
     collections::BTreeMap,
+    net::Ipv4Addr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use cluster::etcd::{Member, MemberId, Step, Why};
-use k8s::etcd::{Departed, News, lock::LEASE, remove_departed, take_part, wire};
+use k8s::etcd::{
+    Departed, News,
+    lock::{Deadlines, LEASE},
+    remove_departed, take_part, take_part_within, wire,
+};
 use testkit::etcd::{EtcdNode, EtcdNodes};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 /// Two joins, one after the other's lease has ended, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+pub(super) const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Makes a node a member, or fails with its etcd's log.
 async fn join(node: Arc<EtcdNode>) -> Result<()> {
-    let first = [std::net::Ipv4Addr::new(127, 0, 0, 11)];
-    tokio::time::timeout(PATIENCE, take_part(node.node(), &first, &*node))
+    join_within(node, Deadlines::default()).await
+}
+
+/// The same with other deadlines.
+pub(super) async fn join_within(node: Arc<EtcdNode>, deadlines: Deadlines) -> Result<()> {
+    let first = [Ipv4Addr::new(127, 0, 0, 11)];
+    let joined = take_part_within(node.node(), &first, &*node, deadlines);
+    tokio::time::timeout(PATIENCE, joined)
         .await
         .map_err(|_| anyhow::anyhow!("{} is no member yet:\n{}", node.name(), node.log()))
 }
@@ -31,6 +42,15 @@ struct Crash;
 
 /// Lets a node join until it is told of a step, and cuts its power there.
 async fn crash_at(node: Arc<EtcdNode>, window: fn(&Step) -> bool) -> Result<()> {
+    crash_within(node, Deadlines::default(), window).await
+}
+
+/// The same with other deadlines.
+pub(super) async fn crash_within(
+    node: Arc<EtcdNode>,
+    deadlines: Deadlines,
+    window: fn(&Step) -> bool,
+) -> Result<()> {
     node.listen(move |news| {
         if matches!(news, News::Step(step) if window(step)) {
             std::panic::resume_unwind(Box::new(Crash));
@@ -38,7 +58,7 @@ async fn crash_at(node: Arc<EtcdNode>, window: fn(&Step) -> bool) -> Result<()> 
     });
     let joining = tokio::spawn({
         let node = Arc::clone(&node);
-        async move { join(node).await }
+        async move { join_within(node, deadlines).await }
     });
     let crash = joining
         .await
@@ -51,7 +71,7 @@ async fn crash_at(node: Arc<EtcdNode>, window: fn(&Step) -> bool) -> Result<()> 
 }
 
 /// The members, by name.
-async fn members(nodes: &EtcdNodes) -> Result<Vec<Member>> {
+pub(super) async fn members(nodes: &EtcdNodes) -> Result<Vec<Member>> {
     let begun = Instant::now();
     loop {
         match nodes.client().with_majority().await {
@@ -65,7 +85,7 @@ async fn members(nodes: &EtcdNodes) -> Result<Vec<Member>> {
     }
 }
 
-async fn voters(nodes: &EtcdNodes) -> Result<Vec<String>> {
+pub(super) async fn voters(nodes: &EtcdNodes) -> Result<Vec<String>> {
     let all = members(nodes).await?;
     ensure!(all.iter().all(|member| !member.learner), "{all:?}");
     Ok(all.into_iter().filter_map(|member| member.name).collect())
@@ -248,7 +268,7 @@ async fn a_learner_whose_number_was_not_noted_is_replaced() -> Result<()> {
     Ok(())
 }
 
-fn learner(members: &[Member]) -> Result<MemberId> {
+pub(super) fn learner(members: &[Member]) -> Result<MemberId> {
     let learner = members.iter().find(|member| member.learner);
     Ok(learner
         .with_context(|| format!("no learner: {members:?}"))?
@@ -279,10 +299,8 @@ async fn a_stale_learner_goes_after_its_lease_and_its_node_joins_anew() -> Resul
     }
     let removed = format!("{:?}", News::Step(Step::Remove(stale, Why::StaleLearner)));
     ensure!(news.contains(&removed), "{news:#?}");
-    ensure!(
-        news.iter()
-            .any(|line| line.contains("LockHeldBy(\"control-plane-2\")"))
-    );
+    let waited = format!("{:?}", News::LockHeldBy("control-plane-2"));
+    ensure!(news.contains(&waited), "{news:#?}");
     assert_eq!(
         voters(&nodes).await?,
         ["control-plane-1", "control-plane-3"]
