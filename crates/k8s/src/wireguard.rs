@@ -245,9 +245,9 @@ mod tests {
         assert_eq!(
             peers
                 .iter()
-                .map(|peer| peer.node_name.as_str())
+                .map(|peer| (peer.node_name.as_str(), peer.role))
                 .collect::<Vec<_>>(),
-            ["a", "c"]
+            [("a", Role::ControlPlane), ("c", Role::Worker)]
         );
         let key = Key::generate().unwrap();
         let text = config(&key, &peers);

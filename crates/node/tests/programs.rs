@@ -2,6 +2,7 @@
 //! swtpm-tools, etcd-server and etcd-client, and Kubernetes for the records. What a node does to its host is replaced by steps that record; whether they may run at all is what is tested.
 
 mod programs {
+    mod api_proxy;
     mod backup;
     mod control_planes;
     mod departed;
