@@ -5,6 +5,8 @@
 #[path = "machines/world.rs"]
 mod world;
 
+#[path = "machines/backup.rs"]
+mod backup_tests;
 #[path = "machines/cluster.rs"]
 mod cluster_tests;
 #[path = "machines/network.rs"]
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
             test!(tampered_tests::a_changed_command_line_is_refused_by_name),
             test!(tampered_tests::a_changed_initrd_is_refused_by_name),
             test!(tampered_tests::a_changed_root_file_system_is_refused_by_name),
+            test!(backup_tests::a_backup_makes_a_new_cluster_with_what_was_in_the_old),
             test!(cluster_tests::down_leaves_the_config_and_nothing_else),
         ],
     )

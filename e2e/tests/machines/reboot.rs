@@ -14,7 +14,7 @@ use crate::world::World;
 const WORKER: &str = "worker-0";
 const CONTROL_PLANE: &str = "control-plane-0";
 /// How long an emulated machine may take from its firmware to a cluster that answers.
-const PATIENCE: Duration = Duration::from_secs(1800);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// The plug is pulled; the next `mini up` starts the machine, the join service gives it its disk's key, and it is the same node: its
 /// record, its disk, its certificates, in another boot.
@@ -167,7 +167,7 @@ fn is_back(world: &World, before: &Value, name: &str, value: &str) -> Result<()>
     })
 }
 
-fn is_ready(node: &Value) -> bool {
+pub(crate) fn is_ready(node: &Value) -> bool {
     let conditions = node["status"]["conditions"].as_array();
     conditions
         .into_iter()

@@ -1,0 +1,109 @@
+//! A cluster that is gone, and a new one made of its backup: other machines, another cluster ID, the same objects.
+
+use anyhow::{Context, Result, bail, ensure};
+use e2e::commands::{run, succeed, wait};
+use serde_json::Value;
+
+use crate::reboot_tests::{PATIENCE, is_ready};
+use crate::world::World;
+
+const MASTER_SECRET: &str = "constellation-mastersecret.json";
+
+/// The administrator keeps a backup and the master secret, and nothing else. What was acknowledged before the backup is in the new
+/// cluster, also what etcd holds encrypted; what came after it is not; no node of the old cluster is a node of the new one.
+pub(crate) fn a_backup_makes_a_new_cluster_with_what_was_in_the_old(
+    world: &mut World,
+) -> Result<()> {
+    let kept = world.scratch("kept")?;
+    let file = kept.join("cluster.backup");
+    let file = file.to_str().context("a path of UTF-8")?;
+    succeed(&mut world.kubectl(&[
+        "create",
+        "secret",
+        "generic",
+        "backed-up",
+        "--from-literal=value=kept",
+    ]))?;
+    let old = world.get(&["nodes"])?;
+    succeed(&mut world.constellation(&["backup", "create", "--output", file]))?;
+    let told: Value = serde_json::from_str(&succeed(
+        &mut world.constellation(&["backup", "inspect", file, "-o", "json"]),
+    )?)?;
+    succeed(&mut world.kubectl(&["create", "configmap", "too-late"]))?;
+    std::fs::copy(
+        world.workspace.join(MASTER_SECRET),
+        kept.join(MASTER_SECRET),
+    )?;
+
+    // into the cluster that runs it is refused, and changes nothing
+    let running = run(&mut world.constellation(&["backup", "restore", file]))?;
+    ensure!(
+        running.code != 0 && running.stderr.contains("is made already"),
+        "restore into a running cluster ended with {}: {}",
+        running.code,
+        running.stderr
+    );
+
+    succeed(&mut world.constellation(&["mini", "down", "--yes"]))?;
+    std::fs::copy(
+        kept.join(MASTER_SECRET),
+        world.workspace.join(MASTER_SECRET),
+    )?;
+    let status = world.mini_up().args(["--restore", file]).status()?;
+    if !status.success() {
+        let mini = world.workspace.join("constellation-mini");
+        for name in ["control-plane-0", "worker-0"] {
+            let console = std::fs::read(mini.join(name).join("console.log")).unwrap_or_default();
+            eprintln!(
+                "---- console of {name}\n{}",
+                String::from_utf8_lossy(&console)
+            );
+        }
+        bail!("mini up --restore ended with {status}");
+    }
+
+    let secret = world.get(&["secret", "backed-up"])?;
+    // "kept" in base64
+    ensure!(secret["data"]["value"] == "a2VwdA==", "{secret}");
+    let late = run(&mut world.kubectl(&["get", "configmap", "too-late"]))?;
+    ensure!(
+        late.code != 0 && late.stderr.contains("NotFound"),
+        "what came after the backup: {}{}",
+        late.stdout,
+        late.stderr
+    );
+    wait("both new nodes Ready", PATIENCE, || {
+        let nodes = world.get(&["nodes"])?;
+        let items = nodes["items"].as_array().context("no nodes")?;
+        ensure!(items.len() == 2, "{} nodes", items.len());
+        for node in items {
+            ensure!(is_ready(node), "{} is not Ready", node["metadata"]["name"]);
+            ensure!(
+                !old.to_string().contains(
+                    node["metadata"]["uid"]
+                        .as_str()
+                        .context("a node without a UID")?
+                ),
+                "a Node object of the old cluster: {}",
+                node["metadata"]["name"]
+            );
+        }
+        Ok(())
+    })?;
+    wait("every node verified", PATIENCE, || {
+        let (code, report) = world.verify(None)?;
+        ensure!(code == 0, "verify ended with {code}: {report}");
+        Ok(())
+    })?;
+    let again = kept.join("again.backup");
+    let again = again.to_str().context("a path of UTF-8")?;
+    succeed(&mut world.constellation(&["backup", "create", "--output", again]))?;
+    let new: Value = serde_json::from_str(&succeed(
+        &mut world.constellation(&["backup", "inspect", again, "-o", "json"]),
+    )?)?;
+    ensure!(
+        new["clusterId"] != told["clusterId"] && new["clusterId"].is_string(),
+        "the new cluster has the old one's ID: {new}"
+    );
+    Ok(())
+}
