@@ -13,4 +13,5 @@ mod programs {
     mod rejoin;
     mod renewal;
     mod start_anew;
+    mod two_clusters;
 }
