@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -71,8 +71,8 @@ impl Callers {
     pub(crate) async fn identify(&self, header: Option<&[u8]>) -> Result<Identified, CallerError> {
         let token = bearer(header)?;
         let claims = Claims::read(token)?;
-        let now = now();
-        claims.check(now)?;
+        let now = Now::read();
+        claims.check(now.wall)?;
         let hash = hash(token);
         if let Some(known) = self.memory().get(&hash, now) {
             return Ok(known);
@@ -104,10 +104,22 @@ impl Callers {
     }
 }
 
-fn now() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
+/// Two clocks: the host sets the one that tokens are dated by, so how long an answer holds is measured by the other.
+#[derive(Clone, Copy, Debug)]
+struct Now {
+    wall: Duration,
+    steady: Instant,
+}
+
+impl Now {
+    fn read() -> Self {
+        Self {
+            wall: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default(),
+            steady: Instant::now(),
+        }
+    }
 }
 
 fn bearer(header: Option<&[u8]>) -> Result<&str, CallerError> {
@@ -210,24 +222,24 @@ fn hash(token: &str) -> TokenHash {
 
 /// Answers of the API server and until when they hold.
 #[derive(Default)]
-struct Remembered(BTreeMap<TokenHash, (Duration, Identified)>);
+struct Remembered(BTreeMap<TokenHash, (Instant, Identified)>);
 
 impl Remembered {
-    fn get(&self, hash: &TokenHash, now: Duration) -> Option<Identified> {
+    fn get(&self, hash: &TokenHash, now: Now) -> Option<Identified> {
         self.0
             .get(hash)
-            .filter(|(until, _)| now < *until)
+            .filter(|(until, _)| now.steady < *until)
             .map(|(_, identified)| identified.clone())
     }
 
-    fn put(&mut self, hash: TokenHash, identified: Identified, expiry: Duration, now: Duration) {
-        self.0.retain(|_, (until, _)| now < *until);
+    fn put(&mut self, hash: TokenHash, identified: Identified, expiry: Duration, now: Now) {
+        self.0.retain(|_, (until, _)| now.steady < *until);
         if self.0.len() >= REMEMBERED_MAX {
             // Forgetting costs one more question; which entry goes does not matter.
             self.0.pop_first();
         }
-        self.0
-            .insert(hash, (expiry.min(now + REMEMBER), identified));
+        let holds = expiry.saturating_sub(now.wall).min(REMEMBER);
+        self.0.insert(hash, (now.steady + holds, identified));
     }
 }
 

@@ -14,4 +14,5 @@ mod programs {
     mod rejoin;
     mod renewal;
     mod start_anew;
+    mod two_clusters;
 }

@@ -432,6 +432,29 @@ fn each_lie_fails_its_own_check_and_no_other() {
 /// `safe` in the statement: behind magic, type, signer, qualifying data, clock and two counters.
 const SAFE: usize = 4 + 2 + (2 + 34) + (2 + 32) + 8 + 4 + 4;
 
+/// The host sets every clock of a machine, also the TPM's counter of milliseconds, and whether that ever ran backwards. Nothing of a
+/// verdict depends on a clock: the binding says that evidence is new.
+#[test]
+fn a_clock_set_back_or_forward_a_year_changes_no_verdict() {
+    const YEAR: u64 = 365 * 24 * 3600 * 1000;
+    const CLOCK: usize = SAFE - 16;
+    let tpm = SoftTpm::boot(&Image::default());
+    let policy = Image::default().policy();
+    let expected = verdict(&tpm.document(&binding()), &policy).unwrap();
+    for clock in [0, 1_000 + YEAR, YEAR, u64::MAX] {
+        for is_safe in [0, 1] {
+            let document = restated(&tpm, |statement| {
+                assert_eq!(statement[CLOCK..CLOCK + 8], 1_000_u64.to_be_bytes());
+                statement[CLOCK..CLOCK + 8].copy_from_slice(&clock.to_be_bytes());
+                statement[SAFE] = is_safe;
+            });
+            let verified = verdict(&document, &policy).unwrap();
+            assert_eq!(verified.measurements(), expected.measurements());
+            assert_eq!(verified.ak_id(), expected.ak_id());
+        }
+    }
+}
+
 /// A document whose statement was changed byte by byte and signed again.
 fn restated(tpm: &SoftTpm, change: impl FnOnce(&mut Vec<u8>)) -> Document {
     let mut document = tpm.document(&binding());

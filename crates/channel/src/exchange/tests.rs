@@ -5,6 +5,7 @@ mod evidence;
 mod honest;
 mod protocol;
 mod session;
+mod wire;
 
 use std::time::Duration;
 

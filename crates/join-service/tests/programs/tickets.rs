@@ -9,6 +9,13 @@ use testkit::{
     boot::Image,
     harness::{self, CONTROL_PLANE},
 };
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
 use tonic::Code;
 
 use crate::service::{
@@ -248,8 +255,17 @@ async fn a_rebooted_node_gets_its_own_disk_and_no_other() {
     assert_eq!(keys.state_disk_key, ticket.state_disk_key);
     assert_eq!(keys.measurement_secret, ticket.measurement_secret);
     assert_eq!(keys.measurement_salt, MEASUREMENT_SALT);
+    // Swapped: each of the two has the other's disk. Both are refused, and the log says whose disk it is.
+    for (machine, number) in [(&first, 11), (&second, 10)] {
+        let refused = rejoin(machine, request(number).disk_uuid)
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        assert!(!refused.message().contains("worker-"), "{refused}");
+        let words = format!("is recorded for worker-{number}, which has another attestation key");
+        assert!(service.log().contains(&words), "{}", service.log());
+    }
     for disk in [
-        request(11).disk_uuid,
         request(12).disk_uuid,
         "00000000-0000-4000-8000-000000000001".to_owned(),
     ] {
@@ -265,6 +281,94 @@ async fn a_rebooted_node_gets_its_own_disk_and_no_other() {
             .code(),
         Code::InvalidArgument
     );
+}
+
+/// Carries one connection to `to` until `records` TLS records of the client, or of the service, have passed; then both ends lose it. Says
+/// whether it was cut.
+async fn cut_after(
+    listener: TcpListener,
+    to: std::net::SocketAddr,
+    of_client: bool,
+    records: usize,
+) -> bool {
+    async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, records: usize) -> bool {
+        for _ in 0..records {
+            let mut record = vec![0; 5];
+            if from.read_exact(&mut record).await.is_err() {
+                return false;
+            }
+            record.resize(
+                5 + usize::from(u16::from_be_bytes([record[3], record[4]])),
+                0,
+            );
+            if from.read_exact(&mut record[5..]).await.is_err()
+                || to.write_all(&record).await.is_err()
+            {
+                return false;
+            }
+        }
+        true
+    }
+    let (client, _) = listener.accept().await.unwrap();
+    let service = TcpStream::connect(to).await.unwrap();
+    let ((from_client, to_client), (from_service, to_service)) =
+        (client.into_split(), service.into_split());
+    let (up, down) = if of_client {
+        (records, usize::MAX)
+    } else {
+        (usize::MAX, records)
+    };
+    tokio::select! {
+        cut = carry(from_client, to_service, up) => cut,
+        cut = carry(from_service, to_client, down) => cut,
+    }
+}
+
+/// The host cuts the connection of a joining node after each record of a whole join, in either direction. The node comes again, and has one
+/// place and one record, whatever had been written before the cut.
+#[tokio::test]
+async fn a_join_that_is_cut_after_any_record_leaves_one_record_and_one_place() {
+    let image = Image::default();
+    let service = Service::start(&image).await.unwrap();
+    let machine = Machine::boot(&image);
+    let (mut lost, mut recorded_before_its_ticket) = (0, false);
+    for of_client in [true, false] {
+        for records in 0.. {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let proxy = tokio::spawn(cut_after(listener, service.address, of_client, records));
+            let client = channel::Client::joining_node(machine.issuer.clone(), machine.verifier());
+            let asked = async {
+                let (channel, _) = channel::tonic::connect(&client, address).await.ok()?;
+                let ticket = ApiClient::new(channel)
+                    .issue_join_ticket(request(10))
+                    .await
+                    .ok()?;
+                Some(ticket.into_inner())
+            };
+            let bound = std::time::Duration::from_secs(60);
+            let ticket = tokio::time::timeout(bound, asked).await.expect("an end");
+            let workers = service.workers().await;
+            assert!(workers.len() <= 1, "{of_client} {records}: {workers:?}");
+            recorded_before_its_ticket |= ticket.is_none() && !workers.is_empty();
+            if let Some(ticket) = ticket {
+                proxy.abort();
+                assert_eq!(ticket.mesh_ip, "10.45.0.2");
+                break;
+            }
+            assert!(proxy.await.unwrap(), "{of_client} {records}: not the cut");
+            lost += 1;
+        }
+    }
+    assert!(lost > 12, "a join has more records than {lost}");
+    assert!(recorded_before_its_ticket);
+    let ticket = service.join(&machine, request(10)).await.unwrap();
+    assert_eq!(ticket.mesh_ip, "10.45.0.2");
+    let workers = service.workers().await;
+    assert_eq!(workers.len(), 1);
+    // of all the tokens that were made on the way the last one counts
+    let bound = &workers[0].annotations()["constellation.edgeless.systems/bootstrap-token-id"];
+    assert!(ticket.token.starts_with(bound.as_str()));
 }
 
 /// A control plane gets what those that are there share, and nothing of it is in a log. A worker of the same cluster gets none of it.

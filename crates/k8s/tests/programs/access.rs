@@ -87,7 +87,29 @@ async fn who_reaches_what() -> Result<()> {
         .context("node identities")?;
     a_bootstrap_token_asks_for_a_certificate_and_nothing_else(&control_plane)
         .await
-        .context("bootstrap token")
+        .context("bootstrap token")?;
+    a_bootstrap_token_of_a_clock_a_year_back_is_refused(&control_plane)
+        .await
+        .context("bootstrap token of another clock")
+}
+
+/// One that was made under a clock a year ahead lives a year longer: nothing but the record and its deletion after use ends it.
+async fn a_bootstrap_token_of_a_clock_a_year_back_is_refused(
+    control_plane: &ControlPlane,
+) -> Result<()> {
+    let client = with_roles(control_plane).await?;
+    let year = jiff::SignedDuration::from_hours(365 * 24);
+    for (now, expected) in [
+        (Timestamp::now() - year, Some(401)),
+        (Timestamp::now(), None),
+        (Timestamp::now() + year, None),
+    ] {
+        let token = api::tokens::create(&client, &"worker-0".parse()?, now).await?;
+        let config = control_plane.kubeconfig(Credential::Token(token.text()));
+        let version = api::client_from(&config).await?.apiserver_version().await;
+        assert_eq!(status(version), expected, "{now}");
+    }
+    Ok(())
 }
 
 async fn nobody_gets_in_without_credentials(control_plane: &ControlPlane) -> Result<()> {

@@ -120,23 +120,34 @@ fn only_a_complete_answer_names_a_caller() {
     ));
 }
 
+fn later(now: Now, time: Duration) -> Now {
+    Now {
+        wall: now.wall + time,
+        steady: now.steady + time,
+    }
+}
+
 #[test]
 fn an_answer_is_remembered_for_a_minute_and_never_longer_than_the_token_lives() {
     let identified = verdict(status(JOIN_SERVICE)).unwrap();
     let mut memory = Remembered::default();
+    let begin = Now {
+        wall: NOW,
+        ..Now::read()
+    };
     memory.put(
         hash("long"),
         identified.clone(),
         NOW + Duration::from_secs(3600),
-        NOW,
+        begin,
     );
     memory.put(
         hash("short"),
         identified.clone(),
         NOW + Duration::from_secs(5),
-        NOW,
+        begin,
     );
-    let after = |seconds| NOW + Duration::from_secs(seconds);
+    let after = |seconds| later(begin, Duration::from_secs(seconds));
     assert_eq!(
         memory.get(&hash("long"), after(59)),
         Some(identified.clone())
@@ -144,19 +155,23 @@ fn an_answer_is_remembered_for_a_minute_and_never_longer_than_the_token_lives() 
     assert_eq!(memory.get(&hash("long"), after(60)), None);
     assert_eq!(memory.get(&hash("short"), after(4)), Some(identified));
     assert_eq!(memory.get(&hash("short"), after(5)), None);
-    assert_eq!(memory.get(&hash("another"), NOW), None);
+    assert_eq!(memory.get(&hash("another"), begin), None);
 }
 
 #[test]
 fn what_is_remembered_is_bounded() {
     let identified = verdict(status(JOIN_SERVICE)).unwrap();
     let mut memory = Remembered::default();
+    let begin = Now {
+        wall: NOW,
+        ..Now::read()
+    };
     for index in 0..REMEMBERED_MAX * 2 {
         memory.put(
             hash(&index.to_string()),
             identified.clone(),
             NOW + Duration::from_secs(3600),
-            NOW,
+            begin,
         );
     }
     assert_eq!(memory.0.len(), REMEMBERED_MAX);
@@ -164,7 +179,38 @@ fn what_is_remembered_is_bounded() {
         hash("later"),
         identified,
         NOW + Duration::from_secs(3600),
-        NOW + REMEMBER,
+        later(begin, REMEMBER),
     );
     assert_eq!(memory.0.len(), 1, "what no longer holds is dropped");
+}
+
+/// The host sets the clock back a year right after an answer was remembered: it is forgotten after a minute all the same, and the API
+/// server, which knows whether the caller's pod is still there, is asked again. Set forward, the token itself is dead.
+#[test]
+fn a_clock_set_back_or_forward_a_year_makes_no_answer_hold_longer() {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    let identified = verdict(status(JOIN_SERVICE)).unwrap();
+    let begin = Now {
+        wall: NOW + YEAR,
+        ..Now::read()
+    };
+    let expiry = begin.wall + Duration::from_secs(3600);
+    let mut memory = Remembered::default();
+    memory.put(hash("token"), identified.clone(), expiry, begin);
+    let set_back = |seconds| Now {
+        wall: begin.wall - YEAR,
+        ..later(begin, Duration::from_secs(seconds))
+    };
+    assert_eq!(memory.get(&hash("token"), set_back(59)), Some(identified));
+    assert_eq!(memory.get(&hash("token"), set_back(60)), None);
+
+    let claims = Claims {
+        expiry,
+        for_us: true,
+    };
+    claims.check(set_back(0).wall).unwrap();
+    assert!(matches!(
+        claims.check(begin.wall + YEAR),
+        Err(CallerError::Expired)
+    ));
 }

@@ -29,10 +29,10 @@ pub(super) const SECRET: &[u8] = b"the init secret of this test";
 const SALT: [u8; 32] = [7; 32];
 
 /// Steps that record, and that look whether the mark is there.
-struct Recorder {
-    machine: MeasuredMachine,
-    fails: Option<Step>,
-    steps: Arc<Mutex<Vec<(Step, [u8; 32])>>>,
+pub(super) struct Recorder {
+    pub(super) machine: MeasuredMachine,
+    pub(super) fails: Option<Step>,
+    pub(super) steps: Arc<Mutex<Vec<(Step, [u8; 32])>>>,
 }
 
 #[async_trait::async_trait]
@@ -53,7 +53,7 @@ pub(super) struct Served {
     pub(super) machine: Machine,
     pub(super) address: SocketAddr,
     pub(super) lock: Arc<BootLock>,
-    steps: Arc<Mutex<Vec<(Step, [u8; 32])>>>,
+    pub(super) steps: Arc<Mutex<Vec<(Step, [u8; 32])>>>,
     _uploads: tempfile::TempDir,
 }
 

@@ -26,8 +26,8 @@ use super::machine::{Machine, cluster_id};
 
 const JOIN_SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// A provider with one control plane, where the test's join service listens.
-struct OneControlPlane;
+/// A provider that names these control planes, where the test's join services listen.
+struct ControlPlanes(Vec<IpAddr>);
 
 fn instance(name: &str, role: Role, vpc_ip: IpAddr) -> InstanceMetadata {
     InstanceMetadata {
@@ -40,7 +40,7 @@ fn instance(name: &str, role: Role, vpc_ip: IpAddr) -> InstanceMetadata {
 }
 
 #[async_trait::async_trait]
-impl Metadata for OneControlPlane {
+impl Metadata for ControlPlanes {
     async fn this_instance(&self) -> Result<InstanceMetadata, MetadataError> {
         Ok(instance(
             "worker-0",
@@ -50,11 +50,12 @@ impl Metadata for OneControlPlane {
     }
 
     async fn list(&self) -> Result<Vec<InstanceMetadata>, MetadataError> {
-        Ok(vec![instance(
-            "control-plane-0",
-            Role::ControlPlane,
-            JOIN_SERVICE,
-        )])
+        let named = self.0.iter().enumerate();
+        Ok(named
+            .map(|(number, ip)| {
+                instance(&format!("control-plane-{number}"), Role::ControlPlane, *ip)
+            })
+            .collect())
     }
 
     async fn init_secret_hash(&self) -> Result<String, MetadataError> {
@@ -98,7 +99,7 @@ impl Api for Tickets {
     }
 }
 
-fn ticket() -> IssueJoinTicketResponse {
+pub(super) fn ticket() -> IssueJoinTicketResponse {
     let component = |name: &str| Component {
         name: name.to_owned(),
         url: format!("https://dl.k8s.io/v1.20.2/bin/linux/amd64/{name}"),
@@ -136,7 +137,16 @@ fn ticket() -> IssueJoinTicketResponse {
 
 /// A join service on a machine; returns its port.
 async fn join_service(machine: &Machine, ticket: IssueJoinTicketResponse) -> u16 {
-    let listener = TcpListener::bind((JOIN_SERVICE, 0)).await.unwrap();
+    join_service_at(JOIN_SERVICE, 0, machine, ticket).await
+}
+
+pub(super) async fn join_service_at(
+    ip: IpAddr,
+    port: u16,
+    machine: &Machine,
+    ticket: IssueJoinTicketResponse,
+) -> u16 {
+    let listener = TcpListener::bind((ip, port)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let admits = Verifier::new(Arc::new(Image::default().policy()), ClusterMark::NotJoined);
     let channel = channel::Server::join_service(machine.measured.issuer(), admits).unwrap();
@@ -149,11 +159,20 @@ async fn join_service(machine: &Machine, ticket: IssueJoinTicketResponse) -> u16
 }
 
 fn client(machine: &Machine, port: u16, lock: &Arc<BootLock>) -> JoinClient {
+    client_of(vec![JOIN_SERVICE], machine, port, lock)
+}
+
+pub(super) fn client_of(
+    control_planes: Vec<IpAddr>,
+    machine: &Machine,
+    port: u16,
+    lock: &Arc<BootLock>,
+) -> JoinClient {
     let own = IpAddr::from([10, 42, 2, 10]);
     JoinClient {
         services: JoinServices {
             machine: machine.measured.clone(),
-            metadata: Arc::new(OneControlPlane),
+            metadata: Arc::new(ControlPlanes(control_planes)),
             own,
             port,
             console: machine.console(),

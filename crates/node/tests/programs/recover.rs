@@ -87,7 +87,11 @@ struct Disk {
 impl Disk {
     /// Of a node of this administrator's cluster.
     fn of(admin: &Admin) -> Self {
-        let uuid: DiskUuid = "0b5c9e7e-6d2f-4f0e-9c3a-2f1d8b7a6c54".parse().unwrap();
+        Self::named(admin, "0b5c9e7e-6d2f-4f0e-9c3a-2f1d8b7a6c54")
+    }
+
+    fn named(admin: &Admin, uuid: &str) -> Self {
+        let uuid: DiskUuid = uuid.parse().unwrap();
         let MasterSecretFile {
             master_secret,
             salt,
@@ -202,6 +206,28 @@ async fn an_administrator_opens_the_disk_of_a_machine_that_nobody_else_can_help(
         "{heard}"
     );
     assert!(heard.contains("gave the key of the state disk"), "{heard}");
+}
+
+/// The host swapped the disks of two nodes. The key of the disk that the machine had before opens nothing, which its giver hears; a key goes
+/// with its disk, in whatever genuine machine that is: recovery has no records of machines.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_the_disk_that_a_machine_had_before_opens_no_other() {
+    let admin = Admin::new();
+    let before = Disk::of(&admin);
+    let swapped = Disk::named(&admin, "9d1f7c02-55aa-4c1b-8a39-6f6de00b7a11");
+    let machine = Machine::boot(Image::default());
+    let (address, waiting) = wait(&machine, &swapped, None).await;
+    let mut api = admin.connect(address).await.unwrap();
+    let refused = api.recover(admin.keys(before.uuid)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    assert!(refused.message().contains("waits on"), "{refused}");
+    assert_eq!(swapped.tried(), 1);
+    assert_eq!(machine.pcr15().await, [0; 32]);
+    let described = api.describe(DescribeRequest {}).await.unwrap().into_inner();
+    assert_eq!(described.disk_uuid, swapped.uuid.to_string());
+    api.recover(admin.keys(swapped.uuid)).await.unwrap();
+    let ((), _) = end(waiting).await.unwrap().into_parts();
+    assert_eq!(machine.pcr15().await, admin.values.cluster_id.pcr15());
 }
 
 /// A join service that gives the right ticket, and an administrator who gives the right key, at the same time and over and over.

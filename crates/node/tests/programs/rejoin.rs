@@ -276,3 +276,31 @@ async fn a_rejoin_ticket_for_another_cluster_opens_nothing() {
     let machine = Machine::boot(Image::default());
     gets_nothing(&machine, port, "the ticket is for another cluster").await;
 }
+
+/// Metadata names the control planes of two clusters, both genuine, each with a key and a ticket of its own: the machine asks either, and
+/// only its own opens the disk and marks it.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_clusters_that_claim_a_rebooted_machine_only_its_own_opens_the_disk() {
+    let ([one, two], image) = ([[127, 0, 0, 1], [127, 0, 0, 3]], Image::default);
+    let (foreign, port) = JoinService::start(image(), Some(8), one, 0, ticket(8, 7)).await;
+    let (_own, _) = JoinService::start(image(), Some(9), two, port, ticket(9, KEY)).await;
+    // whom a machine asks first is random
+    for _ in 0..32 {
+        let (machine, disk) = (Machine::boot(image()), LockedDisk::default());
+        let rejoined = rejoin(&machine, port, vec![one.into(), two.into()])
+            .run(|key| disk.open(key))
+            .await;
+        rejoined.unwrap();
+        assert_eq!(machine.pcr15().await, cluster_id(9).pcr15());
+        if foreign.asked() == 0 {
+            assert_eq!(disk.tried(), [KEY]);
+            continue;
+        }
+        assert_eq!(disk.tried(), [7, KEY]);
+        let heard = machine.heard.text();
+        let words = "does not open the state disk, which stays as it is";
+        assert!(heard.contains(words), "{heard}");
+        return;
+    }
+    panic!("the other cluster was never asked");
+}
