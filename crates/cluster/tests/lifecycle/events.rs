@@ -1,0 +1,288 @@
+//! What can happen, in whole values: an event that does not fit the moment does nothing, so any part of a trace can be run again.
+
+use attest::{ClusterMark, Role as Party};
+use cluster::node_state::NodeState;
+use cluster::plan::Flow;
+use cluster::{DiskUuid, Role};
+
+use crate::clusters::{OURS, THEIRS, secrets};
+use crate::disk::{Content, Disk, Header, Start};
+use crate::random::Random;
+use crate::world::{Reason, World};
+
+/// One event. Numbers are taken modulo what there is.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    PowerOn(usize),
+    PowerOff(usize),
+    KillProgram(usize),
+    /// The machine's own next step; the number chooses among steps that run at once, and is its jitter.
+    Run(usize, usize),
+    FailStep(usize),
+    GiveUp(usize, usize),
+    Init {
+        machine: usize,
+        cluster: usize,
+        attempt: u8,
+    },
+    /// The host leads what a machine asks to another.
+    Connect(usize, usize),
+    Serve(usize),
+    Deliver(usize, usize),
+    Lose(usize),
+    UseCertificate(usize),
+    /// The administrator deletes a further node's record.
+    DeleteRecord(usize, usize),
+    ZeroDisk(usize),
+    SpoilHeader(usize),
+    SwapDisks(usize, usize),
+    CopyDisk(usize),
+    PutDiskBack(usize, usize),
+    PutHeaderBack(usize, usize),
+    PutSectorsBack(usize, usize),
+    /// A disk with the host's cluster's key under any name and with any content.
+    ForgeDisk(usize, usize),
+    SwapTpms(usize, usize),
+    SoilRegister(usize),
+    Replay(usize),
+    LieName(usize, usize),
+    LieRole(usize),
+    LieAddress(usize, usize),
+    LieControlPlanes(usize, usize),
+    LieHash(usize),
+    BendTickets(usize),
+    /// The host records the disk that is in a machine, and the machine's key, in its own cluster.
+    ForgeRecord(usize),
+}
+
+impl Event {
+    /// Any event; those that a node's life is made of more often than the host's.
+    pub(crate) fn any(random: &mut Random) -> Self {
+        let (a, b) = (random.below(1 << 16), random.below(1 << 16));
+        let attempt = u8::try_from(b % 3).unwrap_or(0);
+        match random.below(400) {
+            0..130 => Self::Run(a, b),
+            130..190 => Self::Serve(a),
+            190..230 => Self::Connect(a, b),
+            230..260 => Self::Deliver(a, b),
+            260..280 => Self::PowerOn(a),
+            280..300 => Self::UseCertificate(a),
+            300..320 => Self::Init {
+                machine: a,
+                cluster: b / 3 % 2,
+                attempt,
+            },
+            320..326 => Self::GiveUp(a, b),
+            326..330 => Self::Lose(a),
+            330..336 => Self::PowerOff(a),
+            336..340 => Self::KillProgram(a),
+            340..342 => Self::FailStep(a),
+            342..345 => Self::DeleteRecord(a, b),
+            345..348 => Self::ZeroDisk(a),
+            348..350 => Self::SpoilHeader(a),
+            350..353 => Self::SwapDisks(a, b),
+            353..357 => Self::CopyDisk(a),
+            357..360 => Self::PutDiskBack(a, b),
+            360..362 => Self::PutHeaderBack(a, b),
+            362..364 => Self::PutSectorsBack(a, b),
+            364..368 => Self::ForgeDisk(a, b),
+            368..371 => Self::SwapTpms(a, b),
+            371..373 => Self::SoilRegister(a),
+            373..375 => Self::Replay(a),
+            375..379 => Self::LieName(a, b),
+            379..382 => Self::LieRole(a),
+            382..385 => Self::LieAddress(a, b),
+            385..389 => Self::LieControlPlanes(a, b),
+            389..393 => Self::LieHash(a),
+            393..395 => Self::BendTickets(a),
+            _ => Self::ForgeRecord(a),
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn apply(&mut self, event: &Event) {
+        let count = self.machines.len();
+        let m = |number: &usize| number % count;
+        match event {
+            Event::PowerOn(at) => self.power_on(m(at)),
+            Event::PowerOff(at) => self.power_off(m(at)),
+            Event::KillProgram(at) => self.kill_program(m(at)),
+            Event::Run(at, pick) => self.run(m(at), *pick),
+            Event::FailStep(at) => self.fail_step(m(at)),
+            Event::GiveUp(at, pick) => self.refused(m(at), Reason::NoControlPlane, *pick),
+            Event::Init {
+                machine,
+                cluster,
+                attempt,
+            } => self.init(m(machine), *cluster, *attempt),
+            Event::Connect(at, to) => self.connect(m(at), m(to)),
+            Event::Serve(at) | Event::Deliver(at, _) | Event::Lose(at) => {
+                let Some(at) = at.checked_rem(self.sessions.len()) else {
+                    return;
+                };
+                match event {
+                    Event::Deliver(_, pick) => self.deliver(at, *pick),
+                    Event::Lose(_) => drop(self.sessions.remove(at)),
+                    _ => self.serve(at),
+                }
+            }
+            Event::UseCertificate(at) => self.use_certificate(m(at)),
+            Event::DeleteRecord(instance, record) => self.delete_record(*instance, *record),
+            Event::SwapTpms(a, b) => self.swap_tpms(m(a), m(b)),
+            Event::SoilRegister(at) => self.machines[m(at)].soiled = true,
+            Event::Replay(at) => {
+                let tpm = self.machines[m(at)].tpm;
+                let accepted = tpm.replay_is_accepted(Party::Node, &ClusterMark::NotJoined);
+                assert!(!accepted, "evidence of one session was accepted in another");
+            }
+            Event::LieName(at, name) => self.machines[m(at)].told.name = m(name),
+            Event::LieRole(at) => {
+                let told = &mut self.machines[m(at)].told;
+                told.role = match told.role {
+                    Role::ControlPlane => Role::Worker,
+                    Role::Worker => Role::ControlPlane,
+                };
+            }
+            Event::LieAddress(at, address) => self.machines[m(at)].told.address = m(address),
+            Event::LieControlPlanes(at, list) => {
+                let named = (0..count).filter(|other| (list >> other) & 1 == 1);
+                self.machines[m(at)].told.control_planes = named.collect();
+            }
+            Event::LieHash(at) => self.machines[m(at)].told.hash_of ^= 1,
+            Event::BendTickets(how) => self.bent = *how,
+            Event::ForgeRecord(at) => self.forge_record(m(at)),
+            disks => self.touch_disks(disks),
+        }
+    }
+
+    fn delete_record(&mut self, instance: usize, record: usize) {
+        let Some(instance) = instance.checked_rem(self.instances.len()) else {
+            return;
+        };
+        let instance = &mut self.instances[instance];
+        // the first node's record goes with its cluster only
+        let listed = instance.store.list();
+        let further: Vec<_> = listed.iter().filter(|object| object.identity.index > 1).collect();
+        if let Some(at) = record.checked_rem(further.len()) {
+            let identity = &further[at].identity;
+            instance.deleted.insert((identity.name.clone(), identity.disk_uuid));
+            instance.store.delete(further[at]);
+        }
+    }
+
+    fn swap_tpms(&mut self, a: usize, b: usize) {
+        // under a running machine its measurements would be missing, and it could prove nothing
+        if self.machines[a].boot.is_none() && self.machines[b].boot.is_none() {
+            let tpm = self.machines[a].tpm;
+            self.machines[a].tpm = self.machines[b].tpm;
+            self.machines[b].tpm = tpm;
+        }
+    }
+
+    fn touch_disks(&mut self, event: &Event) {
+        let count = self.machines.len();
+        let m = |number: &usize| number % count;
+        match event {
+            Event::ZeroDisk(at) => {
+                self.machines[m(at)].disk = Disk {
+                    touched: true,
+                    ..Disk::default()
+                };
+            }
+            Event::SpoilHeader(at) => {
+                self.machines[m(at)].disk.start = Start::Refused;
+                self.machines[m(at)].disk.touched = true;
+            }
+            Event::SwapDisks(a, b) => {
+                let (a, b) = (m(a), m(b));
+                let disk = std::mem::take(&mut self.machines[a].disk);
+                self.machines[a].disk = std::mem::replace(&mut self.machines[b].disk, disk);
+                self.machines[a].disk.touched = true;
+                self.machines[b].disk.touched = true;
+            }
+            Event::CopyDisk(at) => self.copies.push(self.machines[m(at)].disk.clone()),
+            Event::PutDiskBack(at, copy)
+            | Event::PutHeaderBack(at, copy)
+            | Event::PutSectorsBack(at, copy) => {
+                let Some(copy) = copy.checked_rem(self.copies.len()) else {
+                    return;
+                };
+                let (copy, disk) = (self.copies[copy].clone(), &mut self.machines[m(at)].disk);
+                if !matches!(event, Event::PutSectorsBack(..)) {
+                    disk.start = copy.start;
+                }
+                if !matches!(event, Event::PutHeaderBack(..)) {
+                    disk.content = copy.content;
+                }
+                disk.touched = true;
+            }
+            Event::ForgeDisk(at, how) => self.forge_disk(m(at), *how),
+            _ => unreachable!("every other event has its own arm"),
+        }
+    }
+
+    /// Every disk that the administrator's cluster knows of.
+    fn known_disks(&self) -> Vec<DiskUuid> {
+        self.given.keys().copied().collect()
+    }
+
+    fn forge_disk(&mut self, at: usize, how: usize) {
+        let (volume, known) = (self.fresh(), self.known_disks());
+        let uuid = match known.len() {
+            0 => self.fresh_uuid(),
+            some => known[how % some],
+        };
+        let salt_of = how / 7 % 2;
+        let flow = if how.is_multiple_of(2) { Flow::Init } else { Flow::JoinAsWorker };
+        let salt = *secrets(salt_of).measurement_salt.as_bytes();
+        let state = NodeState::becoming(flow, "node-0", salt).into_member();
+        let theirs = self.instances.iter().position(|one| one.cluster == THEIRS);
+        self.machines[at].disk = Disk {
+            start: Start::Header(Header {
+                uuid,
+                key: *secrets(THEIRS).disk_key(uuid).expose_bytes(),
+                volume,
+            }),
+            content: Content {
+                volume,
+                node_state: state.to_json().ok(),
+                mesh_key: 250,
+                records: theirs,
+                ..Content::default()
+            },
+            touched: true,
+        };
+    }
+
+    fn forge_record(&mut self, at: usize) {
+        let Some(theirs) = self.instances.iter().position(|one| one.cluster == THEIRS) else {
+            return;
+        };
+        let (uuid, tpm) = match (self.machines[at].disk.header(), &self.machines[at].boot) {
+            (Some(header), None) => (header.uuid, self.machines[at].tpm),
+            _ => return,
+        };
+        tpm.reset();
+        let verified = tpm.proves(Party::Node, &ClusterMark::NotJoined);
+        let store = &mut self.instances[theirs].store;
+        let listed = store.list();
+        if let (Some(verified), Some(first)) = (verified, listed.first()) {
+            let identity = cluster::identity::NodeIdentity {
+                name: cluster::NodeName::new(format!("forged-{at}")).expect("a name"),
+                disk_uuid: uuid,
+                attestation_key_id: verified.ak_id().to_string(),
+                index: u16::try_from(100 + at).expect("few machines"),
+                ..first.identity.clone()
+            };
+            // whose record of the same name is there keeps it
+            drop(store.create(identity, None));
+        }
+    }
+
+    /// The administrator's own cluster that serves now, if one does.
+    pub(crate) fn ours(&self) -> Option<usize> {
+        (0..self.instances.len())
+            .find(|at| self.instances[*at].cluster == OURS && self.is_served(*at))
+    }
+}

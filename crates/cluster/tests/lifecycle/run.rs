@@ -1,0 +1,99 @@
+//! One run: its seed, its events, what failed, and the shortest part of it that still fails.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::events::Event;
+use crate::proofs::MACHINES;
+use crate::random::Random;
+use crate::world::World;
+
+/// Events of a run before the end begins.
+const EVENTS: usize = 600;
+
+pub(crate) struct Run {
+    seed: u64,
+    machines: usize,
+    events: Vec<Event>,
+}
+
+impl Run {
+    pub(crate) fn of(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let machines = 1 + random.below(MACHINES);
+        let length = 1 + random.below(EVENTS);
+        let events = (0..length).map(|_| Event::any(&mut random)).collect();
+        Self {
+            seed,
+            machines,
+            events,
+        }
+    }
+
+    /// Panics with all that is needed to repeat it, if the run fails.
+    pub(crate) fn report(self) {
+        let Some(why) = self.failure(&self.events) else {
+            return;
+        };
+        let shortest = self.shorten();
+        let trace: Vec<String> = shortest.iter().map(|event| format!("    {event:?}")).collect();
+        panic!(
+            "{why}\nrepeat it with CONSTELLATION_SEED={:#x}: {} machines, {} events, of which these are enough:\n{}\n({})",
+            self.seed,
+            self.machines,
+            self.events.len(),
+            trace.join("\n"),
+            self.failure(&shortest).unwrap_or_default(),
+        );
+    }
+
+    /// What goes wrong with these events, if anything.
+    fn failure(&self, events: &[Event]) -> Option<String> {
+        let machines = self.machines;
+        let run = AssertUnwindSafe(|| {
+            let mut world = World::new(machines);
+            for event in events {
+                world.apply(event);
+                world.check();
+            }
+            world.end();
+        });
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let ended = catch_unwind(run);
+        std::panic::set_hook(hook);
+        let panic = ended.err()?;
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Some(text.unwrap_or_else(|| "a panic without words".to_owned()))
+    }
+
+    /// Leaves out halves, quarters, and so on to single events, as long as what is left fails.
+    fn shorten(&self) -> Vec<Event> {
+        let mut events = self.events.clone();
+        let mut part = events.len().div_ceil(2);
+        while part > 0 {
+            let mut at = 0;
+            while at < events.len() {
+                let end = (at + part).min(events.len());
+                let without: Vec<Event> = [&events[..at], &events[end..]].concat();
+                if self.failure(&without).is_some() {
+                    events = without;
+                } else {
+                    at = end;
+                }
+            }
+            part /= 2;
+        }
+        events
+    }
+}
+
+/// A number from the environment, decimal or with 0x.
+pub(crate) fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    Some(parsed.unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
+}
