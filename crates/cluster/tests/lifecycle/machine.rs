@@ -486,7 +486,7 @@ impl World {
     fn open(&mut self, at: usize, instance: usize, ticket: rejoin::CheckedTicket, pick: usize) {
         let jitter = u16::try_from(pick % 65536).unwrap_or(0);
         let mut boot = self.machines[at].boot.take().expect("it waits");
-        let mut opened = false;
+        let opened;
         boot.program = match std::mem::replace(&mut boot.program, Program::Halted) {
             Program::LockedAsking(header, asking, ..) => {
                 let opening = asking.received(ticket);

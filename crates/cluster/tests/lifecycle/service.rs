@@ -106,7 +106,8 @@ impl World {
         if !runs {
             return;
         }
-        session.stage = match session.stage {
+        let stage = std::mem::replace(&mut session.stage, Stage::Asked);
+        session.stage = match stage {
             Stage::Asked => Stage::Listed(self.instances[session.instance].store.list()),
             Stage::Listed(listed) => self.decide(&session, listed),
             Stage::Written(node, written) => self.confirm(session.instance, node, written),
