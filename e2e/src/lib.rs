@@ -6,6 +6,7 @@
 pub mod bare;
 pub mod capture;
 pub mod commands;
+pub mod faults;
 pub mod join_load;
 pub mod pod_image;
 pub mod runner;

@@ -58,6 +58,8 @@ fn main() -> ExitCode {
             test!(secrets_tests::no_secret_is_in_a_log_an_argument_or_an_environment),
             test!(network_tests::a_pod_on_the_worker_reaches_a_pod_on_the_control_plane_through_wireguard_only),
             test!(reboot_tests::a_rebooted_worker_comes_back_ready),
+            test!(reboot_tests::the_only_control_plane_comes_back_by_recovery),
+            test!(reboot_tests::a_control_plane_that_was_switched_off_is_recovered_by_mini_up),
             test!(tampered_tests::a_changed_command_line_is_refused_by_name),
             test!(tampered_tests::a_changed_initrd_is_refused_by_name),
             test!(tampered_tests::a_changed_root_file_system_is_refused_by_name),

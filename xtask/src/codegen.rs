@@ -1,4 +1,4 @@
-//! Makes `crates/proto/src/generated` from `crates/proto/proto`.
+//! Makes `crates/proto/src/generated` from `crates/proto/proto`, and `crates/k8s/src/etcd/generated` from `crates/k8s/proto`.
 //!
 //! The result is checked in, so that a build needs no generator; [`run`] with `check` proves that it is fresh. The `.proto`
 //! files are compiled by protox, so no `protoc` is needed either.
@@ -22,23 +22,55 @@ const SECRET: &[&str] = &[
     ".recoverproto.RecoverRequest",
 ];
 
+/// Code that is made of one folder of `.proto` files.
+struct Output {
+    /// The `.proto` files, below `crates`.
+    sources: &'static str,
+    /// Where the code goes, below `crates`.
+    generated: &'static str,
+    /// Whether this project serves any of it.
+    servers: bool,
+}
+
+const OUTPUTS: &[Output] = &[
+    Output {
+        sources: "proto/proto",
+        generated: "proto/src/generated",
+        servers: true,
+    },
+    // etcd's API is not this project's own
+    Output {
+        sources: "k8s/proto",
+        generated: "k8s/src/etcd/generated",
+        servers: false,
+    },
+];
+
 /// Writes the generated code, or with `check` only compares it with what is checked in.
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/proto");
-    let generated = root.join("src/generated");
-    let fresh = generate(&root.join("proto"))?;
-    if check {
-        return compare(&generated, &fresh);
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+    for output in OUTPUTS {
+        let generated = crates.join(output.generated);
+        let fresh = generate(&crates.join(output.sources), output.servers)?;
+        if check {
+            compare(&generated, &fresh)?;
+        } else {
+            replace(&generated, &fresh)?;
+        }
     }
-    fs::create_dir_all(&generated).with_context(|| format!("create {}", generated.display()))?;
-    for name in read_all(&generated)?
+    Ok(())
+}
+
+fn replace(generated: &Path, fresh: &BTreeMap<String, String>) -> anyhow::Result<()> {
+    fs::create_dir_all(generated).with_context(|| format!("create {}", generated.display()))?;
+    for name in read_all(generated)?
         .keys()
         .filter(|name| !fresh.contains_key(*name))
     {
         let stale = generated.join(name);
         fs::remove_file(&stale).with_context(|| format!("remove {}", stale.display()))?;
     }
-    for (name, text) in &fresh {
+    for (name, text) in fresh {
         let path = generated.join(name);
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     }
@@ -46,7 +78,7 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
 }
 
 /// File name -> text of everything generated from the `.proto` files in `folder`.
-fn generate(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+fn generate(folder: &Path, servers: bool) -> anyhow::Result<BTreeMap<String, String>> {
     let mut sources: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
         let path = entry?.path();
@@ -64,6 +96,7 @@ fn generate(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     tonic_prost_build::configure()
         // A generated client cannot dial on its own: whoever makes it has to bring a connection.
         .build_transport(false)
+        .build_server(servers)
         .skip_debug(SECRET)
         .out_dir(out.path())
         .compile_fds(descriptors)

@@ -4,6 +4,7 @@ mod bench;
 mod codegen;
 mod components;
 mod dist;
+mod faults;
 mod fuzz;
 mod image;
 mod mini;
@@ -55,6 +56,8 @@ enum Command {
     /// Runs a benchmark, which prints a table for `docs/performance.md`.
     #[command(subcommand)]
     Bench(bench::Benchmark),
+    /// Kills real programs and cuts the flows at random moments, and prints the table of `docs/reliability.md`.
+    Faults(faults::Args),
     /// Runs every fuzz target for some seconds.
     Fuzz(fuzz::Args),
 }
@@ -72,6 +75,7 @@ fn main() -> Result<ExitCode> {
         Command::Codegen { check } => codegen::run(check),
         Command::Model => model::run(),
         Command::Bench(benchmark) => bench::run(&benchmark),
+        Command::Faults(args) => faults::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
     };
     done.map(|()| ExitCode::SUCCESS)

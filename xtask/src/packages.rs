@@ -25,6 +25,7 @@ const MACHINES: &[&str] = &[
 const PROGRAMS: &[&str] = &[
     "swtpm",
     "swtpm-tools",
+    "etcd-client",
     "etcd-server",
     "cryptsetup-bin",
     "e2fsprogs",

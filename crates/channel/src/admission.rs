@@ -1,58 +1,74 @@
 //! Which connections a listener keeps: bounded in all, and bounded per source.
 //!
-//! The bounds in all are semaphores that are acquired before `accept`, so what is over them waits in the kernel's queue. The
-//! bounds per source keep one address from holding all of that. Of unfinished handshakes the oldest one that has not even said
-//! hello makes room for the newest; where all have, work was begun for each of them and the newest goes. A flood of
-//! connections that never finish then costs one source's share, and honest peers, also behind the same address, still get
-//! through. Of finished connections the newest goes.
+//! Three bounds, each where its cost begins. An open socket costs a descriptor: it counts as a connection. A peer that said hello
+//! is about to cost a statement of the device and room for its evidence: it waits for one of a few slots, whose queue is in order.
+//! And a source has a share of what is unfinished, so that one address is never all of it.
+//!
+//! What has not said hello is worth the least. The oldest such connection of a source makes room for the newest of the same source
+//! when the share is used up, and that of the source with the most of them makes room for anybody when the listener is full. A flood
+//! of connections that never finish, from however many addresses, then costs descriptors, and honest peers, also behind the
+//! same address, still get through. Where all have said hello, work was begun for each of them and the newest goes, or waits. Of finished
+//! connections the newest goes.
 
 use std::{
     collections::{HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// What a listener gives a handshake on its way; nothing where there is no listener.
 #[derive(Clone, Default)]
-pub(crate) struct Admission(Option<Arc<Slot>>);
+pub(crate) struct Admission(Option<Arc<Share>>);
 
 /// One handshake's share of the bounds. Held by work on blocking threads too: it goes on when the connection is gone, and must
 /// still count.
-struct Slot {
+struct Share {
     place: Place,
-    _in_all: OwnedSemaphorePermit,
+    slots: Arc<Semaphore>,
+    slot: OnceLock<OwnedSemaphorePermit>,
 }
 
 impl Admission {
-    pub(crate) fn new(place: Place, in_all: OwnedSemaphorePermit) -> Self {
-        Self(Some(Arc::new(Slot {
+    pub(crate) fn new(place: Place, slots: Arc<Semaphore>) -> Self {
+        Self(Some(Arc::new(Share {
             place,
-            _in_all: in_all,
+            slots,
+            slot: OnceLock::new(),
         })))
     }
 
-    /// The peer has shown more than an open socket: from here on the handshake keeps its place. Does not return if that was
+    /// The peer has said hello: from here on the handshake keeps its place, and waits for a slot. Does not return if its place was
     /// given to another one already, so no work begins that nobody counts.
     pub(crate) async fn spoke(&self) {
-        if let Some(slot) = &self.0
-            && slot.place.turn.taken.swap(true, Ordering::AcqRel)
-        {
+        let Some(share) = &self.0 else { return };
+        if share.place.turn.taken.swap(true, Ordering::AcqRel) {
             std::future::pending().await
         }
+        let slot = acquire(&share.slots).await;
+        // said once in an exchange
+        let _first = share.slot.set(slot);
     }
 
     /// Returns when the handshake has to make room for another one.
     pub(crate) async fn evicted(&self) {
         match &self.0 {
-            Some(slot) => slot.place.turn.evicted.notified().await,
+            Some(share) => share.place.turn.evicted.notified().await,
             None => std::future::pending().await,
         }
     }
+}
+
+/// Waits for one of a bounded number.
+pub(crate) async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    Arc::clone(semaphore)
+        .acquire_owned()
+        .await
+        .expect("nobody closes this semaphore")
 }
 
 /// The unfinished handshakes of one listener.
@@ -69,6 +85,12 @@ struct Turn {
     evicted: Notify,
 }
 
+impl Turn {
+    fn is_silent(&self) -> bool {
+        !self.taken.load(Ordering::Acquire)
+    }
+}
+
 /// An unfinished handshake among those of its source, until it is dropped.
 pub(crate) struct Place {
     unfinished: Unfinished,
@@ -82,13 +104,8 @@ impl Unfinished {
     pub(crate) fn enter(&self, source: Source, bound: usize) -> Option<Place> {
         let mut by_source = lock(&self.by_source);
         let turns = by_source.entry(source).or_default();
-        if turns.len() >= bound.max(1) {
-            let silent = turns
-                .iter()
-                .position(|turn| !turn.taken.swap(true, Ordering::AcqRel))?;
-            if let Some(evicted) = turns.remove(silent) {
-                evicted.evicted.notify_one();
-            }
+        if turns.len() >= bound.max(1) && !evict_oldest_silent(turns) {
+            return None;
         }
         let turn = Arc::<Turn>::default();
         turns.push_back(Arc::clone(&turn));
@@ -98,6 +115,26 @@ impl Unfinished {
             turn,
         })
     }
+
+    /// Ends the oldest silent handshake of the source that has the most of them, if there is one.
+    pub(crate) fn make_room(&self) {
+        let mut by_source = lock(&self.by_source);
+        let silent = |turns: &VecDeque<Arc<Turn>>| turns.iter().filter(|t| t.is_silent()).count();
+        if let Some(turns) = by_source.values_mut().max_by_key(|turns| silent(turns)) {
+            evict_oldest_silent(turns);
+        }
+    }
+}
+
+/// Whether there was one that could be evicted.
+fn evict_oldest_silent(turns: &mut VecDeque<Arc<Turn>>) -> bool {
+    let silent = turns
+        .iter()
+        .position(|turn| !turn.taken.swap(true, Ordering::AcqRel));
+    if let Some(evicted) = silent.and_then(|at| turns.remove(at)) {
+        evicted.evicted.notify_one();
+    }
+    silent.is_some()
 }
 
 impl Drop for Place {
@@ -175,6 +212,10 @@ fn lock<T>(counts: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
 
     fn source(address: &str) -> Source {
@@ -232,11 +273,11 @@ mod tests {
     #[tokio::test]
     async fn a_handshake_that_was_evicted_begins_no_work() {
         let unfinished = Unfinished::default();
-        let in_all = Arc::new(tokio::sync::Semaphore::new(2));
+        let slots = Arc::new(Semaphore::new(2));
         let from = source("10.0.0.1:1");
         let enter = || {
             let place = unfinished.enter(from, 1).unwrap();
-            Admission::new(place, Arc::clone(&in_all).try_acquire_owned().unwrap())
+            Admission::new(place, Arc::clone(&slots))
         };
         let evicted = enter();
         let stays = enter();
@@ -247,6 +288,50 @@ mod tests {
             () = stays.spoke() => false,
         };
         assert!(!spoke);
+    }
+
+    #[tokio::test]
+    async fn who_says_hello_waits_for_a_slot_and_who_does_not_has_none() {
+        let unfinished = Unfinished::default();
+        let slots = Arc::new(Semaphore::new(1));
+        let enter = |from| {
+            Admission::new(
+                unfinished.enter(source(from), 8).unwrap(),
+                Arc::clone(&slots),
+            )
+        };
+        let _silent = enter("10.0.0.1:1");
+        let (first, second) = (enter("10.0.0.2:1"), enter("10.0.0.3:1"));
+        first.spoke().await;
+        let waiting = second.spoke();
+        tokio::pin!(waiting);
+        assert!(timeout(Duration::ZERO, &mut waiting).await.is_err());
+        // work on another thread still counts
+        let at_work = first.clone();
+        drop(first);
+        assert!(timeout(Duration::ZERO, &mut waiting).await.is_err());
+        drop(at_work);
+        waiting.await;
+    }
+
+    #[test]
+    fn room_is_made_by_the_source_that_is_silent_most_often() {
+        let unfinished = Unfinished::default();
+        let enter = |from| unfinished.enter(source(from), 8).unwrap();
+        let one = enter("10.0.0.1:1");
+        let spoke: Vec<_> = (0..3).map(|_| enter("10.0.0.2:1")).collect();
+        for place in &spoke {
+            place.turn.taken.store(true, Ordering::Relaxed);
+        }
+        let (older, newer) = (enter("10.0.0.3:1"), enter("10.0.0.3:1"));
+        unfinished.make_room();
+        assert!(is_evicted(&older) && !is_evicted(&newer) && !is_evicted(&one));
+        unfinished.make_room();
+        unfinished.make_room();
+        assert!(is_evicted(&newer) && is_evicted(&one));
+        // nobody is left who has not said hello
+        unfinished.make_room();
+        assert!(!spoke.iter().any(is_evicted));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A listener's attested connections, as a stream.
 //!
 //! Handshakes run concurrently and within bounds ([`Limits`]); one that fails is logged and forgotten, so the stream has no
-//! errors. The slot of a handshake is acquired before `accept`: what is over the bound waits in the kernel's queue.
+//! errors. Connections are accepted as they come: what is over the bounds is decided by who has shown something, not by who was first.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Semaphore, mpsc},
     task::{JoinHandle, JoinSet},
     time::sleep,
 };
@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 use crate::{
     Error,
-    admission::{Admission, Finished, Seat, Source, Unfinished},
+    admission::{Admission, Finished, Seat, Source, Unfinished, acquire},
     attested::Attested,
     server::Server,
     verifier::Demand,
@@ -32,7 +32,7 @@ use crate::{
 /// Bounds of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Unfinished handshakes at once.
+    /// Unfinished handshakes at once whose peer has said hello; further ones wait.
     pub handshakes: usize,
     /// Unfinished handshakes at once of one IPv4 address or IPv6 /64.
     pub handshakes_per_source: usize,
@@ -152,8 +152,6 @@ async fn accept<D: Demand>(
     // Dropped with this task, and everything in it with it.
     let mut tasks = JoinSet::new();
     loop {
-        let connection = acquire(&connections).await;
-        let slot = acquire(&handshakes).await;
         let (stream, address) = loop {
             match listener.accept().await {
                 Ok(accepted) => break accepted,
@@ -162,18 +160,24 @@ async fn accept<D: Demand>(
                         error = &error as &dyn std::error::Error,
                         "cannot accept a connection"
                     );
+                    // where descriptors are short, a silent peer's is given to one that may say something
+                    unfinished.make_room();
                     sleep(PAUSE).await;
                 }
             }
         };
         while tasks.try_join_next().is_some() {}
+        if connections.available_permits() == 0 {
+            unfinished.make_room();
+        }
+        let connection = acquire(&connections).await;
 
         let source = Source::from(address);
         let observed = Observed::begin(observer.clone(), address);
         let Some(place) = unfinished.enter(source, limits.handshakes_per_source) else {
             continue;
         };
-        let admission = Admission::new(place, slot);
+        let admission = Admission::new(place, Arc::clone(&handshakes));
         let (server, sender, finished) = (server.clone(), sender.clone(), finished.clone());
         tasks.spawn(async move {
             let seat = || finished.enter(source, limits.connections_per_source);
@@ -189,13 +193,6 @@ async fn accept<D: Demand>(
             drop(admission);
         });
     }
-}
-
-async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-    Arc::clone(semaphore)
-        .acquire_owned()
-        .await
-        .expect("nobody closes this semaphore")
 }
 
 async fn handshake<D: Demand>(

@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Apply(ApplyArguments),
     /// Demand evidence from every node and print each check
     Verify(VerifyArguments),
+    /// Give machines that wait for the key of their disk that key: after all control planes were off at once
+    Recover(RecoverArguments),
     /// Show the cluster's version and nodes
     Status(OutputArguments),
     /// Print the version of this program
@@ -222,6 +224,20 @@ pub(crate) enum VerifyFormat {
     Json,
     /// The evidence as it came and the nonce it was made for, in hexadecimal, as JSON
     Raw,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArguments {
+    /// Address of a machine, or of a load balancer before several; repeat it for more [default: every control plane
+    /// and the cluster's endpoint]
+    #[arg(short, long, value_name = "HOST[:PORT]")]
+    pub endpoint: Vec<String>,
+    /// How long to look on after the last machine that was found
+    #[arg(long, value_name = "SECONDS", default_value_t = 15)]
+    pub wait: u64,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
 }
 
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ mod kubeconfig;
 mod kubernetes;
 mod mini;
 mod output;
+mod recover;
 mod text;
 mod verify;
 mod workspace;
@@ -113,6 +114,9 @@ async fn dispatch(
         }
         Command::Apply(arguments) => commands::apply::run(&workspace, terminal, &arguments).await,
         Command::Verify(arguments) => commands::verify::run(&workspace, terminal, &arguments).await,
+        Command::Recover(arguments) => {
+            commands::recover::run(&workspace, terminal, &arguments).await
+        }
         Command::Status(arguments) => commands::status::run(&workspace, &arguments).await,
         Command::Mini(MiniCommand::Up(arguments)) => {
             mini::up::run(&workspace, terminal, &arguments).await

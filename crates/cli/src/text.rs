@@ -19,6 +19,12 @@ pub(crate) fn address(host: &str, port: u16) -> String {
     }
 }
 
+/// The host of `host:port`, without brackets.
+pub(crate) fn host_of(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 /// An error and its causes on one line.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();

@@ -15,6 +15,8 @@ mod harness;
 mod host;
 #[path = "programs/init.rs"]
 mod init;
+#[path = "programs/recover.rs"]
+mod recover;
 #[path = "programs/serve.rs"]
 mod serve;
 #[path = "programs/verify.rs"]

@@ -4,6 +4,7 @@
 //! machine follows from its [`Seat`], so that no part has to ask another. Design: `cluster.md`, "Local provider".
 
 pub mod accelerator;
+pub mod balancer;
 pub mod client;
 pub mod hang;
 pub mod machine;

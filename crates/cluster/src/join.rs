@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use keys::{ClusterId, DiskKey, MeasurementSalt, MeasurementSecret};
+use zeroize::Zeroizing;
 
 use crate::boot_lock::BootLock;
 use crate::catalogue::{Component, Components};
@@ -48,7 +49,8 @@ impl AwaitingLock {
     /// Takes the lock. From here on the ticket is the node's only way.
     pub fn take(self, lock: &BootLock) -> Result<(AwaitingMark, CheckedTicket), Taken> {
         let held = lock.take().ok_or(Taken)?;
-        let mark = AwaitingMark::new(Flow::JoinAsWorker, &self.ticket.cluster_id, held);
+        let flow = Flow::join(self.ticket.role);
+        let mark = AwaitingMark::new(flow, &self.ticket.cluster_id, held);
         Ok((mark, self.ticket))
     }
 }
@@ -61,8 +63,6 @@ pub struct Ticket {
     pub measurement_salt: Vec<u8>,
     /// Secret of the cluster ID.
     pub measurement_secret: Vec<u8>,
-    /// `mesh address:port` of the API server.
-    pub api_server_endpoint: String,
     /// Bootstrap token.
     pub token: String,
     /// Name of the cluster.
@@ -85,8 +85,24 @@ pub struct Ticket {
     pub service_cidr: String,
     /// The other nodes.
     pub peers: Vec<TicketPeer>,
-    /// How many files for a control plane came along.
-    pub control_plane_files: usize,
+    /// What the cluster's control planes share, for a control plane only.
+    pub control_plane_files: Vec<ControlPlaneFile>,
+    /// Further names of the API, for a control plane only.
+    pub api_sans: Vec<String>,
+}
+
+/// A file that a control plane gets from the others. Holds a key, so it is zeroed when it is dropped, and never prints.
+pub struct ControlPlaneFile {
+    /// Its path below `/etc/kubernetes`, as its giver says.
+    pub name: String,
+    /// What it holds.
+    pub text: Zeroizing<String>,
+}
+
+impl std::fmt::Debug for ControlPlaneFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ControlPlaneFile({})", self.name)
+    }
 }
 
 /// Another node, unchecked.
@@ -101,6 +117,8 @@ pub struct TicketPeer {
     pub pod_cidr: String,
     /// Its name.
     pub node_name: String,
+    /// Whether it is a control plane.
+    pub is_control_plane: bool,
 }
 
 /// What is wrong with a ticket.
@@ -153,25 +171,33 @@ pub enum TicketError {
     /// Two nodes have one key or one address.
     #[error("the ticket names two nodes with the same {0}")]
     Duplicate(&'static str),
-    /// The API server is not one of the peers.
-    #[error("the ticket's api server {0} is none of its peers")]
-    UnknownApiServer(SocketAddrV4),
+    /// No peer has an API server.
+    #[error("none of the ticket's peers is a control plane")]
+    NoControlPlane,
     /// Files of a control plane came to a worker.
     #[error("the ticket carries {0} control plane files, but this node asked to join as a worker")]
     ControlPlaneFiles(usize),
+    /// None came to a control plane.
+    #[error(
+        "the ticket carries no control plane files, but this node asked to join as a control plane"
+    )]
+    NoControlPlaneFiles,
+    /// The certificate of the cluster's authority is another one than that among the files.
+    #[error("the ticket's ca certificate is not that of its control plane files")]
+    AnotherAuthority,
 }
 
 /// A ticket that can work. Made by [`Ticket::check`] only.
 #[derive(Debug)]
 pub struct CheckedTicket {
+    /// What the node becomes.
+    pub role: Role,
     /// Key of this node's state disk.
     pub disk_key: Arc<DiskKey>,
     /// Salt of the cluster ID, for the node's record.
     pub measurement_salt: MeasurementSalt,
     /// The cluster, derived from the ticket's secret and salt.
     pub cluster_id: ClusterId,
-    /// Where kubelet finds its API server.
-    pub api_server: SocketAddrV4,
     /// Bootstrap token, good for one kubelet and for minutes.
     pub token: BootstrapToken,
     /// Name of the cluster.
@@ -190,13 +216,18 @@ pub struct CheckedTicket {
     pub addresses: NodeAddresses,
     /// The other nodes.
     pub peers: Vec<MeshPeer>,
+    /// What the cluster's control planes share; empty for a worker. Bounded, each name once; what they hold is for the crate that uses it to
+    /// parse.
+    pub control_plane_files: Vec<ControlPlaneFile>,
+    /// Further names of the API; empty for a worker.
+    pub api_sans: Vec<String>,
 }
 
 /// A bootstrap token of the form `abcdef.0123456789abcdef`. Its `Debug` shows the public half only.
 pub struct BootstrapToken(String);
 
 impl BootstrapToken {
-    fn parse(text: String) -> Result<Self, TicketError> {
+    pub(crate) fn parse(text: String) -> Result<Self, TicketError> {
         let part = |text: &str, length: usize| {
             text.len() == length
                 && text
@@ -228,12 +259,21 @@ impl std::fmt::Debug for BootstrapToken {
 /// Most peers that a ticket may name.
 const MAX_PEERS: usize = 1024;
 
+/// Most files that a control plane gets, and most bytes of each.
+const MAX_FILES: usize = 32;
+const MAX_FILE: usize = 16 * 1024;
+
+/// Most names of the API, and most bytes of each: as a DNS name may have.
+const MAX_SANS: usize = 64;
+const MAX_SAN: usize = 253;
+
+/// The file that is the ticket's `ca_certificate` as well.
+const CA_FILE: &str = "pki/ca.crt";
+
 impl Ticket {
-    /// Checks everything that can be checked without asking anybody.
-    pub fn check(self) -> Result<CheckedTicket, TicketError> {
-        if self.control_plane_files > 0 {
-            return Err(TicketError::ControlPlaneFiles(self.control_plane_files));
-        }
+    /// Checks everything that can be checked without asking anybody, of a ticket for a node that asked for this role.
+    pub fn check(self, role: Role) -> Result<CheckedTicket, TicketError> {
+        self.check_files(role)?;
         let disk_key =
             Arc::new(DiskKey::from_vec(self.state_disk_key).map_err(TicketError::Secret)?);
         let measurement_secret =
@@ -247,7 +287,7 @@ impl Ticket {
         let kubernetes_version: Version = parse("kubernetes version", &self.kubernetes_version)?;
         kubernetes_version.support().map_err(TicketError::Version)?;
         let components = Components::new(self.components)
-            .and_then(|components| components.for_role(Role::Worker))
+            .and_then(|components| components.for_role(role))
             .map_err(TicketError::Components)?;
         let component_mirror = match self.component_mirror.as_str() {
             "" => None,
@@ -272,15 +312,14 @@ impl Ticket {
             .collect::<Result<Vec<_>, TicketError>>()?;
         distinct(&peers, &addresses)?;
 
-        let api_server: SocketAddrV4 = parse("api server endpoint", &self.api_server_endpoint)?;
-        if !peers.iter().any(|peer| peer.mesh_ip == *api_server.ip()) {
-            return Err(TicketError::UnknownApiServer(api_server));
+        if !peers.iter().any(|peer| peer.role == Role::ControlPlane) {
+            return Err(TicketError::NoControlPlane);
         }
         Ok(CheckedTicket {
+            role,
             disk_key,
             measurement_salt,
             cluster_id,
-            api_server,
             token,
             cluster_name,
             kubernetes_version,
@@ -290,7 +329,33 @@ impl Ticket {
             networks,
             addresses,
             peers,
+            control_plane_files: self.control_plane_files,
+            api_sans: self.api_sans,
         })
+    }
+
+    fn check_files(&self, role: Role) -> Result<(), TicketError> {
+        let files = &self.control_plane_files;
+        match role {
+            Role::Worker if !files.is_empty() => {
+                return Err(TicketError::ControlPlaneFiles(files.len()));
+            }
+            Role::Worker => return Ok(()),
+            Role::ControlPlane if files.is_empty() => return Err(TicketError::NoControlPlaneFiles),
+            Role::ControlPlane => {}
+        }
+        if files.len() > MAX_FILES || files.iter().any(|file| file.text.len() > MAX_FILE) {
+            return Err(TicketError::Length("control plane files"));
+        }
+        if self.api_sans.len() > MAX_SANS || self.api_sans.iter().any(|san| san.len() > MAX_SAN) {
+            return Err(TicketError::Length("names of the API"));
+        }
+        let authority = files.iter().find(|file| file.name == CA_FILE);
+        if authority.map(|file| file.text.as_bytes()) == Some(&self.ca_certificate) {
+            Ok(())
+        } else {
+            Err(TicketError::AnotherAuthority)
+        }
     }
 }
 
@@ -309,6 +374,11 @@ impl TicketPeer {
         Ok(MeshPeer {
             node_name: NodeName::new(self.node_name.as_str())
                 .map_err(|_| malformed("peer's name", &self.node_name))?,
+            role: if self.is_control_plane {
+                Role::ControlPlane
+            } else {
+                Role::Worker
+            },
             public_key: WireGuardPublicKey::try_from(self.public_key.as_slice())
                 .map_err(|_| TicketError::Length("peer's public key"))?,
             endpoint: *endpoint.ip(),

@@ -32,6 +32,9 @@ pub struct ClusterFacts {
     pub component_mirror: String,
     /// Its address ranges.
     pub network: AddressPlan,
+    /// Further names of the API, for the certificates of control planes.
+    #[serde(default)]
+    pub api_sans: Vec<String>,
 }
 
 /// The content of the ConfigMap.
@@ -117,6 +120,7 @@ mod tests {
                 components_config_map: "k8s-components-sha256-00".to_owned(),
                 component_mirror: String::new(),
                 network: AddressPlan::default(),
+                api_sans: vec!["127.42.0.1".to_owned()],
             },
         }
     }
@@ -126,7 +130,7 @@ mod tests {
         let (mut data, binary) = config().to_maps().unwrap();
         assert_eq!(
             data[CLUSTER],
-            r#"{"name":"mini","componentsConfigMap":"k8s-components-sha256-00","componentMirror":"","network":{"podCidr":"10.244.0.0/16","serviceCidr":"10.96.0.0/12"}}"#
+            r#"{"name":"mini","componentsConfigMap":"k8s-components-sha256-00","componentMirror":"","network":{"podCidr":"10.244.0.0/16","serviceCidr":"10.96.0.0/12"},"apiSans":["127.42.0.1"]}"#
         );
         data.insert("attestationConfig_backup".to_owned(), "{}".to_owned());
         assert_eq!(JoinConfig::parse(&data, &binary).unwrap(), config());

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::{identity::WireGuardPublicKey, name::NodeName};
+use crate::{identity::WireGuardPublicKey, name::NodeName, role::Role};
 
 /// The pods of a cluster, unless the config says otherwise.
 pub const DEFAULT_POD_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16);
@@ -22,6 +22,8 @@ pub const MESH_INTERFACE: &str = "wg0";
 pub const WIREGUARD_PORT: u16 = 51820;
 /// The Kubernetes API.
 pub const API_PORT: u16 = 6443;
+/// The Kubernetes API on each node's loopback, whichever control plane answers.
+pub const API_PROXY_PORT: u16 = 7445;
 /// A node's share of the pod CIDR.
 pub const NODE_POD_PREFIX: u8 = 24;
 /// Domain of services in the cluster.
@@ -59,6 +61,8 @@ pub struct NodeAddresses {
 pub struct MeshPeer {
     /// Its name, for logs and comments.
     pub node_name: NodeName,
+    /// Its role: on a control plane there is an API server.
+    pub role: Role,
     /// Its key, which is its identity in the mesh.
     pub public_key: WireGuardPublicKey,
     /// Its address in the provider's network.

@@ -41,12 +41,8 @@ pub enum NodeStateError {
 impl NodeState {
     /// The record of a node on its way into a cluster.
     pub fn becoming(flow: Flow, node_name: &str, measurement_salt: [u8; 32]) -> Self {
-        let role = match flow {
-            Flow::Init => Role::ControlPlane,
-            Flow::JoinAsWorker => Role::Worker,
-        };
         Self {
-            role,
+            role: flow.role(),
             measurement_salt,
             node_name: node_name.to_owned(),
             member: false,

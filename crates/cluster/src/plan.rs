@@ -18,6 +18,7 @@ use std::time::Duration;
 use keys::ClusterId;
 
 use crate::boot_lock::Held;
+use crate::role::Role;
 
 /// Which way a node becomes a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Flow {
     Init,
     /// Worker of an existing cluster.
     JoinAsWorker,
+    /// Control plane of an existing cluster.
+    JoinAsControlPlane,
 }
 
 /// One idempotent step on the host.
@@ -162,14 +165,57 @@ const JOIN_AS_WORKER: &[Row] = &[
     ),
 ];
 
+/// Join of a control plane: a member of Kubernetes first, as a worker is, with the certificates of a control plane on its disk. It takes
+/// part in etcd as a member, after these steps: a vote whose disk does not outlive a reboot could cost etcd its quorum for ever.
+const JOIN_AS_CONTROL_PLANE: &[Row] = &[
+    (Step::NodeState, &[]),
+    (Step::Pki, &[]),
+    (Step::Mesh, &[]),
+    (Step::Components, &[]),
+    (Step::Images, &[]),
+    (Step::ComponentImages, &[Step::Components, Step::Images]),
+    (Step::PodNetwork, &[Step::Mesh]),
+    (
+        Step::Kubelet,
+        &[
+            Step::Components,
+            Step::ComponentImages,
+            Step::PodNetwork,
+            Step::NodeState,
+        ],
+    ),
+    (Step::KubeProxy, &[Step::Kubelet]),
+    (
+        Step::DiskKey,
+        &[Step::NodeState, Step::Pki, Step::Kubelet, Step::KubeProxy],
+    ),
+];
+
 /// How long all steps together may take. Software emulation needs a good part of it. A bootstrap token lives as long.
 pub const DEADLINE: Duration = Duration::from_secs(60 * 60);
 
 impl Flow {
+    /// The way in of a node that joins.
+    pub fn join(role: Role) -> Self {
+        match role {
+            Role::ControlPlane => Self::JoinAsControlPlane,
+            Role::Worker => Self::JoinAsWorker,
+        }
+    }
+
+    /// What the node becomes.
+    pub fn role(self) -> Role {
+        match self {
+            Self::Init | Self::JoinAsControlPlane => Role::ControlPlane,
+            Self::JoinAsWorker => Role::Worker,
+        }
+    }
+
     fn table(self) -> &'static [Row] {
         match self {
             Self::Init => INIT,
             Self::JoinAsWorker => JOIN_AS_WORKER,
+            Self::JoinAsControlPlane => JOIN_AS_CONTROL_PLANE,
         }
     }
 }

@@ -2,17 +2,21 @@
 //!
 //! ```text
 //! Locked ─ control planes ─→ Asking ─ ticket ─→ Opening ─ disk ─→ AwaitingMark ─ PCR 15 ─→ Rejoined
-//!    ↑─── none, refused, unreachable ─┘             │
-//!    └────────────── the key opens another disk ────┘
+//!    ↑─── none, refused, unreachable ─┤            ↑│
+//!    │                                └─── offer ──┘│
+//!    └────────── the key opens another disk ────────┘
 //! ```
+//!
+//! A key comes from a join service that was asked, or from an administrator who offers it at any moment ([`crate::recovery`]).
+//! Whichever it is, [`Opening`] holds all of the machine: one key is tried at a time, and the first that opens the disk ends both
+//! ways, so the disk is opened once and the machine marked once. A key that does not open the disk leaves the machine where it was.
 //!
 //! Nothing here formats or resets a disk: a disk that no key opens stays as it is, and the machine goes on asking. The cluster
 //! of a ticket must be the one whose mark its join service proved, and that is seen before the disk is opened. The opened disk is
 //! out of reach until PCR 15 holds the mark: what lies on it is read by a machine that can not join any other cluster. A machine
 //! whose register is set before has had its one mark and does not begin.
 //!
-//! [`AwaitingMark`] may follow from any source of a disk's key; recovery is to be another. Does no IO.
-//! Design: `boot-and-disk.md` (Reboot).
+//! Does no IO. Design: `boot-and-disk.md` (Reboot).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -20,6 +24,8 @@ use std::time::Duration;
 use keys::{ClusterId, DiskKey, LengthError, MeasurementSalt, MeasurementSecret};
 
 use crate::boot_lock::Mark;
+use crate::join::BootstrapToken;
+use crate::recovery::Offer;
 use crate::rounds::{self, AnotherCluster, ProvedMark, Round, Searching};
 
 /// A rejoin ticket as it was received: lengths unchecked.
@@ -30,6 +36,8 @@ pub struct Ticket {
     pub measurement_salt: Vec<u8>,
     /// Secret of the cluster ID.
     pub measurement_secret: Vec<u8>,
+    /// Bootstrap token; empty where there is none.
+    pub bootstrap_token: String,
 }
 
 /// What is wrong with a rejoin ticket.
@@ -48,11 +56,29 @@ pub enum TicketError {
 pub struct CheckedTicket {
     disk_key: DiskKey,
     cluster_id: ClusterId,
+    token: Option<BootstrapToken>,
+}
+
+/// A ticket of the right form, for whatever cluster. Good for nothing but [`ParsedTicket::check`].
+#[derive(Debug)]
+pub struct ParsedTicket(CheckedTicket);
+
+impl ParsedTicket {
+    /// Demands that the ticket's cluster is its giver's.
+    pub fn check(self, proved: ProvedMark) -> Result<CheckedTicket, TicketError> {
+        let cluster = proved.check(&self.0.cluster_id);
+        cluster.map(|()| self.0).map_err(TicketError::Cluster)
+    }
 }
 
 impl Ticket {
     /// Checks everything that can be checked without the disk.
     pub fn check(self, proved: ProvedMark) -> Result<CheckedTicket, TicketError> {
+        self.parse()?.check(proved)
+    }
+
+    /// Checks the form of its parts.
+    pub fn parse(self) -> Result<ParsedTicket, TicketError> {
         let disk_key = DiskKey::from_vec(self.state_disk_key);
         let secret = MeasurementSecret::from_vec(self.measurement_secret);
         let salt = MeasurementSalt::from_slice(&self.measurement_salt);
@@ -61,11 +87,13 @@ impl Ticket {
             secret.map_err(TicketError::Secret)?,
         );
         let cluster_id = ClusterId::derive(&secret, &salt.map_err(TicketError::Secret)?);
-        proved.check(&cluster_id).map_err(TicketError::Cluster)?;
-        Ok(CheckedTicket {
+        // the disk is what matters: a token that is none is as good as no token
+        let token = BootstrapToken::parse(self.bootstrap_token).ok();
+        Ok(ParsedTicket(CheckedTicket {
             disk_key,
             cluster_id,
-        })
+            token,
+        }))
     }
 }
 
@@ -91,11 +119,13 @@ pub struct Asking {
     asking: rounds::Asking,
 }
 
-/// Has a ticket; waits for the disk to be opened with it.
+/// Has a key; waits for the disk to be opened with it. `S` is where the machine was, and goes on if the key is another disk's.
 #[derive(Debug)]
-pub struct Opening {
-    asking: rounds::Asking,
-    ticket: CheckedTicket,
+pub struct Opening<S> {
+    before: S,
+    disk_key: DiskKey,
+    cluster_id: ClusterId,
+    token: Option<BootstrapToken>,
 }
 
 /// Has the opened disk; waits for PCR 15 to hold the cluster's mark.
@@ -103,12 +133,14 @@ pub struct Opening {
 pub struct AwaitingMark<D> {
     disk: D,
     cluster_id: ClusterId,
+    token: Option<BootstrapToken>,
 }
 
 /// The machine is marked, and its disk may be used. Only [`AwaitingMark::read_back`] makes one.
 #[derive(Debug)]
 pub struct Rejoined<D> {
     disk: D,
+    token: Option<BootstrapToken>,
 }
 
 /// What to do next.
@@ -158,30 +190,46 @@ impl Asking {
     }
 
     /// Takes a ticket that passed its checks. What comes next is to open the disk with its key.
-    pub fn received(self, ticket: CheckedTicket) -> Opening {
+    pub fn received(self, ticket: CheckedTicket) -> Opening<Self> {
         Opening {
-            asking: self.asking,
-            ticket,
+            before: self,
+            disk_key: ticket.disk_key,
+            cluster_id: ticket.cluster_id,
+            token: ticket.token,
         }
     }
 }
 
-impl Opening {
+impl Next {
+    /// Takes a key that an administrator offers, whatever the machine is about. What comes next is to open the disk with it.
+    pub fn offered(self, offer: Offer) -> Opening<Self> {
+        let (disk_key, cluster_id) = offer.into_parts();
+        Opening {
+            before: self,
+            disk_key,
+            cluster_id,
+            token: None,
+        }
+    }
+}
+
+impl<S> Opening<S> {
     /// The key to open the disk with.
     pub fn key(&self) -> &DiskKey {
-        &self.ticket.disk_key
+        &self.disk_key
     }
 
-    /// Takes that the disk did not open. It is as it was, and the next control plane is asked.
-    pub fn not_opened(self, jitter: u16) -> Next {
-        self.asking.refused(jitter).into()
+    /// Takes that the disk did not open. It is as it was, and so is the machine.
+    pub fn not_opened(self) -> S {
+        self.before
     }
 
     /// Takes the opened disk. What comes next is to extend PCR 15 with the cluster ID (`TPM2_PCR_Event`).
     pub fn opened<D>(self, disk: D) -> AwaitingMark<D> {
         AwaitingMark {
             disk,
-            cluster_id: self.ticket.cluster_id,
+            cluster_id: self.cluster_id,
+            token: self.token,
         }
     }
 }
@@ -196,7 +244,10 @@ impl<D> AwaitingMark<D> {
     /// disk is not used in this boot.
     pub fn read_back(self, pcr15: &[u8; 32]) -> Result<Rejoined<D>, ForeignMark> {
         if *pcr15 == self.cluster_id.pcr15() {
-            Ok(Rejoined { disk: self.disk })
+            Ok(Rejoined {
+                disk: self.disk,
+                token: self.token,
+            })
         } else {
             Err(ForeignMark)
         }
@@ -204,9 +255,9 @@ impl<D> AwaitingMark<D> {
 }
 
 impl<D> Rejoined<D> {
-    /// Gives the disk to whoever mounts it.
-    pub fn into_disk(self) -> D {
-        self.disk
+    /// Gives the disk to whoever mounts it, and the token to the kubelet that may need it.
+    pub fn into_parts(self) -> (D, Option<BootstrapToken>) {
+        (self.disk, self.token)
     }
 }
 

@@ -189,7 +189,7 @@ impl Approver {
 
     /// Ends what only a node without a certificate has. The secret goes first: the record names it for as long as it may be there.
     async fn end_token(&self, record: &Stored) -> Result<(), ApproverError> {
-        if record.record.standing == Standing::Joined {
+        if record.record.standing == Standing::Joined && record.token_id().is_none() {
             return Ok(());
         }
         if let Some(id) = record.token_id() {

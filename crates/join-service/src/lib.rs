@@ -21,7 +21,6 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use attest::ClusterMark;
 use channel::{Server, Verifier};
-use cluster::NodeName;
 use proto::join::api_server::ApiServer;
 use tee::{TpmAddress, TpmIssuer};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -40,9 +39,6 @@ pub struct Arguments {
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, default_value = "127.0.0.1:10290")]
     pub operations: SocketAddr,
-    /// The node this service runs on: joining nodes find the API server there.
-    #[arg(long)]
-    pub node_name: NodeName,
     /// Address of the key service.
     #[arg(long)]
     pub key_service: SocketAddr,
@@ -52,6 +48,10 @@ pub struct Arguments {
     /// File with the certificate of the cluster's CA.
     #[arg(long)]
     pub cluster_ca: PathBuf,
+    /// Directory of this control plane's Kubernetes: authorities with their keys, and the key of secrets in etcd. Read when another control
+    /// plane was admitted.
+    #[arg(long, default_value = "/etc/kubernetes")]
+    pub kubernetes: PathBuf,
     /// A kubeconfig, where the service does not run as a pod.
     #[arg(long)]
     pub kubeconfig: Option<PathBuf>,
@@ -110,8 +110,8 @@ pub async fn run(arguments: Arguments, context: runtime::Context) -> anyhow::Res
         client,
         keys,
         records.clone(),
-        arguments.node_name,
         authority,
+        arguments.kubernetes,
     );
     let service =
         service::JoinService::new(config, records, admission, maker, events, &context.metrics);

@@ -5,6 +5,9 @@
 //! the node asks for something with its own certificate, since only then is it sure that the node has one. A record without
 //! [`TOKEN`] is a joined node's: so are those that were not made here, such as the first node's.
 //!
+//! A joined node that rebooted may have a token as well, if its certificate ended while it was off: [`REJOIN_TOKEN`] has its id. It
+//! changes nothing about the node's standing, so that no other disk comes in under its name.
+//!
 //! Every change names the version it is based on, so that of two services that change a record at once one fails.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -20,6 +23,7 @@ use kube::{
 };
 
 const TOKEN: &str = "constellation.edgeless.systems/bootstrap-token-id";
+const REJOIN_TOKEN: &str = "constellation.edgeless.systems/rejoin-token-id";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordsError {
@@ -70,11 +74,15 @@ impl Stored {
         &self.record.identity.name
     }
 
-    /// The token that belongs to a pending node.
+    /// The token that belongs to the node: of a pending one that of its join, of a joined one that of its last reboot.
     pub(crate) fn token_id(&self) -> Option<&str> {
+        let annotation = match self.record.standing {
+            Standing::Pending => TOKEN,
+            Standing::Joined => REJOIN_TOKEN,
+        };
         self.object
             .annotations()
-            .get(TOKEN)
+            .get(annotation)
             .map(String::as_str)
             .filter(|id| !id.is_empty())
     }
@@ -160,14 +168,18 @@ impl Records {
         }
     }
 
-    /// Binds a bootstrap token to a pending node.
+    /// Binds a bootstrap token to a node.
     pub(crate) async fn set_token(
         &self,
         stored: &Stored,
         token_id: &str,
     ) -> Result<(), RecordsError> {
+        let annotation = match stored.record.standing {
+            Standing::Pending => TOKEN,
+            Standing::Joined => REJOIN_TOKEN,
+        };
         let object = stored.annotated(|annotations| {
-            annotations.insert(TOKEN.to_owned(), token_id.to_owned());
+            annotations.insert(annotation.to_owned(), token_id.to_owned());
         });
         self.replace(stored, &object).await
     }
@@ -176,6 +188,7 @@ impl Records {
     pub(crate) async fn set_joined(&self, stored: &Stored) -> Result<(), RecordsError> {
         let object = stored.annotated(|annotations| {
             annotations.remove(TOKEN);
+            annotations.remove(REJOIN_TOKEN);
         });
         self.replace(stored, &object).await
     }

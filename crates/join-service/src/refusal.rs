@@ -15,8 +15,6 @@ use crate::{key_client::KeysError, records::RecordsError, ticket::TicketError};
 pub(crate) enum Refusal {
     #[error("the request cannot be read")]
     Malformed(#[source] FieldError),
-    #[error("this release gives no tickets to further control planes")]
-    ControlPlane,
     #[error("the machine may not be this node")]
     Denied(#[source] Denial),
     #[error("the machine is not the node of this disk")]
@@ -41,10 +39,6 @@ impl Refusal {
     pub(crate) fn status(&self) -> Status {
         let (code, text) = match self {
             Self::Malformed(_) => (Code::InvalidArgument, "the request cannot be read"),
-            Self::ControlPlane => (
-                Code::FailedPrecondition,
-                "this release joins workers only: a cluster has one control plane, the node it was initialised on",
-            ),
             Self::Denied(Denial::AlreadyJoined(_)) => (
                 Code::AlreadyExists,
                 "this node has joined before; ask the administrator, who sees why",
@@ -78,7 +72,6 @@ impl Refusal {
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "malformed",
-            Self::ControlPlane => "control-plane",
             Self::Denied(_) => "denied",
             Self::Unrecognised(_) => "unrecognised",
             Self::Records(_) => "records",
@@ -90,9 +83,7 @@ impl Refusal {
     /// Whether the machine may not have what it asks for, rather than that it could not be given.
     pub(crate) fn is_denial(&self) -> bool {
         match self {
-            Self::Malformed(_) | Self::ControlPlane | Self::Denied(_) | Self::Unrecognised(_) => {
-                true
-            }
+            Self::Malformed(_) | Self::Denied(_) | Self::Unrecognised(_) => true,
             Self::Records(_) | Self::Keys(_) | Self::Ticket(_) => false,
         }
     }

@@ -3,10 +3,7 @@
 use std::net::SocketAddr;
 
 use channel::tonic::proved;
-use cluster::{
-    Role,
-    admission::{JoinRequest, Proven, Record, recognise},
-};
+use cluster::admission::{JoinRequest, Proven, Record, recognise};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
@@ -83,9 +80,6 @@ impl JoinService {
         proven: &Proven,
     ) -> Result<IssueJoinTicketResponse, Refusal> {
         let request = JoinRequest::try_from(wire).map_err(Refusal::Malformed)?;
-        if request.role == Role::ControlPlane {
-            return Err(Refusal::ControlPlane);
-        }
         let config = self.config.now();
         let now = jiff::Timestamp::now();
         let admitted = self.admission.admit(request, proven.clone(), now).await?;
@@ -99,9 +93,14 @@ impl JoinService {
     ) -> Result<IssueRejoinTicketResponse, Refusal> {
         let disk = wire.parse_disk().map_err(Refusal::Malformed)?;
         let stored = self.records.list().await?;
-        let records: Vec<Record> = stored.into_iter().map(|stored| stored.record).collect();
+        let records: Vec<Record> = stored.iter().map(|stored| stored.record.clone()).collect();
         let recognised = recognise(disk, proven, &records).map_err(Refusal::Unrecognised)?;
-        self.maker.rejoin(&recognised, &self.config.now()).await
+        let name = &recognised.identity().name;
+        let stored = stored.iter().find(|stored| stored.name() == name);
+        let now = jiff::Timestamp::now();
+        self.maker
+            .rejoin(&recognised, stored, &self.config.now(), now)
+            .await
     }
 
     fn record_verdict(

@@ -2,28 +2,36 @@
 //!
 //! Only `cluster::admission` gives out the values these functions take. Nothing of a ticket is logged.
 
+use std::path::PathBuf;
+
 use cluster::{
-    NodeName,
-    admission::{RecognisedNode, Record},
+    NodeName, Role,
+    admission::{AdmittedNode, RecognisedNode, Record},
     catalogue::{COMPONENTS_KEY, Components, VERSION_KEY},
-    network::{API_PORT, WIREGUARD_PORT},
+    network::WIREGUARD_PORT,
 };
-use k8s::api::{ApiError, NAMESPACE, tokens};
+use k8s::{
+    api::{ApiError, NAMESPACE, tokens},
+    control_plane::{Shared, SharedError},
+    files::SecretText,
+};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use proto::{
     components::Component,
-    join::{IssueJoinTicketResponse, IssueRejoinTicketResponse, WireguardPeer},
+    join::{ControlPlaneFile, IssueJoinTicketResponse, IssueRejoinTicketResponse, WireguardPeer},
 };
 
 use crate::{
-    admission::Admitted, config::Snapshot, key_client::Keys, records::Records, refusal::Refusal,
+    admission::Admitted,
+    config::Snapshot,
+    key_client::Keys,
+    records::{Records, Stored},
+    refusal::Refusal,
 };
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TicketError {
-    #[error("no record says where this service's own node {0} is")]
-    OwnNode(NodeName),
     #[error("read the ConfigMap {name}")]
     ConfigMap {
         name: String,
@@ -43,6 +51,10 @@ pub(crate) enum TicketError {
     Content { name: String, actual: String },
     #[error("make the one-time token")]
     Token(#[source] ApiError),
+    #[error("read what this cluster's control planes share")]
+    ControlPlane(#[source] SharedError),
+    #[error("the thread that reads what control planes share was interrupted")]
+    Interrupted(#[source] tokio::task::JoinError),
 }
 
 /// Makes tickets.
@@ -50,9 +62,9 @@ pub(crate) struct Maker {
     client: Client,
     keys: Keys,
     records: Records,
-    own_node: NodeName,
     authority_pem: String,
     authority_hash: String,
+    kubernetes: PathBuf,
 }
 
 impl Maker {
@@ -60,16 +72,16 @@ impl Maker {
         client: Client,
         keys: Keys,
         records: Records,
-        own_node: NodeName,
         authority: Authority,
+        kubernetes: PathBuf,
     ) -> Self {
         Self {
             client,
             keys,
             records,
-            own_node,
             authority_pem: authority.pem,
             authority_hash: authority.hash,
+            kubernetes,
         }
     }
 
@@ -81,11 +93,6 @@ impl Maker {
         now: jiff::Timestamp,
     ) -> Result<IssueJoinTicketResponse, Refusal> {
         let identity = node.identity();
-        let api_server = all
-            .iter()
-            .find(|other| other.identity.name == self.own_node)
-            .map(|own| format!("{}:{API_PORT}", own.identity.mesh_ip))
-            .ok_or_else(|| Refusal::Ticket(TicketError::OwnNode(self.own_node.clone())))?;
         let (components, version) = self.components(config).await.map_err(Refusal::Ticket)?;
 
         let measurement_secret = self
@@ -99,6 +106,15 @@ impl Maker {
             .await
             .map_err(Refusal::Keys)?;
         let ssh_ca = self.keys.ssh_ca().await.map_err(Refusal::Keys)?;
+        let (control_plane_files, apiserver_cert_sans) = match identity.role {
+            Role::ControlPlane => (
+                self.control_plane_files(node)
+                    .await
+                    .map_err(Refusal::Ticket)?,
+                config.cluster.api_sans.clone(),
+            ),
+            Role::Worker => (Vec::new(), Vec::new()),
+        };
 
         // Last, so that a token is only made for a ticket that will be sent; and bound to the record before it is sent.
         let token = tokens::create(&self.client, &identity.name, now)
@@ -110,10 +126,10 @@ impl Maker {
             state_disk_key: disk_key.expose_bytes().to_vec(),
             measurement_salt: config.measurement_salt.to_vec(),
             measurement_secret: measurement_secret.expose_bytes().to_vec(),
-            api_server_endpoint: api_server,
             token: token.text().expose().to_owned(),
             discovery_token_ca_cert_hash: self.authority_hash.clone(),
-            control_plane_files: Vec::new(),
+            control_plane_files,
+            apiserver_cert_sans,
             kubernetes_version: version,
             kubernetes_components: components,
             authorized_ca_public_key: ssh_ca.public_key_openssh().into_bytes(),
@@ -128,11 +144,31 @@ impl Maker {
         })
     }
 
-    /// The keys of a node that was recognised after its reboot.
+    /// What control planes share, read from this node for an admitted control plane and at no other time.
+    async fn control_plane_files(
+        &self,
+        _admitted: &AdmittedNode,
+    ) -> Result<Vec<ControlPlaneFile>, TicketError> {
+        let directory = self.kubernetes.clone();
+        let shared = tokio::task::spawn_blocking(move || Shared::load(&directory))
+            .await
+            .map_err(TicketError::Interrupted)?
+            .map_err(TicketError::ControlPlane)?;
+        let wire = |(name, text): (String, SecretText)| ControlPlaneFile {
+            name,
+            data: text.expose().as_bytes().to_vec(),
+        };
+        Ok(shared.to_files().into_iter().map(wire).collect())
+    }
+
+    /// The keys of a node that was recognised after its reboot, and of a worker a token for its kubelet: nobody but this cluster's API
+    /// renews a worker's certificate, and that can have ended while the node was off. A control plane makes its own.
     pub(crate) async fn rejoin(
         &self,
         recognised: &RecognisedNode,
+        stored: Option<&Stored>,
         config: &Snapshot,
+        now: jiff::Timestamp,
     ) -> Result<IssueRejoinTicketResponse, Refusal> {
         let disk = recognised.identity().disk_uuid;
         let measurement_secret = self
@@ -141,11 +177,37 @@ impl Maker {
             .await
             .map_err(Refusal::Keys)?;
         let disk_key = self.keys.disk_key(disk).await.map_err(Refusal::Keys)?;
+        let bootstrap_token = match stored {
+            Some(stored) if recognised.identity().role == Role::Worker => {
+                // a token that can not be made keeps no node from its disk
+                self.rejoin_token(stored, now).await.unwrap_or_else(|error| {
+                    tracing::warn!(node = %stored.name(), error = %runtime::chain(&error), "a rejoin ticket without a token");
+                    String::new()
+                })
+            }
+            _ => String::new(),
+        };
         Ok(IssueRejoinTicketResponse {
+            bootstrap_token,
             state_disk_key: disk_key.expose_bytes().to_vec(),
             measurement_secret: measurement_secret.expose_bytes().to_vec(),
             measurement_salt: config.measurement_salt.to_vec(),
         })
+    }
+
+    /// In the place of the one that an earlier reboot got.
+    async fn rejoin_token(&self, stored: &Stored, now: jiff::Timestamp) -> Result<String, Refusal> {
+        let failed = |error| Refusal::Ticket(TicketError::Token(error));
+        if let Some(earlier) = stored.token_id() {
+            tokens::delete(&self.client, earlier)
+                .await
+                .map_err(failed)?;
+        }
+        let token = tokens::create(&self.client, stored.name(), now)
+            .await
+            .map_err(failed)?;
+        self.records.set_token(stored, token.id()).await?;
+        Ok(token.text().expose().to_owned())
     }
 
     /// The components for this cluster's version, from the ConfigMap that is named by their hash.
@@ -191,9 +253,9 @@ pub(crate) struct Authority {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AuthorityError {
     #[error("read {0}")]
-    Read(std::path::PathBuf, #[source] std::io::Error),
+    Read(PathBuf, #[source] std::io::Error),
     #[error("{0} is not one PEM certificate")]
-    Form(std::path::PathBuf),
+    Form(PathBuf),
 }
 
 impl Authority {
@@ -237,6 +299,7 @@ fn peers(all: &[Record], own: &NodeName) -> Vec<WireguardPeer> {
             mesh_ip: identity.mesh_ip.to_string(),
             pod_cidr: identity.pod_cidr.to_string(),
             node_name: identity.name.to_string(),
+            is_control_plane: identity.role == Role::ControlPlane,
         })
         .collect()
 }

@@ -15,7 +15,7 @@ use cluster::{
     network::{API_PORT, AddressPlan, NodeAddresses},
 };
 
-use crate::files::File;
+use crate::{files::File, pki::Lifetime};
 
 mod apiserver;
 mod encryption;
@@ -23,11 +23,13 @@ mod etcd;
 pub mod kubelet;
 mod managers;
 mod proxy;
+mod shared;
 mod unit;
 mod versions;
 
 pub use encryption::{EncryptionError, EncryptionKey};
 pub use etcd::EtcdMembership;
+pub use shared::{Shared, SharedError};
 pub use unit::{Program, Service};
 pub use versions::{Anonymous, Differences};
 
@@ -46,7 +48,7 @@ pub struct NodeConfig {
     pub plan: AddressPlan,
     /// The node's own addresses in them.
     pub addresses: NodeAddresses,
-    /// The API as other nodes reach it: mesh address of a control plane. Programs on a control plane use their own API.
+    /// The API as kubelet, kube-proxy and the node agent reach it: on a node its own proxy, which finds a control plane that answers.
     pub api_endpoint: SocketAddrV4,
     /// The provider's name for the machine.
     pub provider_id: Option<String>,
@@ -86,8 +88,10 @@ pub struct Listen {
     pub api: (IpAddr, u16),
     /// The address the API is announced with to pods.
     pub advertise: Ipv4Addr,
-    /// etcd for its one client, on loopback.
+    /// etcd for the API server, on loopback.
     pub etcd_client: u16,
+    /// etcd for control planes that become members, in the mesh.
+    pub etcd_mesh_client: (Ipv4Addr, u16),
     /// etcd for its other members.
     pub etcd_peer: (Ipv4Addr, u16),
     /// etcd's health, on loopback.
@@ -105,7 +109,10 @@ pub struct Node {
     pub(crate) paths: Paths,
     pub(crate) listen: Listen,
     pub(crate) differences: Differences,
+    pub(crate) lifetime: Lifetime,
 }
+
+const ETCD_CLIENT_PORT: u16 = 2379;
 
 /// TLS 1.2 suites with forward secrecy and AEAD; TLS 1.3 needs no list. The certificates are ECDSA.
 pub(crate) const TLS_CIPHER_SUITES: [&str; 5] = [
@@ -193,7 +200,8 @@ impl Listen {
         Self {
             api: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), API_PORT),
             advertise: mesh_ip,
-            etcd_client: 2379,
+            etcd_client: ETCD_CLIENT_PORT,
+            etcd_mesh_client: (mesh_ip, ETCD_CLIENT_PORT),
             etcd_peer: (mesh_ip, 2380),
             etcd_metrics: 2381,
             controller_manager: 10257,
@@ -212,7 +220,27 @@ impl Node {
             paths,
             listen,
             differences,
+            lifetime: Lifetime::DAY,
         })
+    }
+
+    /// The same with certificates that live shorter than a day.
+    #[must_use]
+    pub const fn with_lifetime(mut self, lifetime: Lifetime) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// How long this node's certificates live.
+    pub const fn lifetime(&self) -> Lifetime {
+        self.lifetime
+    }
+
+    /// The same node as a member of this etcd.
+    #[must_use]
+    pub fn with_etcd(mut self, etcd: EtcdMembership) -> Self {
+        self.config.etcd = etcd;
+        self
     }
 
     /// The layout of this node.
@@ -225,12 +253,19 @@ impl Node {
         &self.config
     }
 
-    /// The URL under which programs on this node reach the API.
+    /// Where its programs listen.
+    pub const fn listen(&self) -> &Listen {
+        &self.listen
+    }
+
+    /// The URL under which this node's kubelet, kube-proxy and agent reach the API.
     pub fn api_server(&self) -> String {
-        match self.config.role {
-            Role::ControlPlane => format!("https://127.0.0.1:{}", self.listen.api.1),
-            Role::Worker => format!("https://{}", self.config.api_endpoint),
-        }
+        format!("https://{}", self.config.api_endpoint)
+    }
+
+    /// The URL of a control plane's own API server, which its controllers use: of those, one control plane's work at a time.
+    pub fn own_api_server(&self) -> String {
+        format!("https://127.0.0.1:{}", self.listen.api.1)
     }
 
     /// The names in this node's serving certificates.

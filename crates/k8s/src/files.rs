@@ -46,6 +46,16 @@ pub enum Contents {
     Secret(SecretText),
 }
 
+impl Contents {
+    /// The text, treated as a secret whatever it is.
+    pub(crate) fn into_secret(self) -> SecretText {
+        match self {
+            Self::Public(text) => SecretText::new(text),
+            Self::Secret(text) => text,
+        }
+    }
+}
+
 /// A file to be written.
 #[derive(Debug)]
 pub struct File {
@@ -114,16 +124,16 @@ impl File {
     ///
     /// Readers see the old file or the new one, never a part: the bytes reach the disk before the name does.
     pub fn write(&self) -> Result<Written, FileError> {
-        let fail = |operation| {
-            move |source| FileError {
-                operation,
-                path: self.path.clone(),
-                source,
-            }
-        };
         if self.is_current() {
             return Ok(Written::Unchanged);
         }
+        self.stage()?.take_name()?;
+        Ok(Written::Changed)
+    }
+
+    /// Writes the bytes beside the file, onto the disk.
+    fn stage(&self) -> Result<Staged<'_>, FileError> {
+        let fail = |operation| self.fail(operation);
         let directory = self.path.parent().unwrap_or_else(|| Path::new("/"));
         fs::create_dir_all(directory).map_err(fail("create directory of"))?;
         let mut temporary = self.path.clone().into_os_string();
@@ -145,11 +155,21 @@ impl File {
             // the umask may have taken bits away
             file.set_permissions(fs::Permissions::from_mode(self.mode()))?;
             file.write_all(self.bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, &self.path)
+            file.sync_all()
         };
         write().map_err(fail("write"))?;
-        Ok(Written::Changed)
+        Ok(Staged {
+            file: self,
+            temporary,
+        })
+    }
+
+    fn fail(&self, operation: &'static str) -> impl FnOnce(io::Error) -> FileError {
+        move |source| FileError {
+            operation,
+            path: self.path.clone(),
+            source,
+        }
     }
 
     fn is_current(&self) -> bool {
@@ -159,6 +179,26 @@ impl File {
             && fs::read(&self.path)
                 .is_ok_and(|bytes| Zeroizing::new(bytes).as_slice() == self.bytes())
     }
+}
+
+/// A file whose bytes are on the disk and whose name is still that of the file before it.
+struct Staged<'a> {
+    file: &'a File,
+    temporary: PathBuf,
+}
+
+impl Staged<'_> {
+    fn take_name(self) -> Result<(), FileError> {
+        fs::rename(&self.temporary, &self.file.path).map_err(self.file.fail("write"))
+    }
+}
+
+/// Replaces two files that belong together. The bytes of both reach the disk before the first name does, so that all that lies between
+/// the old two and the new two is one renaming.
+pub fn replace_both(first: &File, second: &File) -> Result<(), FileError> {
+    let (first, second) = (first.stage()?, second.stage()?);
+    first.take_name()?;
+    second.take_name()
 }
 
 /// Writes `files`, telling whether any of them changed.

@@ -4,9 +4,11 @@
 
 pub mod addons;
 pub mod api;
+pub mod backup;
 pub mod cni;
 pub mod components;
 pub mod control_plane;
+pub mod etcd;
 pub mod files;
 pub mod identities;
 pub mod pki;

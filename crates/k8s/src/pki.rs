@@ -3,12 +3,13 @@
 //! ECDSA P-256 throughout: an RSA key costs seconds on a slow machine and init waits for it. The layout of files is kubeadm's, below
 //! `/etc/kubernetes`, which lies on the node's encrypted and authenticated disk.
 //!
-//! Lifetimes: authorities ten years; leaf certificates a day, renewed by the node agent after half of it ([`Pki::renew`]); the user's
-//! own kubeconfig a year, as kubeadm's, since nothing renews a file on the user's machine.
+//! Lifetimes: authorities ten years; leaf certificates a day ([`Lifetime`]), renewed by the node agent after half of it
+//! ([`Pki::renew`]); the user's own kubeconfig a year, as kubeadm's, since nothing renews a file on the user's machine.
 //!
 //! The clock is the host's: it can set it back, so that an expired leaf counts as valid again, or ahead, which stops the
 //! cluster. Short lives limit what a leaked key is good for outside the cluster; they do not hold against the host. Certificates
 //! are valid from two hours before they are made (authorities from a day before), so that nodes whose clocks differ can work together.
+//! A leaf that was made while the clock was wrong is made again when it is right.
 //!
 //! Certificates of kubelets are signed by kube-controller-manager; who may have one is decided in `api::csr`.
 //! Spec: design/cluster.md, "Kubernetes without moving parts in between".
@@ -26,14 +27,14 @@ use crate::files::{File, FileError, SecretText};
 
 mod kubeconfig;
 mod leaf;
+mod lifetime;
 mod node;
 
 pub use kubeconfig::{Credential, Kubeconfig};
 pub use leaf::{KUBELET_ADMIN_GROUP, Leaf, NodeNames, is_dns_name};
+pub use lifetime::Lifetime;
 pub use node::{Pki, Renewed};
 
-/// Life of a leaf certificate.
-pub const LEAF_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 /// Life of the certificate in the user's kubeconfig.
 pub const USER_LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
 /// Life of an authority.
@@ -253,6 +254,7 @@ impl Authorities {
         &self,
         node: &cluster::NodeName,
         now: Timestamp,
+        lifetime: Lifetime,
     ) -> Result<IssuedLeaf, PkiError> {
         let params = params(
             &node.kubelet_user(),
@@ -260,7 +262,7 @@ impl Authorities {
             &[ExtendedKeyUsagePurpose::ClientAuth],
             now,
             LEAF_SLACK,
-            LEAF_LIFETIME,
+            lifetime.of_kubelets(),
         )?;
         self.cluster.sign(params)
     }

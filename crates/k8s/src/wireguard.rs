@@ -106,6 +106,7 @@ pub fn peers<'a>(
         .filter(|identity| identity.wireguard_public_key != own)
         .map(|identity| MeshPeer {
             node_name: identity.name.clone(),
+            role: identity.role,
             public_key: identity.wireguard_public_key,
             endpoint: identity.node_ip,
             mesh_ip: identity.mesh_ip,

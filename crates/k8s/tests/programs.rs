@@ -6,8 +6,12 @@
 
 #[path = "programs/access.rs"]
 mod access;
+#[path = "programs/backup.rs"]
+mod backup;
 #[path = "programs/disk_full.rs"]
 mod disk_full;
+#[path = "programs/etcd.rs"]
+mod etcd;
 #[path = "programs/kubelet_request.rs"]
 mod kubelet_request;
 #[path = "programs/manifests.rs"]

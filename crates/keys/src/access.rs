@@ -6,7 +6,7 @@
 //! | [`Caller::CsiNode`] | `csi-node` | keys of disks that are no node's state disk |
 //! | [`Caller::S3Proxy`] | `s3proxy` | the S3 proxy's key |
 //!
-//! Everybody else gets nothing. Proving that a caller is that service account (TokenReview, audience) comes before and is the
+//! Everybody else gets nothing, and the key of backups nobody: the admin derives it. Proving that a caller is that service account (TokenReview, audience) comes before and is the
 //! key service's; so is the audit event for every answer and refusal.
 //!
 //! The join service may have any disk's key, because it asks for a node's disk in the same breath in which it records the
@@ -107,17 +107,23 @@ pub fn authorize(
     let not_in_row = Err(Denied::NotInRow { caller, id: *id });
     match (caller, id) {
         (Caller::JoinService, KeyId::MeasurementSecret | KeyId::Disk(_) | KeyId::SshCa) => permit,
-        (Caller::JoinService, KeyId::S3Proxy) => not_in_row,
+        (Caller::JoinService, KeyId::S3Proxy | KeyId::EtcdBackup) => not_in_row,
 
         (Caller::CsiNode, KeyId::Disk(disk)) if is_state_disk(*disk) => Err(Denied::StateDisk {
             caller,
             disk: *disk,
         }),
         (Caller::CsiNode, KeyId::Disk(_)) => permit,
-        (Caller::CsiNode, KeyId::MeasurementSecret | KeyId::SshCa | KeyId::S3Proxy) => not_in_row,
+        (
+            Caller::CsiNode,
+            KeyId::MeasurementSecret | KeyId::SshCa | KeyId::S3Proxy | KeyId::EtcdBackup,
+        ) => not_in_row,
 
         (Caller::S3Proxy, KeyId::S3Proxy) => permit,
-        (Caller::S3Proxy, KeyId::MeasurementSecret | KeyId::Disk(_) | KeyId::SshCa) => not_in_row,
+        (
+            Caller::S3Proxy,
+            KeyId::MeasurementSecret | KeyId::Disk(_) | KeyId::SshCa | KeyId::EtcdBackup,
+        ) => not_in_row,
     }
 }
 

@@ -5,7 +5,7 @@ use core::fmt;
 use aws_lc_rs::hkdf;
 
 use crate::secret::{SECRET_LENGTH, SecretBytes};
-use crate::{DiskKey, KeyId, MasterSecret, MeasurementSecret, Salt, SshCaSeed};
+use crate::{BackupKey, DiskKey, KeyId, MasterSecret, MeasurementSecret, Salt, SshCaSeed};
 
 /// What stands before every id in HKDF's info. Only [`hkdf_sha256`] uses it.
 pub(crate) const PREFIX: &str = "key-";
@@ -49,10 +49,12 @@ impl DataKey {
     pub fn into_disk_key(self) -> Result<DiskKey, WrongRole> {
         match self.id {
             KeyId::Disk(_) => Ok(DiskKey(self.bytes)),
-            KeyId::MeasurementSecret | KeyId::SshCa | KeyId::S3Proxy => Err(WrongRole {
-                id: self.id,
-                wanted: "disk key",
-            }),
+            KeyId::MeasurementSecret | KeyId::SshCa | KeyId::S3Proxy | KeyId::EtcdBackup => {
+                Err(WrongRole {
+                    id: self.id,
+                    wanted: "disk key",
+                })
+            }
         }
     }
 }
@@ -81,6 +83,13 @@ impl SshCaSeed {
     /// The seed of the SSH CA of the cluster with this master secret.
     pub fn derive(master_secret: &MasterSecret, salt: &Salt) -> Self {
         Self(derive(master_secret, salt, &KeyId::SshCa).bytes)
+    }
+}
+
+impl BackupKey {
+    /// The key of the backups of every cluster with this master secret.
+    pub fn derive(master_secret: &MasterSecret, salt: &Salt) -> Self {
+        Self(derive(master_secret, salt, &KeyId::EtcdBackup).bytes)
     }
 }
 

@@ -6,6 +6,7 @@
 //! | a LUKS2 UUID, lower case, with hyphens | [`DiskKey`](crate::DiskKey) of a state disk or a volume |
 //! | `ca_emergency_ssh` | [`SshCaSeed`](crate::SshCaSeed) |
 //! | `s3proxy-kek` | the S3 proxy's key-encryption key |
+//! | `etcd-backup` | [`BackupKey`](crate::BackupKey) of the cluster's backups |
 //!
 //! The prefix `key-` is not part of an id: [`derive`](crate::derive) puts it in front, once, and an id that already has
 //! it is refused. (`clusterID` is derived from the measurement secret, see [`ClusterId`](crate::ClusterId), and is no key.)
@@ -18,6 +19,7 @@ use uuid::Uuid;
 const MEASUREMENT_SECRET: &str = "measurementSecret";
 const SSH_CA: &str = "ca_emergency_ssh";
 const S3_PROXY: &str = "s3proxy-kek";
+const ETCD_BACKUP: &str = "etcd-backup";
 
 /// The name of a derived key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,6 +32,8 @@ pub enum KeyId {
     SshCa,
     /// The key-encryption key of the S3 proxy.
     S3Proxy,
+    /// The key of backups.
+    EtcdBackup,
 }
 
 /// A text is no key id.
@@ -53,6 +57,7 @@ impl KeyId {
             MEASUREMENT_SECRET => return Ok(Self::MeasurementSecret),
             SSH_CA => return Ok(Self::SshCa),
             S3_PROXY => return Ok(Self::S3Proxy),
+            ETCD_BACKUP => return Ok(Self::EtcdBackup),
             _ => {}
         }
         if text.starts_with(crate::derivation::PREFIX) {
@@ -75,6 +80,7 @@ impl fmt::Display for KeyId {
             Self::Disk(uuid) => write!(f, "{}", uuid.as_hyphenated()),
             Self::SshCa => f.write_str(SSH_CA),
             Self::S3Proxy => f.write_str(S3_PROXY),
+            Self::EtcdBackup => f.write_str(ETCD_BACKUP),
         }
     }
 }
@@ -126,6 +132,7 @@ mod tests {
             Just(KeyId::MeasurementSecret),
             Just(KeyId::SshCa),
             Just(KeyId::S3Proxy),
+            Just(KeyId::EtcdBackup),
             any::<u128>().prop_map(|bits| KeyId::Disk(Uuid::from_u128(bits))),
         ]
     }

@@ -12,6 +12,7 @@
 #![warn(missing_docs)]
 
 pub mod access;
+pub mod backup;
 mod cluster_id;
 mod derivation;
 mod key_id;
@@ -24,4 +25,6 @@ pub use cluster_id::{ClusterId, MeasurementSalt};
 pub use derivation::{DataKey, WrongRole, derive};
 pub use key_id::{KeyId, KeyIdError};
 pub use master_secret::{MasterSecret, MasterSecretFile, MasterSecretFileError, Salt};
-pub use secret::{DiskKey, FirstBootKey, LengthError, MeasurementSecret, RandomError, SshCaSeed};
+pub use secret::{
+    BackupKey, DiskKey, FirstBootKey, LengthError, MeasurementSecret, RandomError, SshCaSeed,
+};

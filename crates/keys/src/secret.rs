@@ -123,6 +123,10 @@ secret! {
     SshCaSeed, "the SSH CA seed"
 }
 secret! {
+    /// The key of the backups of a cluster. Who has it may ask for one.
+    BackupKey, "the backup key"
+}
+secret! {
     /// The passphrase of a state disk between its format and the moment the node gets its disk key.
     FirstBootKey, "the first-boot key"
 }

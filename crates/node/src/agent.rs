@@ -9,24 +9,24 @@ use cluster::identity::{IdentityError, PlacedNode};
 use cluster::network::{AddressPlan, MeshPeer};
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use k8s::control_plane::Node;
+use k8s::control_plane::{Node, Service};
 use k8s::identities::{self, RecordError};
-use k8s::pki::{Pki, PkiError};
 use k8s::wireguard::{self, Key};
 use kube::Api;
 use kube::runtime::watcher::{self, Event};
 use tokio_util::sync::CancellationToken;
 
+use crate::departed;
 use crate::host::Host;
 use crate::membership::{Membership, MembershipError};
 use crate::mesh::{self, MeshError};
+use crate::renewal::outlived;
+use crate::systemd::{self, SystemdError};
 
-/// Pause after an error, and between two looks at the certificates.
+/// Pause after an error, and between two looks at how long a program runs.
 const PAUSE: Duration = Duration::from_secs(5);
-const RENEWAL: Duration = Duration::from_secs(10 * 60);
-
-/// A client's certificate lives a day and is renewed in between: a watch longer than this begins anew with the new one.
-const WATCH: Duration = Duration::from_secs(60 * 60);
+const LOOK_AT_PROGRAMS: Duration = Duration::from_secs(60);
+const LOOK_FOR_DELETED: Duration = Duration::from_secs(15);
 
 /// Something that will be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +39,10 @@ enum AgentError {
     Watch(#[source] watcher::Error),
     #[error("the mesh")]
     Mesh(#[source] MeshError),
-    #[error("renewing certificates")]
-    Renew(#[source] PkiError),
+    #[error("deleted nodes")]
+    Removal(#[source] departed::RemovalError),
+    #[error("looking after the programs")]
+    Programs(#[source] SystemdError),
     #[error("a record that cannot be read")]
     Record(#[source] RecordError),
     #[error("a record with addresses that are not its node's")]
@@ -51,7 +53,17 @@ enum AgentError {
 pub async fn run(host: &Host, membership: &Membership, shutdown: &CancellationToken) {
     let renewal = async {
         match membership.role {
-            Role::ControlPlane => again("certificates", RENEWAL, || renew(membership)).await,
+            Role::ControlPlane => {
+                tokio::join!(
+                    certificates(membership),
+                    again("the programs", LOOK_AT_PROGRAMS, || programs(
+                        membership.index
+                    )),
+                    again("nodes that were deleted", LOOK_FOR_DELETED, || deleted(
+                        membership
+                    )),
+                );
+            }
             Role::Worker => std::future::pending().await,
         }
     };
@@ -59,6 +71,59 @@ pub async fn run(host: &Host, membership: &Membership, shutdown: &CancellationTo
         () = shutdown.cancelled() => {}
         () = again("the mesh", PAUSE, || follow(host, membership)) => {}
         () = renewal => {}
+    }
+}
+
+/// Keeps the certificates of a control plane.
+async fn certificates(membership: &Membership) {
+    let renewal = loop {
+        match membership.renewal() {
+            Ok(renewal) => break renewal,
+            Err(error) => {
+                tracing::warn!(error = %runtime::chain(&error), "tried again in a moment");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    };
+    renewal
+        .run(|service: Service| async move {
+            if let Err(error) = restart(service).await {
+                tracing::warn!(error = %runtime::chain(&error), ?service, "not started again");
+            }
+        })
+        .await;
+}
+
+/// Pods outlive their kubelet, and an API server lets requests end.
+async fn restart(service: Service) -> Result<(), AgentError> {
+    tracing::info!(?service, "started again, to have another certificate");
+    systemd::restart(service.unit_name())
+        .await
+        .map_err(AgentError::Programs)
+}
+
+/// Removes all of a node that was deleted.
+async fn deleted(membership: &Membership) -> Result<(), AgentError> {
+    let node = membership.node().map_err(AgentError::Membership)?;
+    let client = k8s::api::client(&kubeconfig(&node))
+        .await
+        .map_err(AgentError::Api)?;
+    departed::look(&client, &node)
+        .await
+        .map_err(AgentError::Removal)
+}
+
+/// Starts an API server again whose certificate for itself ends.
+async fn programs(index: u16) -> Result<(), AgentError> {
+    let unit = Service::ApiServer.unit_name();
+    let started = systemd::started_at(unit)
+        .await
+        .map_err(AgentError::Programs)?;
+    match started {
+        Some(started) if outlived(started, Timestamp::now(), index) => {
+            restart(Service::ApiServer).await
+        }
+        _ => Ok(()),
     }
 }
 
@@ -89,21 +154,23 @@ async fn follow(host: &Host, membership: &Membership) -> Result<(), AgentError> 
     let records: Api<identities::NodeIdentity> = identities::api(client);
     let mut events = kube::runtime::watcher(records, identities::watch_config()).boxed();
     let mut known = Known::of(membership.networks);
-    let end = tokio::time::Instant::now() + WATCH;
+    // a certificate is renewed while it lives: a watch longer than this begins anew with the new one
+    let end = tokio::time::Instant::now() + node.lifetime().of_a_client();
     while let Ok(event) = tokio::time::timeout_at(end, events.try_next()).await {
         let Some(event) = event.map_err(AgentError::Watch)? else {
             break;
         };
         if known.take(event) {
-            apply(host, &key, &mut known).await?;
+            apply(host, membership.role, &key, &mut known).await?;
         }
     }
     Ok(())
 }
 
-async fn apply(host: &Host, key: &Key, known: &mut Known) -> Result<(), AgentError> {
+async fn apply(host: &Host, role: Role, key: &Key, known: &mut Known) -> Result<(), AgentError> {
     let identities = known.identities.values().map(PlacedNode::identity);
     let peers = wireguard::peers(identities, key.public());
+    host.api_servers.follow(role, &peers);
     if known.applied.as_ref() != Some(&peers) {
         mesh::set_peers(&host.paths, key, &peers)
             .await
@@ -193,21 +260,6 @@ fn usable(record: &identities::NodeIdentity, plan: &AddressPlan) -> Option<(Stri
             None
         }
     }
-}
-
-/// Renews the certificates that are due.
-async fn renew(membership: &Membership) -> Result<(), AgentError> {
-    let node = membership.node().map_err(AgentError::Membership)?;
-    let names = node.names(membership.node_ip, membership.api_sans.clone());
-    let now = Timestamp::now();
-    // whatever can not be read now: a member never makes authorities of its own
-    let pki = Pki::open(names, &node.paths().pki()).map_err(AgentError::Renew)?;
-    node.ensure_kubelet_client(pki.authorities(), now)
-        .map_err(AgentError::Renew)?;
-    for renewed in pki.renew(now).map_err(AgentError::Renew)? {
-        tracing::info!(certificate = ?renewed.leaf, not_after = %renewed.not_after, "renewed");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use cloud::qemu::client::{ClusterInterface, QemuMetadata, SetUpError};
 use cluster::boot_lock::{AtStart, BootLock, at_start};
 use cluster::init::{Refused, SecretHash};
 use cluster::join::Taken;
+use cluster::network::API_PROXY_PORT;
 use cluster::node_state::{NodeState, NodeStateError};
 use cluster::plan::{DEADLINE, Failed};
 use cluster::{Metadata, Role};
@@ -40,6 +41,7 @@ use verify_server::VerifyServer;
 
 mod candidate;
 pub mod cluster_records;
+mod control_plane;
 pub mod drive;
 pub mod init_server;
 pub mod init_steps;
@@ -133,6 +135,14 @@ pub async fn run(
     machine: MeasuredMachine,
     shutdown: CancellationToken,
 ) -> Result<(), BootstrapperError> {
+    let _proxy = host
+        .api_servers
+        .listen()
+        .await
+        .map_err(|source| BootstrapperError::Listen {
+            port: API_PROXY_PORT,
+            source,
+        })?;
     let mark = machine.mark().await.map_err(BootstrapperError::Machine)?;
     let disk = NodeDisk::load(&host.paths).map_err(BootstrapperError::Disk)?;
     let membership = match at_start(mark, recorded(&host)?, disk.next_boot().await) {
@@ -171,7 +181,17 @@ pub async fn run(
             }
         }
     };
-    agent::run(&host, &membership, &shutdown).await;
+    let control_plane = async {
+        if membership.role == Role::ControlPlane {
+            control_plane::bring_up(&host, &membership).await;
+        }
+    };
+    let agent = agent::run(&host, &membership, &shutdown);
+    tokio::pin!(agent);
+    tokio::select! {
+        () = &mut agent => {}
+        () = control_plane => agent.await,
+    }
     Ok(())
 }
 
@@ -293,7 +313,7 @@ async fn become_member(
             });
             Ok(founded?)
         }
-        (awaiting, ticket) = ticket => Ok(candidate.join(awaiting, ticket).await?),
+        (awaiting, ticket, shared) = ticket => Ok(candidate.join(awaiting, ticket, shared).await?),
     }
 }
 

@@ -1,23 +1,25 @@
 //! The initrd's program: finds the state disk, makes a new one of it or asks the cluster for its key, and mounts it at `/run/state`.
 //!
 //! It runs before anything that needs the disk, and never formats a disk that belongs to a node or whose header it does not accept.
-//! Only for a disk that belongs to a node it talks to anybody. Specification: `docs/life-of-a-key.md`.
+//! Only for a disk that belongs to a node it talks to anybody: it asks the join services for the key, and lets an administrator give it. Specification: `docs/life-of-a-key.md`.
 
 use std::fmt;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use cluster::DiskUuid;
 use cluster::disk_uuid::DiskUuidError;
-use cluster::rejoin::Rejoined;
+use cluster::{DiskUuid, NodeName};
 use disk::mounts::{self, MountError};
 use disk::{
     Found, InitializedDisk, NewDisk, ProbeError, Progress, RunFiles, StateDisk, StateDiskError,
     Step,
 };
+use futures::FutureExt;
+use k8s::files::{File, SecretText};
 use keys::DiskKey;
 use tokio::runtime::Handle;
 
@@ -25,11 +27,13 @@ use crate::bootstrapper::machine::MeasuredMachine;
 use crate::console::Console;
 use crate::host::Paths;
 use crate::join_services::{JOIN_SERVICE_PORT, JoinServices};
-use rejoin::{Rejoin, RejoinError};
-use uplink::UplinkError;
+use recovery::RecoveryServer;
+use unlock::{Unlock, UnlockError};
 
+pub mod recovery;
 pub mod rejoin;
-pub mod uplink;
+pub mod unlock;
+mod uplink;
 
 /// The state disk of every machine of the QEMU provider.
 const DEVICE: &str = "/dev/vdb";
@@ -74,12 +78,9 @@ pub enum DiskMapperError {
     /// A name that no disk of a node has.
     #[error("the state disk's UUID")]
     Uuid(#[source] DiskUuidError),
-    /// The network, without which nobody can be asked.
-    #[error("cannot ask the cluster for the state disk's key; the disk was not touched")]
-    Uplink(#[source] UplinkError),
     /// The key could not be had or used.
     #[error("cannot get the state disk's key; the disk was not changed")]
-    Rejoin(#[source] RejoinError),
+    Unlock(#[source] UnlockError),
     /// Making the new disk failed.
     #[error("cannot make the new state disk")]
     Format(#[source] StateDiskError),
@@ -108,43 +109,74 @@ fn prepare(device: &Path, console: &Console) -> Result<(), DiskMapperError> {
     wait_for(device, PATIENCE, console)?;
     let mut disk = match disk::probe(device).map_err(DiskMapperError::Probe)? {
         Found::New(reason) => format(device, reason, console)?,
-        Found::Initialized(disk) => Handle::current().block_on(rejoin(device, &disk, console))?,
+        Found::Initialized(disk) => Handle::current().block_on(unlock(device, &disk, console))?,
     };
     mount(&mut disk)?;
     console.say(format_args!("state disk {} is ready", disk.uuid()));
     Ok(())
 }
 
-/// Opens the disk of a node with the key that its cluster has for it. On a control plane another one has to answer.
-async fn rejoin(
+/// Opens the disk of a node with the key that its cluster has for it: another control plane gives it, or an administrator.
+async fn unlock(
     device: &Path,
     disk: &InitializedDisk,
     console: &Console,
 ) -> Result<StateDisk, DiskMapperError> {
     let disk_uuid = DiskUuid::new(disk.uuid()).map_err(DiskMapperError::Uuid)?;
-    console.say(format_args!(
-        "the state disk {disk_uuid} belongs to a node; asking the control planes of its cluster for its key"
-    ));
-    let (metadata, own) = uplink::bring_up(&Paths::of_the_image(), console)
-        .await
-        .map_err(DiskMapperError::Uplink)?;
-    let services = JoinServices {
-        machine: MeasuredMachine::this_machine(),
-        metadata,
-        own,
-        port: JOIN_SERVICE_PORT,
+    let machine = MeasuredMachine::this_machine();
+    let name = Arc::default();
+    let serving = RecoveryServer::listen(machine.issuer(), disk_uuid, Arc::clone(&name)).await;
+    let recovery = match serving {
+        Ok(recovery) => {
+            console.say(format_args!(
+                "the state disk {disk_uuid} belongs to a node; asking the other control planes of its cluster for its key; \
+                 if none of them can answer, an administrator gives it with `constellation recover`"
+            ));
+            Some(recovery)
+        }
+        Err(error) => {
+            console.say(format_args!(
+                "the state disk {disk_uuid} belongs to a node; asking the other control planes of its cluster for its key"
+            ));
+            console.complain("no administrator can recover this machine", &error);
+            None
+        }
+    };
+    let unlock = Unlock {
+        join_services: join_services(machine.clone(), console.clone(), name).boxed(),
+        machine,
         console: console.clone(),
+        disk_uuid,
+        recovery,
     };
     let open =
         |key: &DiskKey| StateDisk::open(device, RunFiles::new(RunFiles::DIRECTORY), disk, key);
-    Rejoin {
-        services,
-        disk_uuid,
+    let unlocked = unlock.run(open).await.map_err(DiskMapperError::Unlock)?;
+    let (disk, token) = unlocked.into_parts();
+    if let Some(token) = token {
+        let path = Paths::of_the_image().rejoin_token();
+        let text = SecretText::new(token.expose_text().to_owned());
+        // most nodes do not need it, and one that does says that it has no certificate
+        if let Err(error) = File::secret(path, text).write() {
+            console.complain("the token for this node's kubelet is lost", &error);
+        }
     }
-    .run(open)
-    .await
-    .map(Rejoined::into_disk)
-    .map_err(DiskMapperError::Rejoin)
+    Ok(disk)
+}
+
+async fn join_services(
+    machine: MeasuredMachine,
+    console: Console,
+    name: Arc<OnceLock<NodeName>>,
+) -> JoinServices {
+    let (metadata, own) = uplink::insist_on(&Paths::of_the_image(), &console, &name).await;
+    JoinServices {
+        machine,
+        metadata,
+        own,
+        port: JOIN_SERVICE_PORT,
+        console,
+    }
 }
 
 fn wait_for(device: &Path, patience: Duration, console: &Console) -> Result<(), DiskMapperError> {

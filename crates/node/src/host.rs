@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::api_proxy::ApiServers;
 use crate::console::Console;
 
 /// The machine that the program runs on.
@@ -12,6 +13,8 @@ pub struct Host {
     pub paths: Arc<Paths>,
     /// The person in front of it.
     pub console: Console,
+    /// Where the API is, for this node's proxy.
+    pub api_servers: ApiServers,
 }
 
 /// Places on a node. See `boot-and-disk.md` and the image's units for who makes them.
@@ -41,6 +44,7 @@ impl Host {
         Self {
             paths: Arc::new(Paths::of_the_image()),
             console: Console::of_this_machine(),
+            api_servers: ApiServers::default(),
         }
     }
 }
@@ -74,6 +78,11 @@ impl Paths {
             cni: below(&image.cni),
             service_images: below(&image.service_images),
         }
+    }
+
+    /// The token that came with the key of the disk, for a kubelet whose certificate has ended. In memory.
+    pub fn rejoin_token(&self) -> PathBuf {
+        self.run.join("rejoin-token")
     }
 
     /// The node state file.

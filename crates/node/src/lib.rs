@@ -4,8 +4,10 @@
 //! API. What is to be done is decided in `cluster`, what it looks like is rendered in `k8s`. Walk through: `docs/life-of-a-join.md`.
 
 pub mod agent;
+pub mod api_proxy;
 pub mod bootstrapper;
 pub mod console;
+pub mod departed;
 pub mod disk_mapper;
 pub mod exec;
 pub mod host;
@@ -15,6 +17,7 @@ pub mod mesh;
 pub mod network;
 pub mod progress;
 pub mod provider;
+pub mod renewal;
 pub mod report;
 pub mod state_disk;
 pub mod systemd;

@@ -5,13 +5,14 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use cluster::kubernetes::{Version, VersionError};
-use cluster::network::{AddressPlan, NetworkError, NodeAddresses};
+use cluster::network::{API_PROXY_PORT, AddressPlan, NetworkError, NodeAddresses};
 use cluster::{ClusterName, NodeName, Role};
 use k8s::control_plane::{EtcdMembership, Listen, Node, NodeConfig};
 use k8s::files::{File, FileError};
 use serde::{Deserialize, Serialize};
 
 use crate::host::Paths;
+use crate::renewal::Renewal;
 
 /// A node's place in its cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +32,6 @@ pub struct Membership {
     pub index: u16,
     /// Its address on the network between the machines.
     pub node_ip: Ipv4Addr,
-    /// Where it finds the API.
-    pub api_endpoint: SocketAddrV4,
     /// The provider's name for the machine.
     pub provider_id: Option<String>,
     /// Further names of the API; empty on a worker.
@@ -54,6 +53,9 @@ pub enum MembershipError {
     /// Its version.
     #[error("the cluster's Kubernetes version")]
     Version(#[source] VersionError),
+    /// etcd's directory.
+    #[error("which etcd this node is a member of")]
+    Etcd(#[source] k8s::etcd::DirectoryError),
 }
 
 impl Membership {
@@ -67,6 +69,11 @@ impl Membership {
     /// The node as Kubernetes is configured on it.
     pub fn node(&self) -> Result<Node, MembershipError> {
         let addresses = self.addresses()?;
+        let paths = k8s::control_plane::Paths::node();
+        // which members there were is kept with etcd's data, not twice
+        let etcd = k8s::etcd::Directory::new(&paths.etcd_data)
+            .membership()
+            .map_err(MembershipError::Etcd)?;
         let config = NodeConfig {
             cluster_name: self.cluster_name.clone(),
             version: self.version,
@@ -74,16 +81,20 @@ impl Membership {
             role: self.role,
             plan: self.networks,
             addresses,
-            api_endpoint: self.api_endpoint,
+            api_endpoint: SocketAddrV4::new(Ipv4Addr::LOCALHOST, API_PROXY_PORT),
             provider_id: self.provider_id.clone(),
-            etcd: EtcdMembership::New,
+            etcd: etcd.unwrap_or(EtcdMembership::New),
         };
-        Node::new(
-            config,
-            k8s::control_plane::Paths::node(),
-            Listen::node(addresses.mesh_ip),
-        )
-        .map_err(MembershipError::Version)
+        Node::new(config, paths, Listen::node(addresses.mesh_ip)).map_err(MembershipError::Version)
+    }
+
+    /// The certificates of this node, if it is a control plane.
+    pub fn renewal(&self) -> Result<Renewal, MembershipError> {
+        Ok(Renewal::new(
+            self.node()?,
+            self.node_ip,
+            self.api_sans.clone(),
+        ))
     }
 
     /// Keeps it.
@@ -129,7 +140,6 @@ mod tests {
             networks: AddressPlan::default(),
             index: 2,
             node_ip: Ipv4Addr::new(10, 42, 2, 10),
-            api_endpoint: "10.45.0.1:6443".parse().unwrap(),
             provider_id: Some("qemu:///hostname/worker-0".to_owned()),
             api_sans: Vec::new(),
         };

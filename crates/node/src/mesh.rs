@@ -141,6 +141,7 @@ mod tests {
         let control_plane = AddressPlan::default().node(1).unwrap();
         let peers = [MeshPeer {
             node_name: "control-plane-0".parse().unwrap(),
+            role: cluster::Role::ControlPlane,
             public_key: cluster::identity::WireGuardPublicKey::new([7; 32]),
             endpoint: [10, 42, 1, 10].into(),
             mesh_ip: control_plane.mesh_ip,

@@ -20,9 +20,43 @@ pub async fn start(units: &[&str]) -> Result<(), SystemdError> {
     systemctl(&[&["start"], units].concat()).await
 }
 
+/// Stops a unit, and waits until it has stopped. One that does not run stays as it is.
+pub async fn stop(unit: &str) -> Result<(), SystemdError> {
+    systemctl(&["stop", unit]).await
+}
+
 /// Stops a unit and starts it again.
 pub async fn restart(unit: &str) -> Result<(), SystemdError> {
     systemctl(&["restart", unit]).await
+}
+
+/// The same with a unit that runs; one that does not stays as it is.
+pub async fn try_restart(unit: &str) -> Result<(), SystemdError> {
+    systemctl(&["try-restart", unit]).await
+}
+
+/// When a unit became active, by the clock of that moment; `None` if it is not active.
+pub async fn started_at(unit: &str) -> Result<Option<jiff::Timestamp>, SystemdError> {
+    let shown = Program::new("systemctl")
+        .args(["show", "--property=ActiveState,ActiveEnterTimestamp"])
+        .args(["--timestamp=unix", unit])
+        .output()
+        .await
+        .map_err(SystemdError::Ask)?;
+    Ok(active_since(&String::from_utf8_lossy(&shown)))
+}
+
+/// Reads `ActiveState=active` and `ActiveEnterTimestamp=@seconds`.
+fn active_since(shown: &str) -> Option<jiff::Timestamp> {
+    let value = |name: &str| {
+        let mut lines = shown.lines().filter_map(|line| line.split_once('='));
+        lines.find(|(key, _)| *key == name).map(|(_, value)| value)
+    };
+    if value("ActiveState") != Some("active") {
+        return None;
+    }
+    let seconds = value("ActiveEnterTimestamp")?.strip_prefix('@')?;
+    jiff::Timestamp::from_second(seconds.parse().ok()?).ok()
 }
 
 /// Reboots the machine.
@@ -54,4 +88,26 @@ pub async fn journal(lines: u32) -> Result<Vec<u8>, SystemdError> {
         .output()
         .await
         .map_err(SystemdError::Ask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_that_runs_has_a_time_and_others_have_none() {
+        let shown = "ActiveState=active\nActiveEnterTimestamp=@1764140000\n";
+        assert_eq!(
+            active_since(shown),
+            jiff::Timestamp::from_second(1_764_140_000).ok()
+        );
+        for shown in [
+            "",
+            "ActiveState=active\nActiveEnterTimestamp=\n",
+            "ActiveState=activating\nActiveEnterTimestamp=@1764140000\n",
+            "ActiveState=active\nActiveEnterTimestamp=Thu 2026-11-26\n",
+        ] {
+            assert_eq!(active_since(shown), None, "{shown}");
+        }
+    }
 }

@@ -2,10 +2,14 @@
 //! swtpm-tools and etcd-server, and Kubernetes for the records. What a node does to its host is replaced by steps that record; whether they may run at all is what is tested.
 
 mod programs {
+    mod control_planes;
+    mod departed;
     mod init;
     mod join;
     mod machine;
     mod records;
+    mod recover;
     mod rejoin;
+    mod renewal;
     mod start_anew;
 }

@@ -12,18 +12,20 @@ use cluster::{
     catalogue::{CatalogueError, Component, Components},
     disk_uuid::DiskUuidError,
     identity::{IdentityError, WireGuardPublicKey},
-    join::{Ticket, TicketPeer},
+    join::{ControlPlaneFile, Ticket, TicketPeer},
     name::NameError,
-    rejoin,
+    recovery, rejoin,
 };
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::{
     components,
     join::{
-        IssueJoinTicketRequest, IssueJoinTicketResponse, IssueRejoinTicketRequest,
+        self, IssueJoinTicketRequest, IssueJoinTicketResponse, IssueRejoinTicketRequest,
         IssueRejoinTicketResponse, WireguardPeer,
     },
+    recover::{DescribeResponse, RecoverRequest},
     verify::{GetAttestationRequest, GetAttestationResponse},
 };
 
@@ -48,6 +50,9 @@ pub enum FieldError {
     /// More peers than a cluster has.
     #[error("wireguard_peers has {0} entries, at most {MAX_PEERS} are read")]
     TooManyPeers(usize),
+    /// Not text.
+    #[error("one of control_plane_files is not text")]
+    ControlPlaneFile,
     /// The nonce must have 32 bytes.
     #[error("nonce has {0} bytes, not 32")]
     Nonce(usize),
@@ -175,7 +180,6 @@ impl TryFrom<IssueJoinTicketResponse> for Ticket {
             state_disk_key: wire.state_disk_key,
             measurement_salt: wire.measurement_salt,
             measurement_secret: wire.measurement_secret,
-            api_server_endpoint: wire.api_server_endpoint,
             token: wire.token,
             cluster_name: wire.cluster_name,
             kubernetes_version: wire.kubernetes_version,
@@ -191,7 +195,26 @@ impl TryFrom<IssueJoinTicketResponse> for Ticket {
                 .into_iter()
                 .map(TicketPeer::from)
                 .collect(),
-            control_plane_files: wire.control_plane_files.len(),
+            control_plane_files: wire
+                .control_plane_files
+                .into_iter()
+                .map(ControlPlaneFile::try_from)
+                .collect::<Result<_, _>>()?,
+            api_sans: wire.apiserver_cert_sans,
+        })
+    }
+}
+
+impl TryFrom<join::ControlPlaneFile> for ControlPlaneFile {
+    type Error = FieldError;
+
+    /// Leaves no copy of the bytes behind.
+    fn try_from(wire: join::ControlPlaneFile) -> Result<Self, FieldError> {
+        let bytes = Zeroizing::new(wire.data);
+        let text = std::str::from_utf8(&bytes).map_err(|_| FieldError::ControlPlaneFile)?;
+        Ok(Self {
+            name: wire.name,
+            text: Zeroizing::new(text.to_owned()),
         })
     }
 }
@@ -203,6 +226,53 @@ impl From<IssueRejoinTicketResponse> for rejoin::Ticket {
             state_disk_key: wire.state_disk_key,
             measurement_salt: wire.measurement_salt,
             measurement_secret: wire.measurement_secret,
+            bootstrap_token: wire.bootstrap_token,
+        }
+    }
+}
+
+impl From<&recovery::Waiting> for DescribeResponse {
+    fn from(waiting: &recovery::Waiting) -> Self {
+        let name = waiting.node_name.as_ref();
+        Self {
+            disk_uuid: waiting.disk_uuid.to_string(),
+            node_name: name.map(ToString::to_string).unwrap_or_default(),
+        }
+    }
+}
+
+impl TryFrom<DescribeResponse> for recovery::Waiting {
+    type Error = FieldError;
+
+    fn try_from(wire: DescribeResponse) -> Result<Self, FieldError> {
+        let name = (!wire.node_name.is_empty()).then_some(wire.node_name);
+        Ok(Self {
+            disk_uuid: wire.disk_uuid.parse().map_err(FieldError::DiskUuid)?,
+            node_name: name
+                .map(NodeName::new)
+                .transpose()
+                .map_err(FieldError::NodeName)?,
+        })
+    }
+}
+
+impl From<recovery::Request> for RecoverRequest {
+    fn from(request: recovery::Request) -> Self {
+        Self {
+            state_disk_key: request.state_disk_key,
+            measurement_secret: request.measurement_secret,
+            measurement_salt: request.measurement_salt,
+        }
+    }
+}
+
+impl From<RecoverRequest> for recovery::Request {
+    /// Takes the secrets along without a copy; `cluster::recovery` checks them.
+    fn from(wire: RecoverRequest) -> Self {
+        Self {
+            state_disk_key: wire.state_disk_key,
+            measurement_secret: wire.measurement_secret,
+            measurement_salt: wire.measurement_salt,
         }
     }
 }
@@ -215,6 +285,7 @@ impl From<WireguardPeer> for TicketPeer {
             mesh_ip: wire.mesh_ip,
             pod_cidr: wire.pod_cidr,
             node_name: wire.node_name,
+            is_control_plane: wire.is_control_plane,
         }
     }
 }

@@ -63,7 +63,6 @@ impl Debug for IssueJoinTicketResponse {
                 "measurement_secret",
                 &Redacted(self.measurement_secret.len()),
             )
-            .field("api_server_endpoint", &self.api_server_endpoint)
             .field("token", &Redacted(self.token.len()))
             .field(
                 "discovery_token_ca_cert_hash",
@@ -87,6 +86,7 @@ impl Debug for IssueJoinTicketResponse {
             .field("service_cidr", &self.service_cidr)
             .field("cluster_pod_cidr", &self.cluster_pod_cidr)
             .field("component_mirror", &self.component_mirror)
+            .field("apiserver_cert_sans", &self.apiserver_cert_sans)
             .finish()
     }
 }
@@ -109,6 +109,7 @@ impl Debug for IssueRejoinTicketResponse {
                 &Redacted(self.measurement_secret.len()),
             )
             .field("measurement_salt", &Redacted(self.measurement_salt.len()))
+            .field("bootstrap_token", &Redacted(self.bootstrap_token.len()))
             .finish()
     }
 }
@@ -129,6 +130,7 @@ impl Debug for RecoverRequest {
                 "measurement_secret",
                 &Redacted(self.measurement_secret.len()),
             )
+            .field("measurement_salt", &Redacted(self.measurement_salt.len()))
             .finish()
     }
 }
@@ -189,7 +191,8 @@ mod tests {
                 IssueRejoinTicketResponse {
                     state_disk_key: secret(),
                     measurement_secret: secret(),
-                    measurement_salt: secret()
+                    measurement_salt: secret(),
+                    bootstrap_token: text()
                 }
             ),
             format!("{:?}", GetDataKeyResponse { data_key: secret() }),
@@ -197,7 +200,8 @@ mod tests {
                 "{:?}",
                 RecoverRequest {
                     state_disk_key: secret(),
-                    measurement_secret: secret()
+                    measurement_secret: secret(),
+                    measurement_salt: secret()
                 }
             ),
         ];

@@ -159,6 +159,7 @@ impl Cluster {
                     .await?,
                 component_mirror: "http://10.0.2.2:8080/components".to_owned(),
                 network,
+                api_sans: vec!["api.test".to_owned()],
             },
         };
         let (data, binary) = config.to_maps()?;

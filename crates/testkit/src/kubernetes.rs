@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use k8s::{
     control_plane::{EncryptionKey, EtcdMembership, Listen, Node, NodeConfig, Paths, Service},
     files::{self, SecretText},
-    pki::{Credential, Kubeconfig, Pki},
+    pki::{Credential, Kubeconfig, Lifetime, Pki},
 };
 
 /// How long the API server may take, on a busy machine without hardware virtualisation.
@@ -113,27 +113,43 @@ fn target() -> Result<PathBuf> {
 impl ControlPlane {
     /// Starts etcd and kube-apiserver and waits until the API is ready.
     pub async fn start() -> Result<Self> {
-        let mut this = Self::prepare(Timestamp::now())?;
-        let begun = Instant::now();
+        Self::start_with(Lifetime::DAY).await
+    }
+
+    /// The same with certificates that live shorter than a day.
+    pub async fn start_with(lifetime: Lifetime) -> Result<Self> {
+        let mut this = Self::prepare_with(Timestamp::now(), lifetime)?;
         // both at once, as on a node: the API server waits for etcd by itself
         this.spawn(Service::Etcd)?;
         this.spawn(Service::ApiServer)?;
-        let client = k8s::api::client(&this.node.paths().node_agent_kubeconfig()).await?;
+        this.ready().await?;
+        Ok(this)
+    }
+
+    /// Waits until the API is ready.
+    pub async fn ready(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        let client = k8s::api::client(&self.node.paths().node_agent_kubeconfig()).await?;
         while let Err(reason) = k8s::api::ready(&client).await {
-            this.check_alive()?;
+            self.check_alive()?;
             if begun.elapsed() > READY {
                 bail!(
                     "the API server is not ready: {reason}\n{}",
-                    this.log(Service::ApiServer)
+                    self.log(Service::ApiServer)
                 );
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        Ok(this)
+        Ok(())
     }
 
     /// Renders everything and starts nothing.
     pub fn prepare(now: Timestamp) -> Result<Self> {
+        Self::prepare_with(now, Lifetime::DAY)
+    }
+
+    /// The same with certificates that live shorter than a day.
+    pub fn prepare_with(now: Timestamp, lifetime: Lifetime) -> Result<Self> {
         let release = Release::find()?;
         let directory = tempfile::Builder::new()
             .prefix("constellation-k8s-")
@@ -171,6 +187,7 @@ impl ControlPlane {
             // the API server refuses to announce a loopback address; nobody uses this one
             advertise: plan.node(1)?.mesh_ip,
             etcd_client,
+            etcd_mesh_client: (Ipv4Addr::LOCALHOST, etcd_client),
             etcd_peer: (Ipv4Addr::LOCALHOST, etcd_peer),
             etcd_metrics,
             controller_manager,
@@ -180,9 +197,11 @@ impl ControlPlane {
             config,
             Paths::below(directory.path(), &release.programs),
             listen,
-        )?;
+        )?
+        .with_lifetime(lifetime);
         let names = node.names(Ipv4Addr::LOCALHOST, Vec::new());
-        let pki = Pki::open_or_generate("test", names, &node.paths().pki(), now)?;
+        let pki =
+            Pki::open_or_generate("test", names, &node.paths().pki(), now)?.with_lifetime(lifetime);
         pki.write(now)?;
         EncryptionKey::generate()?
             .file(node.paths().encryption_config())
@@ -205,14 +224,45 @@ impl ControlPlane {
         })
     }
 
-    /// Starts a further program, such as kube-controller-manager.
+    /// Puts a backup where a control plane would have its own, before anything of it started.
+    pub fn restore(&mut self, snapshot: &Path, essentials: &k8s::backup::Essentials) -> Result<()> {
+        let paths = self.node.paths().clone();
+        fs::remove_dir_all(paths.pki()).context("remove the new authorities")?;
+        essentials.write(&paths)?;
+        let names = self.node.names(Ipv4Addr::LOCALHOST, Vec::new());
+        self.pki = Pki::open(names, &paths.pki())?;
+        self.pki.write(Timestamp::now())?;
+        let ca = self.pki.authorities().cluster_certificate();
+        for service in [
+            Service::ApiServer,
+            Service::ControllerManager,
+            Service::Scheduler,
+        ] {
+            files::write_all(&self.node.files(service, ca))?;
+        }
+        let into = self.node.etcd_restore_directory();
+        let program = self.node.etcd_restore(snapshot, &into);
+        let output = Command::new(&program.binary)
+            .args(&program.args)
+            .output()
+            .context("start etcdctl (Debian package: etcd-client)")?;
+        ensure!(output.status.success(), "etcdctl: {output:?}");
+        fs::remove_dir_all(&paths.etcd_data).context("remove the empty directory")?;
+        fs::rename(&into, &paths.etcd_data).context("name what was restored")
+    }
+
+    /// Starts a further program, such as kube-controller-manager, or one again that was killed.
     pub fn spawn(&mut self, service: Service) -> Result<()> {
         let program = self.node.program(service);
         let log = self
             .directory
             .path()
             .join(format!("{}.log", service.program_name()));
-        let output = fs::File::create(&log).with_context(|| format!("create {}", log.display()))?;
+        let output = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| format!("create {}", log.display()))?;
         let child = Command::new(&program.binary)
             .args(&program.args)
             .stdin(Stdio::null())
@@ -227,6 +277,26 @@ impl ControlPlane {
             })?;
         self.processes.push((service, Process { child, log }));
         Ok(())
+    }
+
+    /// Kills a program that runs, as a power cut does: it is told nothing.
+    pub fn kill(&mut self, service: Service) -> Result<()> {
+        let index = self
+            .processes
+            .iter()
+            .position(|(which, _)| *which == service)
+            .with_context(|| format!("{} does not run", service.program_name()))?;
+        // its end is the drop's
+        self.processes.swap_remove(index);
+        Ok(())
+    }
+
+    /// The process of a program.
+    pub fn pid(&self, service: Service) -> Option<u32> {
+        let mut processes = self.processes.iter();
+        processes
+            .find(|(which, _)| *which == service)
+            .map(|(_, process)| process.child.id())
     }
 
     /// Fails with the log of a program that has ended.

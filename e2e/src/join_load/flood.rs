@@ -12,27 +12,28 @@ use tokio::time::{interval, timeout};
 
 /// Longer than a handshake may take: by then the service has ended what it did not end before.
 const HELD: Duration = Duration::from_secs(40);
+/// So many silent connections as their shares allow are more than a listener keeps.
+const SOURCES: u8 = 200;
 const GARBAGE: &[u8] = b"GET / HTTP/1.1\r\nhost: join\r\n\r\n";
 
 /// Opens a connection every `period` and keeps each open until the service closes it; counts in `opened`. Has no end.
 ///
-/// They come from two addresses, one for each kind: a source costs its share of the handshakes that may be unfinished, and four
-/// silent sources have them all.
+/// They come from [`SOURCES`] addresses of each kind: whoever floods has more than one.
 pub async fn flood(address: SocketAddr, period: Duration, opened: &AtomicU32) {
     let mut clock = interval(period);
     let mut open = JoinSet::new();
-    loop {
+    for number in (1..=SOURCES).cycle() {
         for silent in [true, false] {
             clock.tick().await;
-            open.spawn(hold(address, silent));
+            let source = Ipv4Addr::new(127, 2, u8::from(silent), number);
+            open.spawn(hold(address, source, silent));
             opened.fetch_add(1, Ordering::Relaxed);
         }
         while open.try_join_next().is_some() {}
     }
 }
 
-async fn hold(address: SocketAddr, silent: bool) -> Result<()> {
-    let source = Ipv4Addr::new(127, 2, 0, if silent { 1 } else { 2 });
+async fn hold(address: SocketAddr, source: Ipv4Addr, silent: bool) -> Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((source, 0).into())?;
     let mut stream = socket.connect(address).await?;

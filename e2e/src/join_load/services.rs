@@ -62,7 +62,6 @@ impl Services {
         command
             .arg(format!("--listen={address}"))
             .arg(format!("--operations={operations}"))
-            .arg(format!("--node-name={CONTROL_PLANE}"))
             .arg(format!("--key-service={key_address}"))
             .arg(format!("--key-service-token={}", token.display()))
             .arg(format!("--cluster-ca={}", authority.display()))

@@ -59,8 +59,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "e2e",
         &[
-            "attest", "channel", "cloud", "cluster", "image", "k8s", "keys", "proto", "tee",
-            "testkit",
+            "attest", "channel", "cli", "cloud", "cluster", "disk", "image", "k8s", "keys", "node",
+            "proto", "tee", "testkit",
         ],
     ),
 ];

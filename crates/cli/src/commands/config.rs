@@ -36,6 +36,7 @@ pub(crate) fn generate(
         name: &name,
         kubernetes_version,
         policy: &policy(&image)?,
+        control_planes: 1,
         workers: 1,
         state_disk_size_gb: STATE_DISK_GB,
     });

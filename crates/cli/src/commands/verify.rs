@@ -15,7 +15,7 @@ use crate::output::{self, Terminal};
 use crate::text::address;
 use crate::verify::{self, Answer, NodeReport, PORT, Record, Target, Verdict};
 use crate::workspace::Workspace;
-use crate::{kubernetes, mini};
+use crate::{commands, kubernetes, mini};
 
 pub(crate) async fn run(
     workspace: &Workspace,
@@ -27,7 +27,7 @@ pub(crate) async fn run(
     let targets = match &arguments.node_endpoint {
         Some(endpoint) => vec![Target {
             name: None,
-            address: with_port(endpoint)?,
+            address: commands::with_port("--node-endpoint", endpoint, PORT)?,
             record: Record::NotAsked,
         }],
         None => every_node(workspace).await?,
@@ -93,28 +93,6 @@ fn cluster_id(workspace: &Workspace, arguments: &VerifyArguments) -> Result<Clus
             .hint("make one with `constellation mini up` or `constellation apply`, or name one with --cluster-id")
     })?;
     Ok(values.cluster_id)
-}
-
-fn with_port(endpoint: &str) -> Result<String, Failure> {
-    let endpoint = endpoint.trim();
-    let usage = || {
-        Failure::usage(format!("--node-endpoint {endpoint:?} is not an address"))
-            .hint("host, host:port, or [IPv6]:port")
-    };
-    if endpoint.is_empty() || endpoint.contains(char::is_whitespace) || endpoint.contains('/') {
-        return Err(usage());
-    }
-    if let Ok(ip) = endpoint.parse::<std::net::IpAddr>() {
-        return Ok(address(&ip.to_string(), PORT));
-    }
-    match endpoint.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() => {
-            port.parse::<u16>().map_err(|_| usage())?;
-            Ok(endpoint.to_owned())
-        }
-        Some(_) => Err(usage()),
-        None => Ok(address(endpoint, PORT)),
-    }
 }
 
 /// Every node the cluster admitted, by its records; a node of the API without a record is listed as well, and can not
@@ -272,28 +250,4 @@ pub(crate) fn tree(report: &NodeReport) -> String {
         }
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_get_the_usual_port() {
-        for (given, expected) in [
-            ("127.42.1.10", Some("127.42.1.10:30081")),
-            ("127.42.1.10:4000", Some("127.42.1.10:4000")),
-            ("::1", Some("[::1]:30081")),
-            ("[::1]:4000", Some("[::1]:4000")),
-            ("node.example.org", Some("node.example.org:30081")),
-            ("", None),
-            (":1", None),
-            ("host:port", None),
-            ("host:99999", None),
-            ("http://host", None),
-            ("a b", None),
-        ] {
-            assert_eq!(with_port(given).ok().as_deref(), expected, "{given:?}");
-        }
-    }
 }

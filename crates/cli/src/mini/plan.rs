@@ -54,6 +54,11 @@ impl Plan {
         Machine::new(seat, &workspace.mini(), &self.run_directory)
     }
 
+    /// Whether a load balancer stands before the control planes: one needs none.
+    pub(crate) fn has_balancer(&self) -> bool {
+        self.control_planes > 1
+    }
+
     /// The places of the machines.
     pub(crate) fn seats(&self) -> Result<Vec<Seat>, Failure> {
         Seat::plan(self.control_planes, self.workers)

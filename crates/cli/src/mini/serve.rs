@@ -1,5 +1,6 @@
 //! `mini serve`: the background process of a local cluster, and how `up` starts it.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,9 +13,11 @@ use cloud::qemu::machine::Machine;
 use cloud::qemu::metadata::{Facts, Server};
 use cloud::qemu::mirror::Mirror;
 use cloud::qemu::network::Switch;
-use cloud::qemu::{METADATA_PORT, hang};
+use cloud::qemu::{METADATA_PORT, Seat, balancer, hang};
+use cluster::Role;
 use cluster::metadata::Endpoint;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
 
 use crate::failure::Failure;
 use crate::kubernetes;
@@ -69,6 +72,7 @@ pub(crate) async fn run(workspace: &Workspace) -> Result<(), Failure> {
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| Failure::infrastructure(format!("listen on {address}")).because(error))?;
+    let balancer = balancer_listeners(&plan, &facts.seats).await?;
     let ports = bind(&plan.run_directory.join(SWITCH))?;
     let captures = bind(&plan.run_directory.join(CAPTURE))?;
     let pid = std::process::id().to_string();
@@ -81,12 +85,51 @@ pub(crate) async fn run(workspace: &Workspace) -> Result<(), Failure> {
         ended = switch.clone().serve(ports) => ended.err(),
         ended = switch.serve_captures(captures) => ended.err(),
         never = hang::look_after(&machines) => match never {},
+        never = balance(balancer) => match never {},
     };
     let failure = Failure::internal("the background process ended");
     Err(match ended {
         Some(error) => failure.because(error),
         None => failure,
     })
+}
+
+/// A load balancer, where there are several control planes.
+async fn balancer_listeners(
+    plan: &Plan,
+    seats: &[Seat],
+) -> Result<Vec<(TcpListener, Vec<SocketAddr>)>, Failure> {
+    if !plan.has_balancer() {
+        return Ok(Vec::new());
+    }
+    let control_planes: Vec<Seat> = seats
+        .iter()
+        .copied()
+        .filter(|seat| seat.role() == Role::ControlPlane)
+        .collect();
+    let mut listeners = Vec::new();
+    for (port, servers) in balancer::ports(&control_planes) {
+        let address = SocketAddr::from((balancer::ADDRESS, port));
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            Failure::infrastructure(format!("listen on {address}")).because(error)
+        })?;
+        listeners.push((listener, servers));
+    }
+    Ok(listeners)
+}
+
+async fn balance(listeners: Vec<(TcpListener, Vec<SocketAddr>)>) -> Infallible {
+    let mut serving: JoinSet<Infallible> = listeners
+        .into_iter()
+        .map(|(listener, servers)| balancer::serve(listener, servers))
+        .collect();
+    while let Some(ended) = serving.join_next().await {
+        match ended {
+            Ok(never) => match never {},
+            Err(error) => tracing::error!(%error, "a port of the load balancer is served no more"),
+        }
+    }
+    std::future::pending().await
 }
 
 fn bind(path: &Path) -> Result<UnixListener, Failure> {

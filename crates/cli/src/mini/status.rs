@@ -6,9 +6,13 @@ use serde_json::json;
 use crate::arguments::{Format, OutputArguments};
 use crate::failure::Failure;
 use crate::output;
+use crate::recover;
+use crate::text::address;
 use crate::workspace::Workspace;
 
 use super::{Plan, server};
+
+const WAITS: &str = "waits for its disk's key";
 
 pub(crate) async fn run(workspace: &Workspace, arguments: &OutputArguments) -> Result<(), Failure> {
     let Some(plan) = Plan::read(workspace)? else {
@@ -42,8 +46,20 @@ pub(crate) async fn run(workspace: &Workspace, arguments: &OutputArguments) -> R
         };
         machines.push((seat, pid, state));
     }
-    let initialised = workspace
-        .state()?
+    let cluster_state = workspace.state()?;
+    if cluster_state.cluster_values.is_some()
+        && let Some(config) = workspace.config_if_any()?
+    {
+        let policy = &config.attestation.policy;
+        let waiting = machines.iter_mut().map(async |(seat, pid, state)| {
+            let at = address(&seat.host_address().to_string(), recover::PORT);
+            if pid.is_some() && recover::is_waiting(policy, &at).await {
+                WAITS.clone_into(state);
+            }
+        });
+        futures::future::join_all(waiting).await;
+    }
+    let initialised = cluster_state
         .cluster_values
         .map(|values| values.cluster_id.to_string());
     match arguments.output {
@@ -86,7 +102,13 @@ pub(crate) async fn run(workspace: &Workspace, arguments: &OutputArguments) -> R
                 "127.0.0.1",
             ]);
             let cluster = initialised.as_deref().unwrap_or("not initialised yet");
-            output::data(&format!("Cluster: {cluster}\n\n{table}\n"))
+            let waits = machines.iter().any(|(_, _, state)| state == WAITS);
+            let hint = if waits {
+                "\n`constellation recover` gives a machine the key of its disk, unless another control plane does.\n"
+            } else {
+                ""
+            };
+            output::data(&format!("Cluster: {cluster}\n\n{table}\n{hint}"))
         }
     }
 }

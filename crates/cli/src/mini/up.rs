@@ -2,6 +2,7 @@
 
 mod decide;
 mod prepare;
+mod recover;
 mod wait;
 
 use std::cell::RefCell;
@@ -79,7 +80,7 @@ pub(crate) async fn run(
         .collect();
     let switch = plan.run_directory.join(serve::SWITCH);
     let (running, stopped) = prepare::running_and_stopped(&machines)?;
-    prepare::check_resumable(&state, &stopped)?;
+    recover::check_recoverable(workspace, &state, &running, &stopped)?;
     let Provider::Qemu(qemu) = &config.provider;
     checks::memory(stopped.len(), qemu.memory_mib, probe.accelerator)?;
     let disk_gib = |machine: &Machine| -> u64 {
@@ -123,7 +124,8 @@ pub(crate) async fn run(
             Failure::infrastructure(format!("start {}", machine.seat())).because(error)
         })
     };
-    let (now, later) = in_order(&stopped, seats.len(), probe.accelerator);
+    let fresh = state.cluster_values.is_none();
+    let (now, later) = in_order(&stopped, seats.len(), probe.accelerator, fresh);
     now.iter().try_for_each(|machine| start(machine))?;
     phases.ended(terminal, "machines", step, "");
 
@@ -196,19 +198,21 @@ fn announce(terminal: &Terminal, config: &Config, probe: &Probe, machines: usize
     }
 }
 
-/// Machines to start now and later. With fewer processors than machines want, emulated workers would only slow down the
-/// control plane that they wait for.
+/// Machines to start now and later. With fewer processors than machines want, emulated ones that wait for a control plane would only
+/// slow it down: workers, and before the init every control plane but the first. After it a majority of them has to be there.
 fn in_order<'a>(
     stopped: &[&'a Machine],
     machines: usize,
     accelerator: Accelerator,
+    fresh: bool,
 ) -> (Vec<&'a Machine>, Vec<&'a Machine>) {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let staggered = accelerator.is_emulated() && processors < 2 * machines;
-    stopped
-        .iter()
-        .copied()
-        .partition(|machine| !staggered || machine.seat().role() == Role::ControlPlane)
+    stopped.iter().copied().partition(|machine| {
+        let seat = machine.seat();
+        let waited_for = seat.role() == Role::ControlPlane && (!fresh || seat.index() == 0);
+        !staggered || waited_for
+    })
 }
 
 fn patience(accelerator: Accelerator) -> Duration {
@@ -262,6 +266,7 @@ async fn bring_up(
     let up = tokio::select! {
         up = cluster.up(state, terminal, reached) => up?,
         failure = wait::for_a_halt(machines) => return Err(failure),
+        failure = recover::recover_who_waits(workspace, config, state, machines, terminal) => return Err(failure),
     };
     let phases = shared.into_inner();
     let begun = step.into_inner();

@@ -238,18 +238,28 @@ fn fields_without_effect_are_noted() {
 }
 
 #[test]
-fn more_than_one_control_plane_is_for_the_next_release() {
+fn the_number_of_control_planes_is_the_configs() {
     let lab = Lab::configured();
-    let mut up = lab.up();
-    up.extend(["--control-planes".to_owned(), "3".to_owned()]);
-    let ran = lab.run(&up.iter().map(String::as_str).collect::<Vec<_>>());
+    let up = |count: &str| {
+        let mut up = lab.up();
+        up.extend(["--control-planes".to_owned(), count.to_owned()]);
+        lab.run(&up.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let ran = up("3");
     assert_eq!(ran.code, Some(4), "{ran:?}");
     assert!(
-        ran.stderr
-            .contains("3 control planes are not in this release; allowed: 1"),
+        ran.stderr.contains(
+            "--control-planes 3 was given, and constellation-conf.yaml says initialCount: 1"
+        ),
         "{ran:?}"
     );
-    assert!(ran.stderr.contains("next release"), "{ran:?}");
+    lab.change_config(
+        "    initialCount: 1\n  worker",
+        "    initialCount: 9\n  worker",
+    );
+    let ran = up("9");
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(ran.stderr.contains("allowed: 1 to 7"), "{ran:?}");
 }
 
 #[test]

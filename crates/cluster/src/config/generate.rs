@@ -19,6 +19,8 @@ pub struct Choices<'a> {
     pub kubernetes_version: kubernetes::Version,
     /// What the image's machines are accepted by; names the image.
     pub policy: &'a Policy,
+    /// Control planes.
+    pub control_planes: u32,
     /// Workers.
     pub workers: u32,
     /// Size of the state disks.
@@ -31,6 +33,7 @@ pub fn generate(choices: &Choices<'_>) -> String {
         name,
         kubernetes_version,
         policy,
+        control_planes,
         workers,
         state_disk_size_gb,
     } = choices;
@@ -76,7 +79,8 @@ nodeGroups:
   control_plane_default:
     role: control-plane
     stateDiskSizeGB: {state_disk_size_gb}
-    initialCount: 1
+    # An even number survives the loss of no more than the odd one below it.
+    initialCount: {control_planes}
   worker_default:
     role: worker
     stateDiskSizeGB: {state_disk_size_gb}

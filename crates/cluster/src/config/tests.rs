@@ -36,6 +36,7 @@ fn good() -> String {
         name: &ClusterName::new("mini").unwrap(),
         kubernetes_version: kubernetes::Version::new(20, 2),
         policy: &policy(),
+        control_planes: 1,
         workers: 1,
         state_disk_size_gb: 8,
     })

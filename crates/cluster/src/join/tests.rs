@@ -7,7 +7,6 @@ fn ticket() -> Ticket {
         state_disk_key: vec![1; 32],
         measurement_salt: vec![2; 32],
         measurement_secret: vec![3; 32],
-        api_server_endpoint: "10.45.0.1:6443".to_owned(),
         token: "abcdef.0123456789abcdef".to_owned(),
         cluster_name: "constellation".to_owned(),
         kubernetes_version: "v1.20.2".to_owned(),
@@ -19,7 +18,8 @@ fn ticket() -> Ticket {
         cluster_pod_cidr: "10.244.0.0/16".to_owned(),
         service_cidr: "10.96.0.0/12".to_owned(),
         peers: vec![peer(1, "10.45.0.1", "10.244.1.0/24")],
-        control_plane_files: 0,
+        control_plane_files: Vec::new(),
+        api_sans: Vec::new(),
     }
 }
 
@@ -43,19 +43,20 @@ fn peer(key: u8, mesh_ip: &str, pod_cidr: &str) -> TicketPeer {
         mesh_ip: mesh_ip.to_owned(),
         pod_cidr: pod_cidr.to_owned(),
         node_name: "control-plane-0".to_owned(),
+        is_control_plane: true,
     }
 }
 
 #[test]
 fn a_good_ticket_passes_and_shows_no_secret() {
-    let checked = ticket().check().unwrap();
+    let checked = ticket().check(Role::Worker).unwrap();
     assert_eq!(checked.addresses.mesh_ip, Ipv4Addr::new(10, 45, 0, 2));
     assert_eq!(
         checked.components.len(),
         2,
         "a worker installs no control plane"
     );
-    assert_eq!(checked.api_server, "10.45.0.1:6443".parse().unwrap());
+    assert_eq!(checked.peers[0].role, Role::ControlPlane);
     let shown = format!("{checked:?}");
     assert!(
         !shown.contains("0123456789abcdef") && shown.contains("abcdef.…"),
@@ -164,30 +165,94 @@ fn tickets_that_can_not_work_are_named() {
                 ticket.peers.push(peer(1, "10.45.0.3", "10.244.3.0/24"));
             },
         ),
-        (
-            "the ticket's api server 10.45.0.9:6443 is none of its peers",
-            |ticket| {
-                ticket.api_server_endpoint = "10.45.0.9:6443".to_owned();
-            },
-        ),
+        ("none of the ticket's peers is a control plane", |ticket| {
+            ticket.peers[0].is_control_plane = false;
+        }),
         (
             "the ticket carries 2 control plane files, but this node asked to join as a worker",
             |ticket| {
-                ticket.control_plane_files = 2;
+                ticket.control_plane_files = for_a_control_plane().control_plane_files;
             },
         ),
     ];
     for (expected, spoil) in table {
         let mut ticket = ticket();
         spoil(&mut ticket);
-        assert_eq!(ticket.check().unwrap_err().to_string(), *expected);
+        assert_eq!(
+            ticket.check(Role::Worker).unwrap_err().to_string(),
+            *expected
+        );
     }
 }
 
 #[test]
 fn a_join_that_comes_late_gets_no_lock() {
     let lock = BootLock::new();
-    let waiting = |ticket: Ticket| AwaitingLock::new(ticket.check().unwrap());
+    let waiting = |ticket: Ticket| AwaitingLock::new(ticket.check(Role::Worker).unwrap());
     waiting(ticket()).take(&lock).unwrap();
     assert_eq!(waiting(ticket()).take(&lock).unwrap_err(), Taken);
+}
+
+fn for_a_control_plane() -> Ticket {
+    let file = |name: &str, text: &str| ControlPlaneFile {
+        name: name.to_owned(),
+        text: Zeroizing::new(text.to_owned()),
+    };
+    let ticket = ticket();
+    let authority = String::from_utf8(ticket.ca_certificate.clone()).unwrap();
+    Ticket {
+        control_plane_files: vec![file("pki/ca.crt", &authority), file("pki/ca.key", "secret")],
+        api_sans: vec!["127.42.0.1".to_owned()],
+        ..ticket
+    }
+}
+
+#[test]
+fn a_control_planes_ticket_has_its_files_and_shows_none() {
+    let checked = for_a_control_plane().check(Role::ControlPlane).unwrap();
+    assert_eq!(checked.role, Role::ControlPlane);
+    assert_eq!(checked.control_plane_files.len(), 2);
+    assert!(checked.components.len() > 2, "a control plane's programs");
+    assert!(!format!("{checked:?}").contains("secret"));
+}
+
+#[test]
+fn control_planes_tickets_that_can_not_work_are_named() {
+    type Spoil = fn(&mut Ticket);
+    let table: &[(&str, Spoil)] = &[
+        (
+            "the ticket carries no control plane files, but this node asked to join as a control plane",
+            |ticket| ticket.control_plane_files.clear(),
+        ),
+        (
+            "the ticket's ca certificate is not that of its control plane files",
+            |ticket| ticket.control_plane_files[0].text.push(' '),
+        ),
+        (
+            "the ticket's ca certificate is not that of its control plane files",
+            |ticket| drop(ticket.control_plane_files.remove(0)),
+        ),
+        (
+            "the ticket's control plane files has the wrong length",
+            |ticket| {
+                ticket.control_plane_files[1]
+                    .text
+                    .push_str(&"x".repeat(MAX_FILE))
+            },
+        ),
+        (
+            "the ticket's names of the API has the wrong length",
+            |ticket| ticket.api_sans.push("x".repeat(MAX_SAN + 1)),
+        ),
+        (
+            "the ticket's names of the API has the wrong length",
+            |ticket| ticket.api_sans = vec![String::new(); MAX_SANS + 1],
+        ),
+    ];
+    for (expected, spoil) in table {
+        let mut ticket = for_a_control_plane();
+        spoil(&mut ticket);
+        let error = ticket.check(Role::ControlPlane).unwrap_err();
+        assert_eq!(error.to_string(), *expected);
+    }
 }

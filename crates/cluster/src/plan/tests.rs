@@ -34,7 +34,7 @@ fn marked(flow: Flow) -> (Building, Vec<Step>) {
 
 #[test]
 fn tables_are_acyclic_and_name_only_their_own_steps() {
-    for flow in [Flow::Init, Flow::JoinAsWorker] {
+    for flow in [Flow::Init, Flow::JoinAsWorker, Flow::JoinAsControlPlane] {
         let mut known: HashSet<Step> = HashSet::new();
         let mut left: Vec<&Row> = flow.table().iter().collect();
         while !left.is_empty() {
@@ -79,7 +79,11 @@ fn a_step_that_does_not_run_can_not_end() {
 }
 
 fn flows() -> impl Strategy<Value = Flow> {
-    prop_oneof![Just(Flow::Init), Just(Flow::JoinAsWorker)]
+    prop_oneof![
+        Just(Flow::Init),
+        Just(Flow::JoinAsWorker),
+        Just(Flow::JoinAsControlPlane)
+    ]
 }
 
 proptest! {

@@ -23,7 +23,7 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, ObjectMeta, PostParams},
 };
-use proto::join::IssueJoinTicketRequest;
+use proto::join::{IssueJoinTicketRequest, IssueRejoinTicketRequest, api_client::ApiClient};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 use testkit::boot::Image;
 
@@ -292,6 +292,74 @@ async fn a_recorded_node_gets_its_certificates_and_nobody_elses() {
     let untouched = user.is_none_or(|status| status.conditions.is_none());
     assert!(untouched, "other signers are left alone");
     service.cluster.control_plane.check_alive().unwrap();
+}
+
+/// A worker whose certificate ended while it was off: with its disk's key it gets a token for another certificate, for its own name
+/// and for minutes; it stays a joined node, and the token ends when it uses the certificate.
+#[tokio::test]
+async fn a_node_that_was_off_for_too_long_gets_a_certificate_again() {
+    let image = Image::default();
+    let mut service = Service::start(&image).await.unwrap();
+    let controllers = Program::ControllerManager;
+    service.cluster.control_plane.spawn(controllers).unwrap();
+    let machine = Machine::boot(&image);
+    let ticket = service.join(&machine, request(10)).await.unwrap();
+    let joining = by_token(&service, &ticket.token).await;
+    let key = ask_for_client(&joining, "first", "worker-10").await;
+    let first = signed(&mut service, "first").await;
+    let kubelet = by_certificate(&service, first, key).await;
+    ask_for_client(&kubelet, "seen", "worker-10").await;
+    assert_verdict(&service, "seen", "Approved").await;
+    let annotations = record(&service, "worker-10").await.annotations().clone();
+    assert!(!annotations.contains_key(TOKEN), "{annotations:?}");
+
+    // it reboots, twice: the second token ends the first
+    let earlier = rejoin(&service, &machine).await;
+    let token = rejoin(&service, &machine).await;
+    assert_ne!(earlier, token);
+    let secrets = Api::<Secret>::namespaced(service.cluster.agent().await.unwrap(), api::NAMESPACE);
+    let tokens = ListParams::default().fields("type=bootstrap.kubernetes.io/token");
+    let live = secrets.list(&tokens).await.unwrap().items;
+    assert_eq!(live.len(), 1, "{live:?}");
+    assert!(
+        live[0]
+            .name_any()
+            .ends_with(token.split('.').next().unwrap())
+    );
+
+    // it is a joined node as before: another disk does not come in under its name
+    let wiped = IssueJoinTicketRequest {
+        disk_uuid: request(12).disk_uuid,
+        ..request(10)
+    };
+    let refused = service.join(&machine, wiped).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::AlreadyExists, "{refused}");
+
+    let rejoining = by_token(&service, &token).await;
+    ask_for_client(&rejoining, "another", "control-plane-0").await;
+    assert_verdict(&service, "another", "Denied").await;
+    let key = ask_for_client(&rejoining, "again", "worker-10").await;
+    let again = signed(&mut service, "again").await;
+    let kubelet = by_certificate(&service, again, key).await;
+    ask_for_client(&kubelet, "seen-again", "worker-10").await;
+    assert_verdict(&service, "seen-again", "Approved").await;
+    assert!(secrets.list(&tokens).await.unwrap().items.is_empty());
+    let annotations = record(&service, "worker-10").await.annotations().clone();
+    assert!(
+        annotations.keys().all(|key| !key.contains("token-id")),
+        "{annotations:?}"
+    );
+}
+
+/// Asks for the disk's key again, and gives the token that comes with it.
+async fn rejoin(service: &Service, machine: &Machine) -> String {
+    let channel = service.connect(machine).await.unwrap();
+    let disk_uuid = request(10).disk_uuid;
+    let ticket = ApiClient::new(channel)
+        .issue_rejoin_ticket(IssueRejoinTicketRequest { disk_uuid })
+        .await
+        .unwrap();
+    ticket.into_inner().bootstrap_token
 }
 
 fn assert_lives_a_day(certificate: &str) {

@@ -127,12 +127,15 @@ impl Service {
         let process = Command::new(env!("CARGO_BIN_EXE_join-service"))
             .arg(format!("--listen={address}"))
             .arg(format!("--operations={operations}"))
-            .arg(format!("--node-name={CONTROL_PLANE}"))
             .arg(format!("--key-service={key_address}"))
             .arg(format!("--key-service-token={}", token.display()))
             .arg(format!(
                 "--cluster-ca={}",
                 cluster.pki().join("ca.crt").display()
+            ))
+            .arg(format!(
+                "--kubernetes={}",
+                cluster.pki().join("..").display()
             ))
             .arg(format!(
                 "--kubeconfig={}",

@@ -1,7 +1,8 @@
 //! Machines that may join, and what they get; nodes that come back.
 
-use cluster::{join::Ticket, network::AddressPlan};
-use k8s_openapi::api::core::v1::{Event, Secret};
+use cluster::{Role, join::Ticket, network::AddressPlan};
+use k8s::{control_plane::Shared, files::SecretText};
+use k8s_openapi::api::core::v1::Event;
 use kube::{Api, ResourceExt as _, api::ListParams};
 use proto::join::{IssueJoinTicketRequest, IssueRejoinTicketRequest, api_client::ApiClient};
 use testkit::{
@@ -28,7 +29,7 @@ async fn a_measured_machine_gets_a_ticket_that_works() {
     // The disk's key is the original's vector; the rest is what a worker needs.
     assert_eq!(hex::encode(&ticket.state_disk_key), VECTOR_KEY);
     assert_eq!(ticket.measurement_salt, MEASUREMENT_SALT);
-    assert_eq!(ticket.api_server_endpoint, "10.45.0.1:6443");
+    assert!(ticket.wireguard_peers[0].is_control_plane);
     assert_eq!(
         (ticket.mesh_ip.as_str(), ticket.pod_cidr.as_str()),
         ("10.45.0.2", "10.244.2.0/24")
@@ -58,7 +59,10 @@ async fn a_measured_machine_gets_a_ticket_that_works() {
     assert_eq!(peers, [(CONTROL_PLANE, "10.42.1.10:51820")]);
 
     // The node's own check of a ticket accepts it.
-    let checked = Ticket::try_from(ticket.clone()).unwrap().check().unwrap();
+    let checked = Ticket::try_from(ticket.clone())
+        .unwrap()
+        .check(Role::Worker)
+        .unwrap();
     assert_eq!(checked.cluster_id.as_bytes(), cluster_id().as_bytes());
 
     // The record was written, with the machine's own attestation key, and names the token.
@@ -224,33 +228,6 @@ async fn two_machines_that_ask_at_once_get_two_places() {
 }
 
 #[tokio::test]
-async fn a_control_plane_is_told_in_plain_words_that_it_cannot_join() {
-    let image = Image::default();
-    let service = Service::shared().await;
-    let machine = Machine::boot(&image);
-    let asked = IssueJoinTicketRequest {
-        is_control_plane: true,
-        ..request(10)
-    };
-    let status = service.join(&machine, asked).await.unwrap_err();
-    assert_eq!(status.code(), Code::FailedPrecondition);
-    assert!(status.message().contains("joins workers only"), "{status}");
-    assert!(
-        service.workers().await.is_empty(),
-        "nothing is recorded for it"
-    );
-    let secrets = Api::<Secret>::namespaced(service.cluster.agent().await.unwrap(), "kube-system");
-    assert!(
-        secrets
-            .list(&ListParams::default().fields("type=bootstrap.kubernetes.io/token"))
-            .await
-            .unwrap()
-            .items
-            .is_empty()
-    );
-}
-
-#[tokio::test]
 async fn a_rebooted_node_gets_its_own_disk_and_no_other() {
     let image = Image::default();
     let service = Service::start(&image).await.unwrap();
@@ -287,5 +264,71 @@ async fn a_rebooted_node_gets_its_own_disk_and_no_other() {
             .unwrap_err()
             .code(),
         Code::InvalidArgument
+    );
+}
+
+/// A control plane gets what those that are there share, and nothing of it is in a log. A worker of the same cluster gets none of it.
+#[tokio::test]
+async fn a_control_plane_gets_what_control_planes_share() {
+    let image = Image::default();
+    let service = Service::start(&image).await.unwrap();
+    let machine = Machine::boot(&image);
+    let asked = IssueJoinTicketRequest {
+        node_name: "control-plane-1".to_owned(),
+        node_ip: "10.42.1.11".to_owned(),
+        is_control_plane: true,
+        ..request(11)
+    };
+    let ticket = service.join(&machine, asked).await.unwrap();
+    assert_eq!(ticket.apiserver_cert_sans, ["api.test"]);
+    let checked = Ticket::try_from(ticket.clone())
+        .unwrap()
+        .check(Role::ControlPlane)
+        .unwrap();
+    let files = checked.control_plane_files.iter();
+    let texts = files.map(|file| (file.name.clone(), SecretText::new(file.text.to_string())));
+    let shared = Shared::from_files(texts).unwrap();
+    let own = Shared::load(service.cluster.pki().parent().unwrap()).unwrap();
+    let text = |shared: &Shared| -> Vec<(String, String)> {
+        let files = shared.to_files().into_iter();
+        files
+            .map(|(name, text)| (name, text.expose().to_owned()))
+            .collect()
+    };
+    assert_eq!(text(&shared), text(&own));
+    let shown = format!("{}{:?}", service.log(), service.audit());
+    assert!(!shown.contains("PRIVATE KEY"), "{shown}");
+
+    let worker = Machine::boot(&image);
+    let ticket = service.join(&worker, request(12)).await.unwrap();
+    assert!(ticket.control_plane_files.is_empty());
+    let record = service.workers().await;
+    let roles: Vec<_> = record
+        .iter()
+        .map(|record| record.to_identity().unwrap().role)
+        .collect();
+    assert_eq!(roles, [Role::ControlPlane, Role::Worker]);
+}
+
+/// What control planes share can not be read: no ticket, and the log names the file.
+#[tokio::test]
+async fn a_control_plane_without_the_shared_files_gets_no_ticket() {
+    let image = Image::default();
+    let service = Service::start(&image).await.unwrap();
+    let key = service.cluster.pki().join("front-proxy-ca.key");
+    std::fs::rename(&key, key.with_extension("gone")).unwrap();
+    let asked = IssueJoinTicketRequest {
+        is_control_plane: true,
+        ..request(11)
+    };
+    let refused = service
+        .join(&Machine::boot(&image), asked)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(
+        service.log().contains("front-proxy-ca.key"),
+        "{}",
+        service.log()
     );
 }

@@ -8,8 +8,8 @@ use cluster::{
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::{
-    Api, Client,
-    api::{ObjectMeta, Patch, PatchParams, PostParams},
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::json;
 
@@ -92,6 +92,127 @@ pub async fn node_identities(client: &Client) -> Result<Vec<identity::NodeIdenti
         }
     };
     Ok(records.into_iter().filter_map(usable).collect())
+}
+
+/// A record of a node, and which one: another one under the same name has another UID.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// What it says.
+    pub identity: identity::NodeIdentity,
+    /// The API's number of it.
+    pub uid: Option<String>,
+}
+
+/// The records of all nodes, none left out: an error if one cannot be used.
+pub async fn all_records(client: &Client) -> Result<Vec<Recorded>, ApiError> {
+    let api: Api<NodeIdentity> = identities::api(client.clone());
+    let records = api
+        .list(&identities::list_params())
+        .await
+        .map_err(request("list node identities"))?;
+    let recorded = |record: NodeIdentity| {
+        Ok(Recorded {
+            identity: record.to_identity()?,
+            uid: record.metadata.uid,
+        })
+    };
+    records.into_iter().map(recorded).collect()
+}
+
+/// What all records say, none left out: an error if one cannot be used.
+pub async fn all_node_identities(client: &Client) -> Result<Vec<identity::NodeIdentity>, ApiError> {
+    let records = all_records(client).await?;
+    Ok(records.into_iter().map(|record| record.identity).collect())
+}
+
+/// Holds a Node object's deletion until a control plane has removed all of the node.
+pub const FINALIZER: &str = "constellation.edgeless.systems/node";
+
+/// A Node object, as far as its removal goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundNode {
+    /// Its name.
+    pub name: NodeName,
+    /// Whether somebody deleted it.
+    pub deleted: bool,
+    /// Whether its deletion waits for [`FINALIZER`].
+    pub marked: bool,
+}
+
+/// All Node objects whose name is one that a node of this cluster can have.
+pub async fn nodes(client: &Client) -> Result<Vec<FoundNode>, ApiError> {
+    let api: Api<Node> = Api::all(client.clone());
+    let nodes = api
+        .list(&ListParams::default())
+        .await
+        .map_err(request("list nodes"))?;
+    let found = |node: Node| {
+        Some(FoundNode {
+            name: NodeName::new(node.metadata.name.as_deref()?).ok()?,
+            deleted: node.metadata.deletion_timestamp.is_some(),
+            marked: node.finalizers().iter().any(|name| name == FINALIZER),
+        })
+    };
+    Ok(nodes.into_iter().filter_map(found).collect())
+}
+
+/// Puts [`FINALIZER`] on a Node object.
+pub async fn mark_node(client: &Client, name: &NodeName) -> Result<(), ApiError> {
+    edit_finalizers(client, name, |finalizers| {
+        if !finalizers.iter().any(|name| name == FINALIZER) {
+            finalizers.push(FINALIZER.to_owned());
+        }
+    })
+    .await
+}
+
+/// Takes [`FINALIZER`] off a Node object: its deletion goes on.
+pub async fn release_node(client: &Client, name: &NodeName) -> Result<(), ApiError> {
+    edit_finalizers(client, name, |finalizers| {
+        finalizers.retain(|name| name != FINALIZER);
+    })
+    .await
+}
+
+/// Changes the list as it was read and no other; a node that is gone needs no change.
+async fn edit_finalizers(
+    client: &Client,
+    name: &NodeName,
+    edit: impl FnOnce(&mut Vec<String>),
+) -> Result<(), ApiError> {
+    let api: Api<Node> = Api::all(client.clone());
+    let failed = || request(format!("change the finalizers of node {name}"));
+    let Some(mut node) = api.get_opt(name.as_str()).await.map_err(failed())? else {
+        return Ok(());
+    };
+    edit(node.finalizers_mut());
+    let patch = json!({ "metadata": {
+        "resourceVersion": node.metadata.resource_version,
+        "finalizers": node.metadata.finalizers,
+    } });
+    api.patch(name.as_str(), &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .map(drop)
+        .map_err(failed())
+}
+
+/// Deletes this record of a node. One that is not there is none, and one that was written since under its name stays.
+pub async fn delete_record(client: &Client, record: &Recorded) -> Result<(), ApiError> {
+    let api: Api<NodeIdentity> = identities::api(client.clone());
+    let name = &record.identity.name;
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: record.uid.clone(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match api.delete(name.as_str(), &params).await {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        deleted => deleted
+            .map(drop)
+            .map_err(request(format!("delete the record of node {name}"))),
+    }
 }
 
 /// Labels a node with its role; a kubelet may not do so for itself.

@@ -1,5 +1,8 @@
 //! etcd: one member per control plane, TLS with client certificates on every port but health.
 //!
+//! The API server asks its own node's member on loopback. In the mesh the members listen as well, for each other and for a control
+//! plane that is about to become one; who has no certificate of etcd's authority, such as a worker or a pod, gets no answer there.
+//!
 //! The flags are those that etcd 3.4 and 3.5 have in common, since Debian carries both. The data lies on the state disk, which is
 //! encrypted and authenticated; writes are synced.
 
@@ -24,7 +27,12 @@ impl Node {
         let name = &self.config.node_name;
         let (peer_ip, peer_port) = self.listen.etcd_peer;
         let peer_url = format!("https://{peer_ip}:{peer_port}");
-        let client_url = format!("https://127.0.0.1:{}", self.listen.etcd_client);
+        let local_url = format!("https://127.0.0.1:{}", self.listen.etcd_client);
+        let (mesh_ip, mesh_port) = self.listen.etcd_mesh_client;
+        let mesh_url = format!("https://{mesh_ip}:{mesh_port}");
+        let mut client_urls = vec![local_url, mesh_url.clone()];
+        // in tests both may be one
+        client_urls.dedup();
         let (state, members) = match &self.config.etcd {
             EtcdMembership::New => ("new", vec![format!("{name}={peer_url}")]),
             EtcdMembership::Existing(members) => (
@@ -39,8 +47,8 @@ impl Node {
         vec![
             format!("--name={name}"),
             Self::flag_path("data-dir", &self.paths.etcd_data),
-            format!("--listen-client-urls={client_url}"),
-            format!("--advertise-client-urls={client_url}"),
+            format!("--listen-client-urls={}", client_urls.join(",")),
+            format!("--advertise-client-urls={mesh_url}"),
             format!("--listen-peer-urls={peer_url}"),
             format!("--initial-advertise-peer-urls={peer_url}"),
             format!(

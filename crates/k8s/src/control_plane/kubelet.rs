@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Node, Service, TLS_CIPHER_SUITES};
 use crate::{
-    files::{File, SecretText},
+    files::{File, SecretText, Written},
     pki::{Authorities, Credential, Kubeconfig, PkiError},
 };
 
@@ -133,17 +133,19 @@ impl Node {
 
     /// Gives a control plane's kubelet a client certificate, in the place and form in which it keeps the next ones: a dated file, and
     /// a link to it. Does nothing while the one that is there lives: kubelet renews that by itself. One that has ended (the machine
-    /// was off for long, its clock jumped) kubelet cannot renew, and nobody but the node's own authority could.
+    /// was off for long, its clock jumped) or has yet to begin (it was made while the clock was ahead) kubelet cannot renew, and
+    /// nobody but the node's own authority could. A kubelet that runs reads it when it is started again.
     pub fn ensure_kubelet_client(
         &self,
         authorities: &Authorities,
         now: Timestamp,
-    ) -> Result<(), PkiError> {
+    ) -> Result<Written, PkiError> {
         let link = self.paths.kubelet_client_certificate();
         if std::fs::read(&link).is_ok_and(|pair| lives(&pair, now)) {
-            return Ok(());
+            return Ok(Written::Unchanged);
         }
-        let issued = authorities.issue_kubelet_client(&self.config.node_name, now)?;
+        let issued =
+            authorities.issue_kubelet_client(&self.config.node_name, now, self.lifetime)?;
         let path = self.paths.kubelet_pki.join(format!(
             "kubelet-client-{}.pem",
             now.strftime("%Y-%m-%d-%H-%M-%S")
@@ -157,20 +159,26 @@ impl Node {
                 source,
             })
         };
-        match std::fs::remove_file(&link) {
+        // beside it and renamed, so that a machine that stops here has the old link or the new one
+        let mut temporary = link.clone().into_os_string();
+        temporary.push(".new");
+        match std::fs::remove_file(&temporary) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail(error)),
             _ => {}
         }
-        std::os::unix::fs::symlink(&path, &link).map_err(fail)
+        std::os::unix::fs::symlink(&path, &temporary).map_err(fail)?;
+        std::fs::rename(&temporary, &link).map_err(fail)?;
+        Ok(Written::Changed)
     }
 }
 
-/// Whether the certificate at the beginning of a PEM file has not ended.
+/// Whether the certificate at the beginning of a PEM file has begun and not ended.
 fn lives(pair: &[u8], now: Timestamp) -> bool {
     let Ok((_, block)) = x509_parser::pem::parse_x509_pem(pair) else {
         return false;
     };
-    block
-        .parse_x509()
-        .is_ok_and(|certificate| certificate.validity().not_after.timestamp() > now.as_second())
+    block.parse_x509().is_ok_and(|certificate| {
+        let validity = certificate.validity();
+        (validity.not_before.timestamp()..validity.not_after.timestamp()).contains(&now.as_second())
+    })
 }

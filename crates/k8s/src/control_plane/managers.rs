@@ -27,7 +27,10 @@ impl Node {
             ));
         }
         args.extend([
-            "--cluster-signing-duration=24h".to_owned(),
+            format!(
+                "--cluster-signing-duration={}s",
+                self.lifetime.of_kubelets().as_secs()
+            ),
             format!("--cluster-name={}", self.config.cluster_name),
             // addresses of pods follow from node identities, not from Node objects
             "--allocate-node-cidrs=false".to_owned(),
@@ -92,7 +95,7 @@ impl Node {
         let config = Kubeconfig {
             cluster_name: self.config.cluster_name.as_str(),
             user: leaf.stem(),
-            server: &self.api_server(),
+            server: &self.own_api_server(),
             ca_certificate_pem,
             credential: Credential::Files {
                 certificate: pki.join(leaf.certificate()),

@@ -15,7 +15,7 @@ fn node(role: Role, version: Version) -> Node {
         role,
         plan,
         addresses,
-        api_endpoint: SocketAddrV4::new(Ipv4Addr::new(10, 45, 0, 1), 6443),
+        api_endpoint: SocketAddrV4::new(Ipv4Addr::LOCALHOST, cluster::network::API_PROXY_PORT),
         provider_id: Some("qemu:///node-0".into()),
         etcd: EtcdMembership::New,
     };
@@ -112,7 +112,7 @@ fn the_control_plane_holds_the_benchmark() {
             "--root-ca-file=/etc/kubernetes/pki/ca.crt",
             "--terminated-pod-gc-threshold=1000",
             "--controllers=*,tokencleaner,-csrapproving",
-            "--cluster-signing-duration=24h",
+            "--cluster-signing-duration=86400s",
             "--node-monitor-grace-period=120s",
         ] {
             assert!(has(&manager, flag), "{flag}");
@@ -123,7 +123,8 @@ fn the_control_plane_holds_the_benchmark() {
         for flag in [
             "--client-cert-auth=true",
             "--peer-client-cert-auth=true",
-            "--listen-client-urls=https://127.0.0.1:2379",
+            "--listen-client-urls=https://127.0.0.1:2379,https://10.45.0.1:2379",
+            "--advertise-client-urls=https://10.45.0.1:2379",
         ] {
             assert!(has(&etcd, flag), "{flag}");
         }
@@ -248,15 +249,14 @@ fn what_moved_from_flags_to_the_file_is_in_one_place() {
 }
 
 #[test]
-fn a_worker_uses_the_mesh_and_a_control_plane_itself() {
-    assert_eq!(
-        node(Role::Worker, TEST).api_server(),
-        "https://10.45.0.1:6443"
-    );
-    assert_eq!(
-        node(Role::ControlPlane, TEST).api_server(),
-        "https://127.0.0.1:6443"
-    );
+fn a_node_asks_its_proxy_and_controllers_their_own_api_server() {
+    for role in Role::ALL {
+        let node = node(role, TEST);
+        assert_eq!(node.api_server(), "https://127.0.0.1:7445");
+        let files = node.files(Service::Scheduler, "CA");
+        let config = std::str::from_utf8(files[0].bytes()).unwrap();
+        assert!(config.contains("https://127.0.0.1:6443"), "{config}");
+    }
 }
 
 #[test]
@@ -339,25 +339,56 @@ fn no_argument_or_public_file_holds_a_key() {
     }
 }
 
-#[test]
-fn an_ended_kubelet_certificate_is_replaced_and_a_living_one_is_not() {
+/// A control plane with a directory of its own, and what its kubelet's certificate is at an hour of the clock.
+fn kubelet_certificates() -> impl Fn(i64) -> PathBuf {
     let directory = tempfile::tempdir().unwrap();
-    let paths = Paths::below(directory.path(), directory.path());
     let mut node = node(Role::ControlPlane, TEST);
-    node.paths = paths;
+    node.paths = Paths::below(directory.path(), directory.path());
     let now = jiff::Timestamp::now();
     let authorities = crate::pki::Authorities::generate("test", now).unwrap();
-    let link = node.paths().kubelet_client_certificate();
-    let target_at = |hours: i64| {
+    move |hours| {
+        // in here, so that it lives as long as the closure
+        let _directory = &directory;
         let now = now + jiff::SignedDuration::from_hours(hours);
         node.ensure_kubelet_client(&authorities, now).unwrap();
-        std::fs::read_link(&link).unwrap()
-    };
+        std::fs::read_link(node.paths().kubelet_client_certificate()).unwrap()
+    }
+}
+
+#[test]
+fn an_ended_kubelet_certificate_is_replaced_and_a_living_one_is_not() {
+    let target_at = kubelet_certificates();
     let first = target_at(0);
     assert_eq!(target_at(12), first);
     let second = target_at(48);
     assert_ne!(second, first);
     assert_eq!(target_at(60), second);
+}
+
+#[test]
+fn a_kubelet_certificate_of_a_clock_a_year_ahead_is_replaced_when_the_clock_is_right_again() {
+    const YEAR: i64 = 365 * 24;
+    let target_at = kubelet_certificates();
+    let of_the_future = target_at(YEAR);
+    let right = target_at(1);
+    assert_ne!(right, of_the_future);
+    assert_eq!(target_at(2), right);
+}
+
+/// One value stands behind all of them: what the controller manager signs for kubelets can not outlive what the node signs.
+#[test]
+fn what_is_signed_for_kubelets_lives_as_long_as_the_nodes_own() {
+    let short = Lifetime::at_most_a_day(std::time::Duration::from_secs(3600));
+    let node = node(Role::ControlPlane, TEST);
+    assert!(has(
+        &args(&node, Service::ControllerManager),
+        "--cluster-signing-duration=86400s"
+    ));
+    let node = node.with_lifetime(short);
+    assert!(has(
+        &args(&node, Service::ControllerManager),
+        "--cluster-signing-duration=3600s"
+    ));
 }
 
 /// containerd and the kubelet are told the same, one by the image and one from here.

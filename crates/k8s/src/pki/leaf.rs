@@ -5,10 +5,10 @@ use std::{
     path::PathBuf,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose as Purpose, SanType};
 
-use super::{AuthorityName, LEAF_LIFETIME, LEAF_SLACK, PkiError, params};
+use super::{AuthorityName, LEAF_SLACK, Lifetime, PkiError, params};
 
 /// A leaf certificate of a control-plane node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +64,14 @@ const KEY_SERVICE: [&str; 4] = [
     "key-service.kube-system.svc",
     "key-service.kube-system.svc.cluster.local",
 ];
+/// How often a client of the API by client-go reads the certificate that its kubeconfig names, and closes its connections when it is
+/// another one: `CertCallbackRefreshDuration` in `client-go/transport/cert_rotation.go`. At a new connection it reads it as well.
+pub(super) const CLIENT_LOOKS_EVERY: SignedDuration = SignedDuration::from_mins(5);
+/// How often the API server reads its serving certificate and what it shows to extension API servers: `FileRefreshDuration` in
+/// `apiserver/pkg/server/dynamiccertificates`. Later versions are told of a change by the kernel as well.
+const API_SERVER_LOOKS_EVERY: SignedDuration = SignedDuration::from_mins(1);
+/// How often the key service looks: its `tls` module.
+const KEY_SERVICE_LOOKS_EVERY: SignedDuration = SignedDuration::from_secs(30);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 impl Leaf {
@@ -119,6 +127,24 @@ impl Leaf {
             | Self::Scheduler
             | Self::NodeAgent
             | Self::KeyService => AuthorityName::Cluster,
+        }
+    }
+
+    /// How long a program that runs may go on with the former one after a new one was written. None restarts for it.
+    ///
+    /// etcd, and the API server as a client of etcd and of kubelets, read at each new connection; theirs are checked
+    /// when a connection begins, and it stays good. Requests to the API are checked one by one, also on an old connection.
+    pub(super) const fn noticed_after(self) -> SignedDuration {
+        match self {
+            Self::EtcdServer
+            | Self::EtcdPeer
+            | Self::ApiServerEtcdClient
+            | Self::ApiServerKubeletClient
+            // the agent makes a new client when the old one is refused
+            | Self::NodeAgent => SignedDuration::ZERO,
+            Self::ApiServer | Self::FrontProxyClient => API_SERVER_LOOKS_EVERY,
+            Self::ControllerManager | Self::Scheduler => CLIENT_LOOKS_EVERY,
+            Self::KeyService => KEY_SERVICE_LOOKS_EVERY,
         }
     }
 
@@ -212,6 +238,7 @@ impl Leaf {
         self,
         names: &NodeNames,
         now: Timestamp,
+        lifetime: Lifetime,
     ) -> Result<CertificateParams, PkiError> {
         let (common_name, organization) = self.subject();
         let mut params = params(
@@ -220,7 +247,7 @@ impl Leaf {
             self.purposes(),
             now,
             LEAF_SLACK,
-            LEAF_LIFETIME,
+            lifetime.of(self),
         )?;
         params.subject_alt_names = self.subject_alt_names(names)?;
         Ok(params)

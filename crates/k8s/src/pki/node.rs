@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::{Authorities, Leaf, NodeNames, PkiError};
+use super::lifetime::Validity;
+use super::{Authorities, Leaf, Lifetime, NodeNames, PkiError};
 use crate::files::{self, File, FileError};
 
 /// The certificates of one control-plane node, below one directory.
@@ -13,6 +14,7 @@ pub struct Pki {
     authorities: Authorities,
     names: NodeNames,
     directory: PathBuf,
+    lifetime: Lifetime,
 }
 
 /// A certificate that was renewed.
@@ -31,7 +33,15 @@ impl Pki {
             authorities,
             names,
             directory: directory.into(),
+            lifetime: Lifetime::DAY,
         }
+    }
+
+    /// The same with leaf certificates that live shorter than a day.
+    #[must_use]
+    pub const fn with_lifetime(mut self, lifetime: Lifetime) -> Self {
+        self.lifetime = lifetime;
+        self
     }
 
     /// Opens what is on disk. For a node that has its certificates: other authorities than those would split the cluster.
@@ -72,72 +82,90 @@ impl Pki {
     }
 
     /// Issues again every leaf that is due, and says which. Cheap when nothing is due.
+    ///
+    /// A machine that stops in the middle leaves some leaves new and some old. At one of them the key may be of the new pair and the
+    /// certificate of the old: such a leaf is due, so that this, called before anything is started, makes it whole.
     pub fn renew(&self, now: Timestamp) -> Result<Vec<Renewed>, PkiError> {
         let mut renewed = Vec::new();
         for leaf in Leaf::ALL {
-            if self.is_due(leaf, now)? {
-                let params = leaf.params(&self.names, now)?;
-                let not_after = now
-                    .checked_add(super::LEAF_LIFETIME)
-                    .map_err(|_| PkiError::Clock(now))?;
-                let issued = self.authorities.authority(leaf.authority()).sign(params)?;
-                // readers that catch a new certificate with the old key fail once and read again
-                File::secret(self.directory.join(leaf.key()), issued.key_pem).write()?;
-                File::public(
-                    self.directory.join(leaf.certificate()),
-                    issued.certificate_pem,
-                )
-                .write()?;
-                renewed.push(Renewed { leaf, not_after });
+            if self.due(leaf, now)? <= now {
+                renewed.push(self.issue(leaf, now)?);
             }
         }
         Ok(renewed)
     }
 
-    /// Whether `leaf` has to be issued: not there, not readable, not for this node's names, not from this authority, or old.
-    fn is_due(&self, leaf: Leaf, now: Timestamp) -> Result<bool, PkiError> {
+    /// Issues a leaf, due or not.
+    pub fn issue(&self, leaf: Leaf, now: Timestamp) -> Result<Renewed, PkiError> {
+        let params = leaf.params(&self.names, now, self.lifetime)?;
+        let not_after = now
+            .checked_add(self.lifetime.of(leaf))
+            .map_err(|_| PkiError::Clock(now))?;
+        let issued = self.authorities.authority(leaf.authority()).sign(params)?;
+        // A reader that catches a key and a certificate of different pairs fails and reads again. All that lies between the
+        // two is one renaming.
+        files::replace_both(
+            &File::secret(self.directory.join(leaf.key()), issued.key_pem),
+            &File::public(
+                self.directory.join(leaf.certificate()),
+                issued.certificate_pem,
+            ),
+        )?;
+        Ok(Renewed { leaf, not_after })
+    }
+
+    /// When the first leaf is due; `now` or before it, if one is.
+    pub fn next_due(&self, now: Timestamp) -> Result<Timestamp, PkiError> {
+        let mut first = Timestamp::MAX;
+        for leaf in Leaf::ALL {
+            first = first.min(self.due(leaf, now)?);
+        }
+        Ok(first)
+    }
+
+    /// When `leaf` has to be issued: now, if it is not there, not readable, not for this node's names or not from this authority.
+    fn due(&self, leaf: Leaf, now: Timestamp) -> Result<Timestamp, PkiError> {
         let Ok(certificate) = std::fs::read(self.directory.join(leaf.certificate())) else {
-            return Ok(true);
+            return Ok(now);
         };
         let Ok(key) =
             std::fs::read_to_string(self.directory.join(leaf.key())).map(files::SecretText::new)
         else {
-            return Ok(true);
+            return Ok(now);
         };
         let Ok(key) = rcgen::KeyPair::from_pem(key.expose()) else {
-            return Ok(true);
+            return Ok(now);
         };
         let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(&certificate) else {
-            return Ok(true);
+            return Ok(now);
         };
         let Ok(current) = pem.parse_x509() else {
-            return Ok(true);
+            return Ok(now);
         };
         if current.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
-            return Ok(true);
+            return Ok(now);
         }
         let authority = self.authorities.authority(leaf.authority());
         let Ok((_, authority)) =
             x509_parser::pem::parse_x509_pem(authority.certificate_pem().as_bytes())
         else {
-            return Ok(true);
+            return Ok(now);
         };
         let from_authority = authority.parse_x509().is_ok_and(|authority| {
             current
                 .verify_signature(Some(authority.public_key()))
                 .is_ok()
         });
-        if !from_authority || !same_names(&current, &leaf.params(&self.names, now)?) {
-            return Ok(true);
+        let wanted = leaf.params(&self.names, now, self.lifetime)?;
+        if !from_authority || !same_names(&current, &wanted) {
+            return Ok(now);
         }
-        let (begin, end) = (
-            current.validity().not_before.timestamp(),
-            current.validity().not_after.timestamp(),
-        );
-        let now = now.as_second();
-        // half of the life it was given, not counting the slack before it
-        let half = end - super::LEAF_LIFETIME.as_secs() / 2;
-        Ok(now < begin || now >= half)
+        let validity = Validity {
+            not_before: current.validity().not_before.timestamp(),
+            not_after: current.validity().not_after.timestamp(),
+            serial: current.raw_serial(),
+        };
+        Ok(self.lifetime.due(leaf, &validity, now))
     }
 }
 

@@ -47,7 +47,7 @@ fn every_leaf_is_signed_by_its_authority_and_no_other() {
     for leaf in Leaf::ALL {
         let issued = authorities
             .authority(leaf.authority())
-            .sign(leaf.params(&names(), now()).unwrap())
+            .sign(leaf.params(&names(), now(), Lifetime::DAY).unwrap())
             .unwrap();
         let der = der(&issued.certificate_pem);
         let (_, certificate) = X509Certificate::from_der(&der).unwrap();
@@ -76,7 +76,7 @@ fn serving_names_are_exact() {
     let of = |leaf: Leaf| {
         let issued = authorities
             .authority(leaf.authority())
-            .sign(leaf.params(&names(), now()).unwrap())
+            .sign(leaf.params(&names(), now(), Lifetime::DAY).unwrap())
             .unwrap();
         sans(
             &X509Certificate::from_der(&der(&issued.certificate_pem))
@@ -127,7 +127,7 @@ fn a_bad_alternative_name_is_refused_by_name() {
         ..names()
     };
     assert!(
-        matches!(Leaf::ApiServer.params(&names, now()), Err(PkiError::SubjectAltName(name)) if name == "not a name")
+        matches!(Leaf::ApiServer.params(&names, now(), Lifetime::DAY), Err(PkiError::SubjectAltName(name)) if name == "not a name")
     );
 }
 
@@ -138,7 +138,8 @@ fn written_once_renewed_after_half_a_day() {
     assert_eq!(open(now()).write(now()).unwrap().len(), Leaf::ALL.len());
     let ca = std::fs::read_to_string(dir.path().join("ca.crt")).unwrap();
 
-    let soon = now() + SignedDuration::from_hours(11);
+    // the jitter is a tenth of the day
+    let soon = now() + SignedDuration::from_mins(9 * 60 + 30);
     assert_eq!(open(soon).write(soon).unwrap(), []);
     let later = now() + SignedDuration::from_hours(12);
     let renewed = open(later).renew(later).unwrap();
@@ -315,6 +316,100 @@ fn the_admin_lives_a_year_and_is_no_master() {
         "https://127.42.1.10:6443"
     );
     assert!(!format!("{config:?} {text:?}").contains("PRIVATE"));
+}
+
+/// The host's clock can jump by a year before the right time is known. What was made meanwhile does not stay.
+#[test]
+fn a_clock_a_year_ahead_or_back_leaves_no_certificate_when_it_is_right_again() {
+    for hours in [365 * 24, -365 * 24] {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = Pki::open_or_generate("mini", names(), dir.path(), now()).unwrap();
+        pki.write(now()).unwrap();
+        let wrong = now() + SignedDuration::from_hours(hours);
+        assert_eq!(pki.renew(wrong).unwrap().len(), Leaf::ALL.len(), "{hours}");
+        assert_eq!(pki.renew(wrong).unwrap(), [], "once is enough");
+        assert!(pki.next_due(now()).unwrap() <= now());
+        assert_eq!(pki.renew(now()).unwrap().len(), Leaf::ALL.len(), "{hours}");
+        assert!(pki.next_due(now()).unwrap() > now() + SignedDuration::from_hours(9));
+        for leaf in Leaf::ALL {
+            let pem = std::fs::read_to_string(dir.path().join(leaf.certificate())).unwrap();
+            let der = der(&pem);
+            let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+            let right = ASN1Time::from_timestamp(now().as_second()).unwrap();
+            assert!(certificate.validity().is_valid_at(right), "{leaf:?}");
+        }
+    }
+}
+
+/// What a new cluster can not survive: its authorities begin when its clock says they do. Back by a year is no harm, ahead by one is.
+#[test]
+fn authorities_of_a_clock_a_year_back_are_good_today_and_of_one_ahead_are_not() {
+    let right = ASN1Time::from_timestamp(now().as_second()).unwrap();
+    for (hours, good) in [(-365 * 24, true), (365 * 24, false)] {
+        let clock = now() + SignedDuration::from_hours(hours);
+        let authorities = Authorities::generate("mini", clock).unwrap();
+        let der = der(authorities.cluster_certificate());
+        let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+        assert_eq!(certificate.validity().is_valid_at(right), good, "{hours}");
+    }
+}
+
+#[test]
+fn the_first_renewal_is_known_beforehand() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = Pki::open_or_generate("mini", names(), dir.path(), now()).unwrap();
+    pki.write(now()).unwrap();
+    let due = pki.next_due(now()).unwrap();
+    assert!(due > now());
+    assert_eq!(pki.renew(due - SignedDuration::from_secs(1)).unwrap(), []);
+    assert!(!pki.renew(due).unwrap().is_empty());
+}
+
+/// A machine stopped in the middle of a renewal: the next one makes every pair whole, whichever file operation was the last.
+#[test]
+fn a_renewal_cut_anywhere_is_made_whole_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = Pki::open_or_generate("mini", names(), dir.path(), now()).unwrap();
+    pki.write(now()).unwrap();
+    let read = |leaf: Leaf| {
+        let read = |path| std::fs::read(dir.path().join(path)).unwrap();
+        (read(leaf.key()), read(leaf.certificate()))
+    };
+    let old: Vec<_> = Leaf::ALL.into_iter().map(read).collect();
+    let later = now() + SignedDuration::from_hours(13);
+    pki.renew(later).unwrap();
+    let new: Vec<_> = Leaf::ALL.into_iter().map(read).collect();
+
+    // key beside, certificate beside, key renamed, certificate renamed
+    for stopped_at in 0..Leaf::ALL.len() {
+        for operations in 0..=4 {
+            for (index, leaf) in Leaf::ALL.into_iter().enumerate() {
+                let done = match index.cmp(&stopped_at) {
+                    std::cmp::Ordering::Less => 4,
+                    std::cmp::Ordering::Equal => operations,
+                    std::cmp::Ordering::Greater => 0,
+                };
+                let write = |path: std::path::PathBuf, new: &[u8], old: &[u8], beside, renamed| {
+                    let path = dir.path().join(path);
+                    std::fs::write(&path, if done >= renamed { new } else { old }).unwrap();
+                    let mut temporary = path.into_os_string();
+                    temporary.push(".new");
+                    if (beside..renamed).contains(&done) {
+                        std::fs::write(&temporary, new).unwrap();
+                    } else {
+                        let _not_there = std::fs::remove_file(&temporary);
+                    }
+                };
+                write(leaf.key(), &new[index].0, &old[index].0, 1, 3);
+                write(leaf.certificate(), &new[index].1, &old[index].1, 2, 4);
+            }
+            let renewed = pki.renew(later).unwrap().len();
+            // those after it, and the one it stopped at unless that was whole
+            let begun = usize::from(operations < 4);
+            assert_eq!(renewed, Leaf::ALL.len() - stopped_at - 1 + begun);
+            assert_eq!(pki.renew(later).unwrap(), [], "{stopped_at} {operations}");
+        }
+    }
 }
 
 /// What can not be looked for may be there: authorities beside it would split the cluster.

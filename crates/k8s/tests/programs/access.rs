@@ -5,7 +5,7 @@ use cluster::{NodeName, Role, identity::NodeIdentity, network::AddressPlan};
 use jiff::Timestamp;
 use k8s::{
     addons, api,
-    pki::{Credential, IssuedLeaf},
+    pki::{Credential, IssuedLeaf, Lifetime},
 };
 use k8s_openapi::api::{
     certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec},
@@ -173,10 +173,11 @@ async fn node_identities_are_kept_and_read_by_nodes_only(
         None
     );
 
-    let kubelet = control_plane
-        .pki()
-        .authorities()
-        .issue_kubelet_client(&name, Timestamp::now())?;
+    let kubelet = control_plane.pki().authorities().issue_kubelet_client(
+        &name,
+        Timestamp::now(),
+        Lifetime::DAY,
+    )?;
     let kubelet = as_leaf(control_plane, &kubelet).await?;
     assert_eq!(api::records::node_identities(&kubelet).await?.len(), 2);
     let refused = api::records::put_node_identity(&kubelet, &worker)

@@ -15,14 +15,15 @@ fn the_table() {
         KeyId::Disk(DISK),
         KeyId::SshCa,
         KeyId::S3Proxy,
+        KeyId::EtcdBackup,
     ];
     for (caller, state_disk, expected) in [
-        (Caller::JoinService, true, [true, true, true, false]),
-        (Caller::JoinService, false, [true, true, true, false]),
-        (Caller::CsiNode, true, [false, false, false, false]),
-        (Caller::CsiNode, false, [false, true, false, false]),
-        (Caller::S3Proxy, true, [false, false, false, true]),
-        (Caller::S3Proxy, false, [false, false, false, true]),
+        (Caller::JoinService, true, [true, true, true, false, false]),
+        (Caller::JoinService, false, [true, true, true, false, false]),
+        (Caller::CsiNode, true, [false, false, false, false, false]),
+        (Caller::CsiNode, false, [false, true, false, false, false]),
+        (Caller::S3Proxy, true, [false, false, false, true, false]),
+        (Caller::S3Proxy, false, [false, false, false, true, false]),
     ] {
         let permitted = keys.map(|id| authorize(caller, &id, |_| state_disk).is_ok());
         assert_eq!(permitted, expected, "{caller}, state disk: {state_disk}");
@@ -72,6 +73,7 @@ fn any_key_id() -> impl Strategy<Value = KeyId> {
         Just(KeyId::MeasurementSecret),
         Just(KeyId::SshCa),
         Just(KeyId::S3Proxy),
+        Just(KeyId::EtcdBackup),
         (0_u128..8).prop_map(|bits| KeyId::Disk(Uuid::from_u128(bits))),
     ]
 }
@@ -110,6 +112,7 @@ proptest! {
                 prop_assert_eq!(allowed, BTreeSet::from(["join-service"]));
             }
             KeyId::S3Proxy => prop_assert_eq!(allowed, BTreeSet::from(["s3proxy"])),
+            KeyId::EtcdBackup => prop_assert_eq!(allowed, BTreeSet::new()),
         }
     }
 }

@@ -103,6 +103,10 @@ fn chained_vector() {
         hex::encode(derive(&secret, &salt, &KeyId::S3Proxy).expose_bytes()),
         "abb6abad69c0ca6f216e518cdb681185377706f78993b556d088ee7e311cd08a"
     );
+    assert_eq!(
+        hex::encode(BackupKey::derive(&secret, &salt).expose_bytes()),
+        "99f8ee1d918a16f9de2fbf9212ff1adfbba75e07267fcf656192db5b18b0a268"
+    );
 }
 
 #[test]
@@ -110,7 +114,12 @@ fn a_key_becomes_no_other_role() {
     let (secret, salt) = master(vec![1; 32], vec![2; 32]);
     let disk = KeyId::Disk(uuid::Uuid::nil());
     assert!(derive(&secret, &salt, &disk).into_disk_key().is_ok());
-    for id in [KeyId::MeasurementSecret, KeyId::SshCa, KeyId::S3Proxy] {
+    for id in [
+        KeyId::MeasurementSecret,
+        KeyId::SshCa,
+        KeyId::S3Proxy,
+        KeyId::EtcdBackup,
+    ] {
         let error = derive(&secret, &salt, &id).into_disk_key().unwrap_err();
         assert_eq!(error.to_string(), format!("the key {id} is not a disk key"));
     }

@@ -1,11 +1,13 @@
 //! A machine that may still become a node, and both ways to it once it has the lock.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, OnceLock};
 
 use cluster::join::CheckedTicket;
 use cluster::plan::{AwaitingMark, Failed};
 use cluster::{InstanceMetadata, Role};
+
+use k8s::control_plane::Shared;
 
 use super::BootstrapperError;
 use super::drive::drive;
@@ -100,7 +102,6 @@ impl Candidate {
             networks: order.networks,
             index: first.index,
             node_ip: self.node_ip,
-            api_endpoint: SocketAddrV4::new(first.mesh_ip, cluster::network::API_PORT),
             provider_id: Some(self.instance.provider_id.clone()),
             api_sans: order.api_sans.clone(),
         };
@@ -118,19 +119,19 @@ impl Candidate {
         &self,
         awaiting: AwaitingMark,
         ticket: CheckedTicket,
+        shared: Option<Shared>,
     ) -> Result<Membership, (Failed, BootstrapperError)> {
         let log = Arc::new(Log::begin());
         let membership = Membership {
             cluster_name: ticket.cluster_name.clone(),
             version: ticket.kubernetes_version,
             node_name: self.instance.name.clone(),
-            role: Role::Worker,
+            role: ticket.role,
             networks: ticket.networks,
             index: ticket.addresses.index,
             node_ip: self.node_ip,
-            api_endpoint: ticket.api_server,
             provider_id: Some(self.instance.provider_id.clone()),
-            api_sans: Vec::new(),
+            api_sans: ticket.api_sans.clone(),
         };
         self.host
             .console
@@ -140,7 +141,11 @@ impl Candidate {
             Ok(node) => node,
             Err(error) => return Err((awaiting.failed(), error)),
         };
-        let steps = Arc::new(JoinSteps { node, ticket });
+        let steps = Arc::new(JoinSteps {
+            node,
+            ticket,
+            shared,
+        });
         let _complete = drive(&self.machine, &cluster_id, awaiting, steps, &log)
             .await
             .map_err(|(failed, error)| (failed, BootstrapperError::Drive(error)))?;

@@ -132,6 +132,7 @@ impl ClusterRecords<'_> {
                 components_config_map: components,
                 component_mirror: mirror.unwrap_or_default(),
                 network: self.order.networks,
+                api_sans: self.order.api_sans.clone(),
             },
         };
         let (data, binary_data) = config.to_maps().map_err(StepError::JoinConfig)?;

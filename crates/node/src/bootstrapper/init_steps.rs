@@ -14,6 +14,7 @@ use keys::{DiskKey, KeyId};
 use kube::Client;
 
 use super::cluster_records::{self, ClusterRecords};
+use super::control_plane::{make_directory, make_log_directories};
 use super::drive::Steps;
 use super::machine::MeasuredMachine;
 use super::node_steps::NodeSteps;
@@ -131,10 +132,7 @@ impl InitSteps {
 
     async fn start_api_server(&self) -> Result<(), StepError> {
         let paths = self.node.node.paths();
-        make_directory(&paths.logs, 0o700)?;
-        if let Some(directory) = paths.audit_log().parent() {
-            make_directory(directory, 0o700)?;
-        }
+        make_log_directories(paths)?;
         self.node.start(&[Service::ApiServer], self.ca()?).await?;
         let client = k8s::api::client(&paths.node_agent_kubeconfig())
             .await
@@ -237,19 +235,4 @@ async fn apply(applier: &Applier, manifest: &str) -> Result<(), StepError> {
         applier.manifest(manifest).await.map_err(StepError::Api)
     })
     .await
-}
-
-fn make_directory(path: &std::path::Path, mode: u32) -> Result<(), StepError> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path)
-        .map_err(|source| {
-            StepError::File(k8s::files::FileError {
-                operation: "make directory",
-                path: path.to_owned(),
-                source,
-            })
-        })
 }

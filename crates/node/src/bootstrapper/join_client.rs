@@ -12,7 +12,10 @@ use cluster::join::{AwaitingLock, CheckedTicket, Taken, Ticket, TicketError};
 use cluster::plan::AwaitingMark;
 use cluster::rounds::{AnotherCluster, Round, Searching};
 use cluster::{DiskUuid, InstanceMetadata, Role};
+use k8s::control_plane::{Shared, SharedError};
+use k8s::files::SecretText;
 use proto::join::IssueJoinTicketRequest;
+use zeroize::Zeroizing;
 
 use crate::join_services::{AskError, JoinServices, jitter};
 
@@ -41,16 +44,25 @@ enum Unusable {
     Field(#[source] proto::FieldError),
     #[error(transparent)]
     AnotherCluster(AnotherCluster),
+    #[error("its control plane files")]
+    Shared(#[source] SharedError),
+}
+
+/// A ticket of which everything is checked.
+struct Usable {
+    ticket: CheckedTicket,
+    shared: Option<Shared>,
 }
 
 impl JoinClient {
     /// Asks until there is a ticket, and takes the lock with it.
-    pub async fn run(self) -> Result<(AwaitingMark, CheckedTicket), Taken> {
-        let waiting = self.search().await;
-        waiting.take(&self.lock)
+    pub async fn run(self) -> Result<(AwaitingMark, CheckedTicket, Option<Shared>), Taken> {
+        let Usable { ticket, shared } = self.search().await;
+        let (mark, ticket) = AwaitingLock::new(ticket).take(&self.lock)?;
+        Ok((mark, ticket, shared))
     }
 
-    async fn search(&self) -> AwaitingLock {
+    async fn search(&self) -> Usable {
         let mut searching = Searching::new();
         loop {
             let control_planes = self.control_planes().await;
@@ -58,11 +70,11 @@ impl JoinClient {
             searching = loop {
                 match round {
                     Round::Ask(address, next) => match self.ask(address).await {
-                        Ok(ticket) => {
+                        Ok(usable) => {
                             self.services
                                 .console
                                 .say(format_args!("{address} admitted this machine"));
-                            return AwaitingLock::new(ticket);
+                            return usable;
                         }
                         Err(error) => {
                             self.services.say_why(address, &error);
@@ -84,20 +96,21 @@ impl JoinClient {
         };
         let console = &self.services.console;
         match (self.instance.role, control_planes.is_empty()) {
-            (Role::Worker, false) => return control_planes,
+            (Role::Worker, false) => {}
             (Role::Worker, true) => {
                 console.say_once("waiting for a control plane: the provider names none yet");
             }
-            (Role::ControlPlane, true) => console
-                .say_once("waiting for init: run `constellation apply` on the administrator's machine"),
+            (Role::ControlPlane, true) => console.say_once(
+                "waiting for init: run `constellation apply` on the administrator's machine",
+            ),
             (Role::ControlPlane, false) => console.say_once(
-                "waiting for init; joining as a further control plane is not built yet, so the others are not asked",
+                "waiting for init (`constellation apply`) or for another control plane, whichever is first",
             ),
         }
-        Vec::new()
+        control_planes
     }
 
-    async fn ask(&self, address: IpAddr) -> Result<CheckedTicket, AskError<Unusable>> {
+    async fn ask(&self, address: IpAddr) -> Result<Usable, AskError<Unusable>> {
         let request = JoinRequest {
             name: self.instance.name.clone(),
             role: self.instance.role,
@@ -114,14 +127,28 @@ impl JoinClient {
                     .map_err(AskError::Refused)?;
                 let ticket = Ticket::try_from(response.into_inner())
                     .map_err(|error| AskError::Ticket(Unusable::Field(error)))?
-                    .check()
+                    .check(request.role)
                     .map_err(|error| AskError::Ticket(Unusable::Ticket(error)))?;
                 service
                     .mark
                     .check(&ticket.cluster_id)
                     .map_err(|error| AskError::Ticket(Unusable::AnotherCluster(error)))?;
-                Ok(ticket)
+                usable(ticket).map_err(|error| AskError::Ticket(Unusable::Shared(error)))
             })
             .await
     }
+}
+
+/// Parses what only a control plane gets, so that a ticket that can not work is found out before anything has changed.
+fn usable(mut ticket: CheckedTicket) -> Result<Usable, SharedError> {
+    let files = std::mem::take(&mut ticket.control_plane_files);
+    let shared = match ticket.role {
+        Role::ControlPlane => {
+            let text = |mut text: Zeroizing<String>| SecretText::new(std::mem::take(&mut *text));
+            let files = files.into_iter().map(|file| (file.name, text(file.text)));
+            Some(Shared::from_files(files)?)
+        }
+        Role::Worker => None,
+    };
+    Ok(Usable { ticket, shared })
 }

@@ -111,7 +111,6 @@ fn ticket() -> IssueJoinTicketResponse {
         state_disk_key: vec![1; 32],
         measurement_salt: vec![9; 32],
         measurement_secret: vec![9; 32],
-        api_server_endpoint: "10.45.0.1:6443".to_owned(),
         token: "abcdef.0123456789abcdef".to_owned(),
         kubernetes_version: "v1.20.2".to_owned(),
         kubernetes_components: cluster::catalogue::programs(Role::ControlPlane)
@@ -127,6 +126,7 @@ fn ticket() -> IssueJoinTicketResponse {
             mesh_ip: "10.45.0.1".to_owned(),
             pod_cidr: "10.244.1.0/24".to_owned(),
             node_name: "control-plane-0".to_owned(),
+            is_control_plane: true,
         }],
         service_cidr: "10.96.0.0/12".to_owned(),
         cluster_pod_cidr: "10.244.0.0/16".to_owned(),
@@ -197,9 +197,10 @@ async fn a_node_takes_the_ticket_of_a_machine_that_runs_what_it_runs() {
     );
     let port = join_service(&control_plane, ticket()).await;
     let lock = Arc::new(BootLock::new());
-    let (_awaiting_mark, ticket) = client(&joiner, port, &lock).run().await.unwrap();
+    let (_awaiting_mark, ticket, shared) = client(&joiner, port, &lock).run().await.unwrap();
     assert!(lock.is_taken());
     assert_eq!(ticket.cluster_id, cluster_id(9));
+    assert!(shared.is_none(), "a worker has nothing of a control plane");
     assert_eq!(
         joiner.pcr15().await,
         [0; 32],

@@ -11,7 +11,7 @@ use cluster::metadata::{Endpoint, MetadataError};
 use cluster::{InstanceMetadata, Metadata, NodeName, Role};
 use disk::{ProgramError, StateDiskError};
 use keys::DiskKey;
-use node::disk_mapper::rejoin::{Rejoin, RejoinError};
+use node::disk_mapper::unlock::{Unlock, UnlockError};
 use node::join_services::JoinServices;
 use proto::join::{
     IssueJoinTicketRequest, IssueJoinTicketResponse, IssueRejoinTicketRequest,
@@ -26,6 +26,7 @@ use super::machine::{Machine, cluster_id};
 
 const DISK: &str = "0b5c9e7e-6d2f-4f0e-9c3a-2f1d8b7a6c54";
 const KEY: u8 = 1;
+const TOKEN: &str = "abcdef.0123456789abcdef";
 const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 42, 2, 10));
 /// Where nobody listens, and where the test's join services do.
 const SILENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -92,22 +93,23 @@ impl Api for Tickets {
     }
 }
 
-fn ticket(cluster: u8, key: u8) -> IssueRejoinTicketResponse {
+pub(super) fn ticket(cluster: u8, key: u8) -> IssueRejoinTicketResponse {
     IssueRejoinTicketResponse {
         state_disk_key: vec![key; 32],
         measurement_secret: vec![cluster; 32],
         measurement_salt: vec![cluster; 32],
+        bootstrap_token: TOKEN.to_owned(),
     }
 }
 
-struct JoinService {
+pub(super) struct JoinService {
     machine: Machine,
     asked: Arc<AtomicU32>,
 }
 
 impl JoinService {
     /// On a machine that booted `image` and bears the mark of a cluster, if any.
-    async fn start(
+    pub(super) async fn start(
         image: Image,
         mark: Option<u8>,
         ip: [u8; 4],
@@ -141,16 +143,29 @@ impl JoinService {
     }
 }
 
-fn rejoin(machine: &Machine, port: u16, control_planes: Vec<IpAddr>) -> Rejoin {
-    Rejoin {
-        services: JoinServices {
-            machine: machine.measured.clone(),
-            metadata: Arc::new(Names(control_planes)),
-            own: OWN,
-            port,
-            console: machine.console(),
-        },
+/// As a provider that names these control planes leads to them.
+pub(super) fn join_services(
+    machine: &Machine,
+    port: u16,
+    control_planes: Vec<IpAddr>,
+) -> JoinServices {
+    JoinServices {
+        machine: machine.measured.clone(),
+        metadata: Arc::new(Names(control_planes)),
+        own: OWN,
+        port,
+        console: machine.console(),
+    }
+}
+
+fn rejoin(machine: &Machine, port: u16, control_planes: Vec<IpAddr>) -> Unlock {
+    let services = join_services(machine, port, control_planes);
+    Unlock {
+        machine: machine.measured.clone(),
+        console: machine.console(),
         disk_uuid: DISK.parse().unwrap(),
+        join_services: Box::pin(std::future::ready(services)),
+        recovery: None,
     }
 }
 
@@ -207,7 +222,8 @@ async fn a_rebooted_machine_opens_its_disk_and_bears_its_clusters_mark() {
         .run(|key| disk.open(key))
         .await
         .unwrap();
-    rejoined.into_disk();
+    let ((), token) = rejoined.into_parts();
+    assert_eq!(token.unwrap().expose_text(), TOKEN);
     assert_eq!(machine.pcr15().await, cluster_id(9).pcr15());
     assert_eq!(disk.tried().last(), Some(&KEY));
     assert_eq!(right.asked(), 1);
@@ -223,7 +239,7 @@ async fn a_rebooted_machine_opens_its_disk_and_bears_its_clusters_mark() {
 
     // the program once more in the same boot: the mark is there, and it does not begin
     let again = rejoin(&machine, port, vec![two.into()]).run(|key| disk.open(key));
-    assert!(matches!(again.await, Err(RejoinError::AlreadyMarked(_))));
+    assert!(matches!(again.await, Err(UnlockError::AlreadyMarked(_))));
     assert_eq!(right.asked(), 1);
     assert_eq!(machine.pcr15().await, cluster_id(9).pcr15());
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use cluster::boot_lock::{BootLock, NextBoot};
 use cluster::init::{Admission, Admitted, RequestId, SecretHash};
 use cluster::plan::{AwaitingMark, Failed, Marked, Step};
+use node::api_proxy::ApiServers;
 use node::bootstrapper::drive::{DriveError, Steps, drive};
 use node::bootstrapper::start_anew::start_anew;
 use node::bootstrapper::steps::StepError;
@@ -47,6 +48,7 @@ impl Node {
             host: Host {
                 paths: Arc::new(paths),
                 console: machine.console(),
+                api_servers: ApiServers::default(),
             },
             machine,
             device,

@@ -127,6 +127,31 @@ fn a_join_request_is_checked_field_by_field() {
 }
 
 #[test]
+fn what_a_waiting_machine_says_round_trips_and_is_checked() {
+    for node_name in [None, Some(NodeName::new("control-plane-0").unwrap())] {
+        let waiting = recovery::Waiting {
+            disk_uuid: request().disk_uuid,
+            node_name,
+        };
+        let wire = DescribeResponse::from(&waiting);
+        assert_eq!(recovery::Waiting::try_from(wire).unwrap(), waiting);
+    }
+    let wire = |disk_uuid: &str, node_name: &str| DescribeResponse {
+        disk_uuid: disk_uuid.to_owned(),
+        node_name: node_name.to_owned(),
+    };
+    let disk = request().disk_uuid.to_string();
+    assert!(matches!(
+        recovery::Waiting::try_from(wire("x", "")),
+        Err(FieldError::DiskUuid(_))
+    ));
+    assert!(matches!(
+        recovery::Waiting::try_from(wire(&disk, "\u{1b}[2J")),
+        Err(FieldError::NodeName(_))
+    ));
+}
+
+#[test]
 fn a_ticket_keeps_every_field() {
     let peer = WireguardPeer {
         public_key: vec![1; 32],
@@ -134,12 +159,12 @@ fn a_ticket_keeps_every_field() {
         mesh_ip: "10.45.0.1".to_owned(),
         pod_cidr: "10.244.1.0/24".to_owned(),
         node_name: "control-plane-0".to_owned(),
+        is_control_plane: true,
     };
     let wire = IssueJoinTicketResponse {
         state_disk_key: vec![1; 32],
         measurement_salt: vec![2; 32],
         measurement_secret: vec![3; 32],
-        api_server_endpoint: "10.45.0.1:6443".to_owned(),
         token: "abcdef.0123456789abcdef".to_owned(),
         cluster_name: "mini".to_owned(),
         kubernetes_version: "v1.20.2".to_owned(),
@@ -151,14 +176,17 @@ fn a_ticket_keeps_every_field() {
         service_cidr: "10.96.0.0/12".to_owned(),
         cluster_pod_cidr: "10.244.0.0/16".to_owned(),
         wireguard_peers: vec![peer],
-        control_plane_files: vec![Default::default(); 2],
+        control_plane_files: vec![join::ControlPlaneFile {
+            name: "pki/ca.crt".to_owned(),
+            data: b"pem".to_vec(),
+        }],
+        apiserver_cert_sans: vec!["127.42.0.1".to_owned()],
         ..Default::default()
     };
     let ticket = Ticket::try_from(wire.clone()).unwrap();
     assert_eq!(ticket.state_disk_key, [1; 32]);
     assert_eq!(ticket.measurement_salt, [2; 32]);
     assert_eq!(ticket.measurement_secret, [3; 32]);
-    assert_eq!(ticket.api_server_endpoint, wire.api_server_endpoint);
     assert_eq!(ticket.token, wire.token);
     assert_eq!(ticket.cluster_name, wire.cluster_name);
     assert_eq!(ticket.kubernetes_version, wire.kubernetes_version);
@@ -173,7 +201,14 @@ fn a_ticket_keeps_every_field() {
         [&ticket.service_cidr, &ticket.cluster_pod_cidr],
         ["10.96.0.0/12", "10.244.0.0/16"]
     );
-    assert_eq!(ticket.control_plane_files, 2);
+    let [file] = ticket.control_plane_files.as_slice() else {
+        panic!("one file")
+    };
+    assert_eq!(
+        (file.name.as_str(), file.text.as_str()),
+        ("pki/ca.crt", "pem")
+    );
+    assert_eq!(ticket.api_sans, wire.apiserver_cert_sans);
     let [peer] = ticket.peers.as_slice() else {
         panic!("one peer")
     };

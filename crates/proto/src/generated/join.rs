@@ -30,9 +30,6 @@ pub struct IssueJoinTicketResponse {
     pub measurement_salt: ::prost::alloc::vec::Vec<u8>,
     #[prost(bytes = "vec", tag = "3")]
     pub measurement_secret: ::prost::alloc::vec::Vec<u8>,
-    /// Mesh address and port.
-    #[prost(string, tag = "5")]
-    pub api_server_endpoint: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]
     pub token: ::prost::alloc::string::String,
     #[prost(string, tag = "7")]
@@ -64,10 +61,15 @@ pub struct IssueJoinTicketResponse {
     pub cluster_pod_cidr: ::prost::alloc::string::String,
     #[prost(string, tag = "20")]
     pub component_mirror: ::prost::alloc::string::String,
+    /// Further names of the API server's certificate, for a control plane.
+    #[prost(string, repeated, tag = "21")]
+    pub apiserver_cert_sans: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// What the cluster's control planes share: authorities with their keys, the key of service account tokens, the key of secrets in etcd.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct ControlPlaneFile {
+    /// Path below /etc/kubernetes.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     #[prost(bytes = "vec", tag = "2")]
@@ -86,6 +88,9 @@ pub struct WireguardPeer {
     pub pod_cidr: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub node_name: ::prost::alloc::string::String,
+    /// It has an API server.
+    #[prost(bool, tag = "6")]
+    pub is_control_plane: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct IssueRejoinTicketRequest {
@@ -102,6 +107,9 @@ pub struct IssueRejoinTicketResponse {
     /// With the secret it gives the cluster ID, which the node extends into PCR 15 before it reads the disk.
     #[prost(bytes = "vec", tag = "3")]
     pub measurement_salt: ::prost::alloc::vec::Vec<u8>,
+    /// For a worker: with this its kubelet asks for a certificate if the one that it has ended while the node was off. May be empty.
+    #[prost(string, tag = "4")]
+    pub bootstrap_token: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod api_client {

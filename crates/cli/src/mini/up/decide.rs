@@ -14,6 +14,9 @@ use crate::mini::Plan;
 use crate::output::Terminal;
 use crate::workspace::{self, Workspace};
 
+/// As etcd advises.
+const CONTROL_PLANES_MAX: usize = 7;
+
 /// A state disk is written once as a whole, which software emulation makes slow.
 const STATE_DISK_EMULATED_GB: u32 = 2;
 
@@ -55,6 +58,7 @@ pub(super) async fn make_config(
         name: &name,
         kubernetes_version: version,
         policy: &commands::config::policy(image)?,
+        control_planes: arguments.control_planes.unwrap_or(1),
         workers: arguments.workers.unwrap_or(1),
         state_disk_size_gb: if accelerator.is_emulated() {
             STATE_DISK_EMULATED_GB
@@ -80,29 +84,33 @@ pub(super) fn plan(
     old: Option<&Plan>,
     source: &Source,
 ) -> Result<Plan, Failure> {
-    let control_planes = arguments.control_planes.map_or_else(
-        || config.node_groups.initial_count(Role::ControlPlane),
-        |count| usize::try_from(count).unwrap_or(usize::MAX),
-    );
-    let in_config = config.node_groups.initial_count(Role::Worker);
-    if control_planes != 1 {
-        return Err(Failure::config(format!("{control_planes} control planes are not in this release; allowed: 1"))
-            .hint("set initialCount of control_plane_default to 1; more than one comes with the next release"));
+    let control_planes = config.node_groups.initial_count(Role::ControlPlane);
+    let workers = config.node_groups.initial_count(Role::Worker);
+    for (flag, given, in_config) in [
+        ("control-planes", arguments.control_planes, control_planes),
+        ("workers", arguments.workers, workers),
+    ] {
+        if let Some(given) = given
+            && usize::try_from(given) != Ok(in_config)
+        {
+            return Err(Failure::config(format!(
+                "--{flag} {given} was given, and constellation-conf.yaml says initialCount: {in_config}"
+            ))
+            .hint("change the file, or leave the flag out"));
+        }
     }
-    if let Some(workers) = arguments.workers
-        && usize::try_from(workers) != Ok(in_config)
-    {
+    if control_planes > CONTROL_PLANES_MAX {
         return Err(Failure::config(format!(
-            "--workers {workers} was given, and constellation-conf.yaml says initialCount: {in_config} for workers"
+            "{control_planes} control planes are too many for etcd; allowed: 1 to {CONTROL_PLANES_MAX}"
         ))
-        .hint("change the file, or leave the flag out"));
+        .hint("three survive the loss of one, five of two"));
     }
     if let Some(old) = old
-        && (old.control_planes, old.workers) != (control_planes, in_config)
+        && (old.control_planes, old.workers) != (control_planes, workers)
     {
         return Err(Failure::config(format!(
-            "the local cluster has {} worker(s), and constellation-conf.yaml says {in_config}",
-            old.workers
+            "the local cluster has {} control plane(s) and {} worker(s), and constellation-conf.yaml says {control_planes} and {workers}",
+            old.control_planes, old.workers
         ))
         .hint("set it back, or begin anew with `constellation mini down`"));
     }
@@ -121,7 +129,7 @@ pub(super) fn plan(
     };
     Ok(Plan {
         control_planes,
-        workers: in_config,
+        workers,
         run_directory: old.map_or_else(
             || workspace.new_run_directory(),
             |old| old.run_directory.clone(),

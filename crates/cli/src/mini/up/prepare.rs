@@ -1,5 +1,6 @@
 //! Everything up to the start of the first machine, so that an interrupted run can be taken up again.
 
+use cloud::qemu::balancer;
 use cloud::qemu::machine::Machine;
 use cluster::Role;
 use cluster::config::Config;
@@ -49,22 +50,6 @@ pub(super) async fn resume_paused(machines: &[&Machine]) -> Result<(), Failure> 
         }
     }
     Ok(())
-}
-
-/// A worker that was part of the cluster gets its disk's key from the join service when it boots. A control plane is the one that
-/// would give it: it needs another one, or an administrator who recovers it, and both are the next release's.
-pub(super) fn check_resumable(state: &State, stopped: &[&Machine]) -> Result<(), Failure> {
-    let lost = stopped
-        .iter()
-        .find(|machine| machine.seat().role() == Role::ControlPlane);
-    match lost {
-        Some(machine) if state.cluster_values.is_some() => Err(Failure::infrastructure(format!(
-            "{} was part of the cluster and does not run any more",
-            machine.seat()
-        ))
-        .hint("starting a control plane again comes with the next release; `constellation mini down`, then `up`, begins anew")),
-        _ => Ok(()),
-    }
 }
 
 /// Everything that must be there before a machine starts. Ordered so that an interruption leaves what `up` and `down`
@@ -128,7 +113,11 @@ fn new_infrastructure(
         .ok_or_else(|| Failure::internal("a plan without machines"))?;
     let infrastructure = Infrastructure {
         uid: "mini".to_owned(),
-        cluster_endpoint: first.host_address().to_string(),
+        cluster_endpoint: if plan.has_balancer() {
+            balancer::ADDRESS.to_string()
+        } else {
+            first.host_address().to_string()
+        },
         in_cluster_endpoint: first.cluster_address().to_string(),
         init_secret: new_init_secret()?,
         api_server_cert_sans: vec!["localhost".to_owned()],
@@ -152,43 +141,4 @@ fn new_init_secret() -> Result<InitSecret, Failure> {
         bytes.extend(byte.into_iter().filter(|byte| *byte != 0));
     }
     InitSecret::new(bytes).map_err(|error| Failure::internal("make the init secret").because(error))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use cloud::qemu::Seat;
-    use cluster::state::ClusterValues;
-    use keys::{ClusterId, MeasurementSalt};
-
-    use super::*;
-
-    #[test]
-    fn a_worker_of_a_cluster_may_be_started_again_and_a_control_plane_not() {
-        let machine = |role| {
-            let seat = Seat::new(role, 0).unwrap();
-            Machine::new(seat, Path::new("workspace"), Path::new("run"))
-        };
-        let (control_plane, worker) = (machine(Role::ControlPlane), machine(Role::Worker));
-        let fresh = State {
-            infrastructure: None,
-            cluster_values: None,
-        };
-        let member = State {
-            cluster_values: Some(ClusterValues {
-                cluster_id: ClusterId::from_slice(&[1; 32]).unwrap(),
-                owner_id: String::new(),
-                measurement_salt: MeasurementSalt::from_slice(&[1; 32]).unwrap(),
-            }),
-            ..fresh.clone()
-        };
-        check_resumable(&fresh, &[&control_plane, &worker]).unwrap();
-        check_resumable(&member, &[&worker]).unwrap();
-        let failure = check_resumable(&member, &[&worker, &control_plane]).unwrap_err();
-        assert!(
-            failure.to_string().starts_with("control-plane-0 was part"),
-            "{failure}"
-        );
-    }
 }

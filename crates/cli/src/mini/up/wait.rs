@@ -83,19 +83,24 @@ fn see_console(seat: Seat) -> String {
     format!("`constellation mini logs {seat}` shows its console")
 }
 
-/// What a machine lacks to be a node that is Ready.
+/// What a machine lacks to be a node that is Ready, and a control plane if it is to be one.
 fn lacking(
     seat: Seat,
     nodes: &[NodeStatus],
     last_words: impl FnOnce() -> Option<String>,
 ) -> Option<String> {
+    let said = |state: &str| match last_words() {
+        Some(words) => format!("{seat}: {state}, and says: {words}"),
+        None => format!("{seat}: {state}"),
+    };
     match nodes.iter().find(|node| node.name == seat.to_string()) {
+        // the label comes when its etcd votes and its API server answers
+        Some(node) if node.ready && node.role != seat.role() => {
+            Some(said("a node, and not a control plane yet"))
+        }
         Some(node) if node.ready => None,
         Some(node) => Some(format!("{seat}: not Ready ({})", printable(&node.message))),
-        None => Some(match last_words() {
-            Some(words) => format!("{seat}: has not joined yet, and says: {words}"),
-            None => format!("{seat}: has not joined yet"),
-        }),
+        None => Some(said("has not joined yet")),
     }
 }
 

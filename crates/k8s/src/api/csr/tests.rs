@@ -146,7 +146,8 @@ fn no_node_can_have_a_name_of_the_control_planes_certificates() {
     };
     let now = jiff::Timestamp::now();
     for leaf in crate::pki::Leaf::ALL {
-        for name in leaf.params(&names, now).unwrap().subject_alt_names {
+        let params = leaf.params(&names, now, crate::pki::Lifetime::DAY).unwrap();
+        for name in params.subject_alt_names {
             let SanType::DnsName(name) = name else {
                 continue;
             };

@@ -1,0 +1,186 @@
+//! A node that is deleted, against a real API server and etcd.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use cluster::identity::NodeIdentity;
+use k8s::api::records;
+use k8s::etcd::lock::{Asked, Lock};
+use k8s::etcd::{Access, Client as Etcd};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{DeleteParams, ObjectMeta, PostParams};
+use kube::{Api, Client};
+use testkit::harness::{CONTROL_PLANE, Cluster};
+
+async fn create(client: &Client, name: &str) {
+    let node = Node {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        },
+        ..Node::default()
+    };
+    let nodes: Api<Node> = Api::all(client.clone());
+    nodes.create(&PostParams::default(), &node).await.unwrap();
+}
+
+async fn names(client: &Client) -> Vec<String> {
+    let nodes = records::nodes(client).await.unwrap();
+    nodes
+        .into_iter()
+        .map(|node| node.name.to_string())
+        .collect()
+}
+
+/// A cluster whose only control plane is on record with the address that its etcd has.
+async fn cluster() -> (Cluster, Client, NodeIdentity) {
+    let cluster = Cluster::start().await.unwrap();
+    let client = cluster.agent().await.unwrap();
+    let image = testkit::boot::Image::default();
+    let plan = cluster::network::AddressPlan::default();
+    cluster
+        .initialise(&image.policy(), plan, [5; 32])
+        .await
+        .unwrap();
+    let own = records::node_identities(&client).await.unwrap().remove(0);
+    let own = NodeIdentity {
+        mesh_ip: Ipv4Addr::LOCALHOST,
+        ..own
+    };
+    records::put_node_identity(&client, &own).await.unwrap();
+    (cluster, client, own)
+}
+
+async fn delete(client: &Client, name: &str) {
+    let nodes: Api<Node> = Api::all(client.clone());
+    nodes.delete(name, &DeleteParams::default()).await.unwrap();
+}
+
+async fn recorded(client: &Client) -> Vec<String> {
+    let records = records::node_identities(client).await.unwrap();
+    records
+        .into_iter()
+        .map(|record| record.name.to_string())
+        .collect()
+}
+
+/// While another control plane changes etcd's members, nobody else does: a control plane that was deleted keeps its record, and with it
+/// its place in the mesh, as long as etcd has its member. A worker's deletion does not wait for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_control_plane_keeps_its_record_until_its_member_has_gone() {
+    let (cluster, client, own) = cluster().await;
+    let node = cluster.control_plane.node();
+    let second = "control-plane-1";
+    let mesh_ip = Ipv4Addr::new(127, 0, 0, 13);
+    for identity in [
+        NodeIdentity {
+            name: second.parse().unwrap(),
+            index: 3,
+            mesh_ip,
+            ..own.clone()
+        },
+        NodeIdentity {
+            name: "worker-0".parse().unwrap(),
+            role: cluster::Role::Worker,
+            index: 2,
+            ..own
+        },
+    ] {
+        records::put_node_identity(&client, &identity)
+            .await
+            .unwrap();
+        create(&client, identity.name.as_str()).await;
+    }
+    let etcd = Etcd::new(
+        Access::of(&node.paths().pki()),
+        vec![node.etcd_own_client()],
+    );
+    let (mut connection, _) = etcd.with_majority().await.unwrap();
+    let peer = SocketAddrV4::new(mesh_ip, node.etcd_peer_port());
+    connection.add_learner(peer).await.unwrap();
+    let lock = Lock::ask(&etcd, &mut connection, "another").await.unwrap();
+    let Asked::Taken(lock) = lock else {
+        panic!("nobody has the lock")
+    };
+
+    let look = || node::departed::look(&client, node);
+    look().await.unwrap();
+    delete(&client, second).await;
+    delete(&client, "worker-0").await;
+    look().await.unwrap();
+    assert_eq!(names(&client).await, [second]);
+    assert_eq!(recorded(&client).await, [CONTROL_PLANE, second]);
+    assert_eq!(connection.members().await.unwrap().len(), 2);
+
+    lock.release().await;
+    look().await.unwrap();
+    assert!(names(&client).await.is_empty());
+    assert_eq!(recorded(&client).await, [CONTROL_PLANE]);
+    assert_eq!(connection.members().await.unwrap().len(), 1);
+}
+
+/// A control plane that read the records long ago does not take the one that was written since under the same name.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_of_a_new_node_outlives_the_removal_of_its_namesake() {
+    let (_cluster, client, own) = cluster().await;
+    let before = records::all_records(&client).await.unwrap().remove(0);
+    records::delete_record(&client, &before).await.unwrap();
+    records::put_node_identity(&client, &own).await.unwrap();
+    records::delete_record(&client, &before).await.unwrap();
+    assert_eq!(recorded(&client).await, [CONTROL_PLANE]);
+    let now = records::all_records(&client).await.unwrap().remove(0);
+    records::delete_record(&client, &now).await.unwrap();
+    assert!(recorded(&client).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_node_loses_its_record_and_the_last_control_plane_stays() {
+    let cluster = Cluster::start().await.unwrap();
+    let client = cluster.agent().await.unwrap();
+    let image = testkit::boot::Image::default();
+    let plan = cluster::network::AddressPlan::default();
+    cluster
+        .initialise(&image.policy(), plan, [5; 32])
+        .await
+        .unwrap();
+    // as the join service would have recorded it
+    let own = records::node_identities(&client).await.unwrap().remove(0);
+    let addresses = plan.node(2).unwrap();
+    let worker = NodeIdentity {
+        name: "worker-0".parse().unwrap(),
+        role: cluster::Role::Worker,
+        index: 2,
+        mesh_ip: addresses.mesh_ip,
+        pod_cidr: addresses.pod_cidr,
+        ..own
+    };
+    records::put_node_identity(&client, &worker).await.unwrap();
+    for name in [CONTROL_PLANE, "worker-0", "stranger"] {
+        create(&client, name).await;
+    }
+    let look = || node::departed::look(&client, cluster.control_plane.node());
+    look().await.unwrap();
+    let marked: Vec<_> = records::nodes(&client)
+        .await
+        .unwrap()
+        .into_iter()
+        .filter(|node| node.marked)
+        .map(|node| node.name.to_string())
+        .collect();
+    assert_eq!(marked, [CONTROL_PLANE, "worker-0"]);
+
+    let nodes: Api<Node> = Api::all(client.clone());
+    for name in [CONTROL_PLANE, "worker-0", "stranger"] {
+        nodes.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    assert_eq!(names(&client).await, [CONTROL_PLANE, "worker-0"]);
+    look().await.unwrap();
+    assert_eq!(
+        names(&client).await,
+        [CONTROL_PLANE],
+        "nobody removes himself"
+    );
+    let recorded = records::node_identities(&client).await.unwrap();
+    let recorded: Vec<_> = recorded.iter().map(|record| record.name.as_str()).collect();
+    assert_eq!(recorded, [CONTROL_PLANE]);
+    look().await.unwrap();
+}
