@@ -7,7 +7,9 @@ use cluster::NodeName;
 use cluster::admission::{Record, Standing};
 use cluster::identity::NodeIdentity;
 use cluster::init::SecretHash;
-use keys::{ClusterId, DiskKey, MasterSecret, MeasurementSalt, MeasurementSecret, Salt};
+use cluster::recovery::{ClusterKeys, Offer};
+use cluster::state::ClusterValues;
+use keys::{ClusterId, DiskKey, MasterSecret, MasterSecretFile, MeasurementSalt, MeasurementSecret, Salt};
 
 /// The cluster of the administrator.
 pub(crate) const OURS: usize = 0;
@@ -16,11 +18,12 @@ pub(crate) const THEIRS: usize = 1;
 
 /// What an administrator has of a cluster.
 pub(crate) struct Secrets {
-    master: MasterSecret,
-    salt: Salt,
+    master: MasterSecretFile,
     pub(crate) measurement_secret: MeasurementSecret,
     pub(crate) measurement_salt: MeasurementSalt,
     pub(crate) id: ClusterId,
+    /// What PCR 15 holds on its machines.
+    pub(crate) mark: [u8; 32],
     pub(crate) init_secret: [u8; 4],
     hash: String,
 }
@@ -36,12 +39,17 @@ impl Secrets {
         let master = MasterSecret::from_vec(vec![byte; 32]).expect("32 bytes");
         let salt = Salt::from_vec(vec![byte; 32]).expect("32 bytes");
         let measurement_secret = MeasurementSecret::derive(&master, &salt);
+        let master = MasterSecretFile {
+            master_secret: master,
+            salt,
+        };
         let measurement_salt = MeasurementSalt::from_slice(&[byte; 32]).expect("32 bytes");
         let init_secret = [b'0' + byte; 4];
+        let id = ClusterId::derive(&measurement_secret, &measurement_salt);
         Self {
-            id: ClusterId::derive(&measurement_secret, &measurement_salt),
+            mark: id.pcr15(),
+            id,
             master,
-            salt,
             measurement_secret,
             measurement_salt,
             init_secret,
@@ -53,8 +61,19 @@ impl Secrets {
         SecretHash::parse(&self.hash).expect("a bcrypt hash")
     }
 
+    /// What `constellation recover` sends to a machine that waits with this disk.
+    pub(crate) fn offer(&self, disk: cluster::DiskUuid) -> Offer {
+        let values = ClusterValues {
+            cluster_id: self.id.clone(),
+            owner_id: String::new(),
+            measurement_salt: self.measurement_salt.clone(),
+        };
+        let keys = ClusterKeys::new(&self.master, &values).expect("its own secret");
+        keys.for_disk(disk).check().expect("keys of their lengths")
+    }
+
     pub(crate) fn disk_key(&self, disk: cluster::DiskUuid) -> DiskKey {
-        DiskKey::derive(&self.master, &self.salt, disk.uuid())
+        DiskKey::derive(&self.master.master_secret, &self.master.salt, disk.uuid())
     }
 }
 

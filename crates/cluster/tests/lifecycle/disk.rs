@@ -33,7 +33,7 @@ pub(crate) struct Content {
     pub(crate) volume: u64,
     pub(crate) node_state: Option<Vec<u8>>,
     /// The node's key in the mesh.
-    pub(crate) mesh_key: u8,
+    pub(crate) mesh_key: [u8; 32],
     /// The client certificate of its kubelet: of which instance, for which name.
     pub(crate) certificate: Option<(usize, cluster::NodeName)>,
     /// etcd's data: the records of this instance.

@@ -5,7 +5,7 @@ use cluster::node_state::NodeState;
 use cluster::plan::Flow;
 use cluster::{DiskUuid, Role};
 
-use crate::clusters::{OURS, THEIRS, secrets};
+use crate::clusters::{THEIRS, secrets};
 use crate::disk::{Content, Disk, Header, Start};
 use crate::random::Random;
 use crate::world::{Reason, World};
@@ -24,6 +24,10 @@ pub(crate) enum Event {
         machine: usize,
         cluster: usize,
         attempt: u8,
+    },
+    Recover {
+        machine: usize,
+        cluster: usize,
     },
     /// The host leads what a machine asks to another.
     Connect(usize, usize),
@@ -72,7 +76,11 @@ impl Event {
                 cluster: b / 3 % 2,
                 attempt,
             },
-            320..326 => Self::GiveUp(a, b),
+            320..324 => Self::GiveUp(a, b),
+            324..326 => Self::Recover {
+                machine: a,
+                cluster: b % 2,
+            },
             326..330 => Self::Lose(a),
             330..336 => Self::PowerOff(a),
             336..340 => Self::KillProgram(a),
@@ -116,6 +124,7 @@ impl World {
                 cluster,
                 attempt,
             } => self.init(m(machine), *cluster, *attempt),
+            Event::Recover { machine, cluster } => self.recover(m(machine), *cluster),
             Event::Connect(at, to) => self.connect(m(at), m(to)),
             Event::Serve(at) | Event::Deliver(at, _) | Event::Lose(at) => {
                 let Some(at) = at.checked_rem(self.sessions.len()) else {
@@ -247,7 +256,7 @@ impl World {
             content: Content {
                 volume,
                 node_state: state.to_json().ok(),
-                mesh_key: 250,
+                mesh_key: [250; 32],
                 records: theirs,
                 ..Content::default()
             },
@@ -278,11 +287,5 @@ impl World {
             // whose record of the same name is there keeps it
             drop(store.create(identity, None));
         }
-    }
-
-    /// The administrator's own cluster that serves now, if one does.
-    pub(crate) fn ours(&self) -> Option<usize> {
-        (0..self.instances.len())
-            .find(|at| self.instances[*at].cluster == OURS && self.is_served(*at))
     }
 }

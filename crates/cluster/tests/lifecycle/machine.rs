@@ -60,8 +60,8 @@ pub(crate) struct Process {
 
 pub(crate) enum Program {
     Probe,
-    Locked(Header, rejoin::Next),
-    LockedAsking(Header, rejoin::Asking, IpAddr, Option<u64>),
+    /// What it does next, and the session in which it asks.
+    Locked(Header, rejoin::Next, Option<u64>),
     LockedMarking(Header, rejoin::AwaitingMark<Header>, bool),
     Start,
     Searching(Round),
@@ -128,7 +128,6 @@ impl World {
             boot.program = match boot.program {
                 Program::Probe
                 | Program::Locked(..)
-                | Program::LockedAsking(..)
                 | Program::LockedMarking(..) => Program::Probe,
                 Program::Halted => Program::Halted,
                 _ => Program::Start,
@@ -136,6 +135,10 @@ impl World {
             boot.process = None;
             boot.held.clear();
             boot.disk_key_writes = 0;
+            // who had the lock of a process that is gone, and did not get to the mark, has done nothing
+            if boot.extends == 0 {
+                boot.begun.clear();
+            }
             (boot.records, boot.name) = (None, None);
         }
     }
@@ -160,15 +163,16 @@ impl World {
         let machine = &mut self.machines[at];
         match program {
             Program::Probe => self.probe(at, boot),
-            Program::Locked(header, rejoin::Next::Wait(_, locked)) => {
+            Program::Locked(header, rejoin::Next::Wait(_, locked), _) => {
                 let (list, own) = (addresses(&machine.told), own(&machine.told));
                 if list.iter().all(|address| *address == own) {
                     machine.console = Some(Reason::NoControlPlane);
                 }
-                Program::Locked(header, locked.found(&list, own, jitter))
-            }
-            Program::Locked(header, rejoin::Next::Ask(address, asking)) => {
-                Program::LockedAsking(header, asking, address, None)
+                let next = locked.found(&list, own, jitter);
+                if let rejoin::Next::Ask(address, _) = next {
+                    assert_ne!(address, own, "a machine asks itself for its key");
+                }
+                Program::Locked(header, next, None)
             }
             Program::LockedMarking(header, awaiting, false) => {
                 machine.tpm.extend(awaiting.cluster_id());
@@ -178,7 +182,7 @@ impl World {
             Program::LockedMarking(_, awaiting, true) => {
                 match awaiting.read_back(&machine.tpm.pcr15()) {
                     Ok(rejoined) => {
-                        boot.opened = Some(rejoined.into_disk());
+                        boot.opened = Some(rejoined.into_parts().0);
                         boot.first_boot = false;
                         Program::Start
                     }
@@ -188,13 +192,12 @@ impl World {
             Program::Start => self.start(at, boot),
             Program::Searching(Round::Wait(_, searching)) => {
                 let told = &boot.process.as_ref().expect("it searches").told;
-                if told.role == Role::ControlPlane {
-                    machine.console = Some(Reason::WaitsForInit);
-                    return Program::Searching(Round::Wait(Duration::ZERO, searching));
-                }
                 let list = addresses(&machine.told);
                 if list.iter().all(|address| *address == own(told)) {
-                    machine.console = Some(Reason::NoControlPlane);
+                    machine.console = Some(match told.role {
+                        Role::ControlPlane => Reason::WaitsForInit,
+                        Role::Worker => Reason::NoControlPlane,
+                    });
                 }
                 Program::Searching(searching.found(&list, own(told), jitter))
             }
@@ -233,7 +236,11 @@ impl World {
                 boot.first_boot = true;
                 Program::Halted
             }
-            waiting @ (Program::LockedAsking(..) | Program::Asking(..) | Program::Member) => waiting,
+            Program::Member => {
+                self.take_part(at, boot);
+                Program::Member
+            }
+            waiting @ (Program::Locked(..) | Program::Asking(..)) => waiting,
             Program::Halted => Program::Halted,
         }
     }
@@ -298,14 +305,14 @@ impl World {
                 let disk = &mut self.machines[at].disk;
                 let lost = disk.content.complete && !disk.touched;
                 assert!(!lost, "the disk of a complete node is formatted");
-                let mut key = [0xee; 32];
-                key[..8].copy_from_slice(&serial.to_le_bytes());
                 *disk = Disk::default();
                 disk.content = Content {
                     volume: serial,
-                    mesh_key: u8::try_from(serial % 251 + 1).expect("below 252"),
+                    mesh_key: numbered(serial),
                     ..Content::default()
                 };
+                // what opens it lies in memory and is nobody else's
+                let key = numbered(serial);
                 boot.opened = Some(Header { uuid, key, volume: serial });
                 boot.first_boot = true;
                 Program::Start
@@ -313,7 +320,8 @@ impl World {
             Start::Refused => self.halt(at, Reason::Disk("header")),
             Start::Header(header) => match rejoin::Locked::begin(&self.machines[at].tpm.pcr15()) {
                 Ok(locked) => {
-                    Program::Locked(header, rejoin::Next::Wait(Duration::ZERO, locked))
+                    let wait = rejoin::Next::Wait(Duration::ZERO, locked);
+                    Program::Locked(header, wait, None)
                 }
                 Err(rejoin::AlreadyMarked) => self.halt(at, Reason::ForeignMark),
             },
@@ -348,9 +356,6 @@ impl World {
             }
             AtStart::Resume(state) => {
                 boot.name = NodeName::new(state.node_name()).ok();
-                if state.role() == Role::ControlPlane {
-                    boot.records = content.records;
-                }
                 machine.console = None;
                 Program::Member
             }
@@ -396,17 +401,17 @@ impl World {
         let Some(boot) = &self.machines[at].boot else { return };
         let opened = || boot.opened.as_ref().expect("a disk").clone();
         let request = match &boot.program {
-            Program::LockedAsking(header, _, _, None) => Request::Rejoin(header.uuid),
+            Program::Locked(header, rejoin::Next::Ask(..), None) => Request::Rejoin(header.uuid),
             Program::Asking(_, _, None) => {
                 let told = &boot.process.as_ref().expect("it searches").told;
                 let disk = &self.machines[at].disk;
-                let key = disk.read(opened().volume).map_or(1, |content| content.mesh_key);
+                let key = disk.read(opened().volume).map_or([1; 32], |content| content.mesh_key);
                 Request::Join(JoinRequest {
                     name: name(told.name),
                     role: told.role,
                     disk_uuid: opened().uuid,
                     node_ip: ip(told.address),
-                    wireguard_public_key: WireGuardPublicKey::new([key; 32]),
+                    wireguard_public_key: WireGuardPublicKey::new(key),
                 })
             }
             _ => return,
@@ -416,7 +421,7 @@ impl World {
             Ok(session) => {
                 let boot = self.machines[at].boot.as_mut().expect("it runs");
                 match &mut boot.program {
-                    Program::LockedAsking(_, _, _, waits) | Program::Asking(_, _, waits) => {
+                    Program::Locked(_, _, waits) | Program::Asking(_, _, waits) => {
                         *waits = Some(session);
                     }
                     _ => unreachable!("it asks"),
@@ -433,9 +438,9 @@ impl World {
             return;
         };
         boot.program = match std::mem::replace(&mut boot.program, Program::Halted) {
-            Program::LockedAsking(header, asking, ..) => {
+            Program::Locked(header, rejoin::Next::Ask(_, asking), _) => {
                 self.machines[at].console = Some(why);
-                Program::Locked(header, asking.refused(jitter))
+                Program::Locked(header, asking.refused(jitter), None)
             }
             Program::Asking(asking, ..) => {
                 self.machines[at].console = Some(why);
@@ -453,7 +458,7 @@ impl World {
         };
         let machine = session.machine;
         let waits = |boot: &Boot| match boot.program {
-            Program::LockedAsking(_, _, _, id) | Program::Asking(_, _, id) => {
+            Program::Locked(_, _, id) | Program::Asking(_, _, id) => {
                 boot.number == session.boot && id == Some(session.id)
             }
             _ => false,
@@ -465,7 +470,9 @@ impl World {
         match answer {
             Answer::No(why) => self.refused(machine, why, pick),
             Answer::Join(ticket) => {
-                let checked = ticket.check();
+                let boot = self.machines[machine].boot.as_ref().expect("it waits");
+                let told = &boot.process.as_ref().expect("it searches").told;
+                let checked = ticket.check(told.role);
                 let fits = |ticket: &join::CheckedTicket| session.mark.check(&ticket.cluster_id);
                 match checked {
                     Ok(ticket) if fits(&ticket).is_ok() => {
@@ -485,25 +492,72 @@ impl World {
 
     fn open(&mut self, at: usize, instance: usize, ticket: rejoin::CheckedTicket, pick: usize) {
         let jitter = u16::try_from(pick % 65536).unwrap_or(0);
+        let cluster = self.instances[instance].cluster;
         let mut boot = self.machines[at].boot.take().expect("it waits");
-        let opened;
-        boot.program = match std::mem::replace(&mut boot.program, Program::Halted) {
-            Program::LockedAsking(header, asking, ..) => {
-                let opening = asking.received(ticket);
-                opened = opening.key().expose_bytes() == &header.key;
-                if opened {
-                    let disk = header.clone();
-                    Program::LockedMarking(header, opening.opened(disk), false)
-                } else {
-                    self.machines[at].console = Some(Reason::UselessTicket);
-                    Program::Locked(header, opening.not_opened(jitter))
-                }
+        let program = std::mem::replace(&mut boot.program, Program::Halted);
+        let Program::Locked(header, rejoin::Next::Ask(_, asking), _) = program else {
+            unreachable!("it waits")
+        };
+        boot.program = match attempt(&mut boot, &header, cluster, asking.received(ticket)) {
+            Ok(marking) => marking,
+            Err(asking) => {
+                self.machines[at].console = Some(Reason::UselessTicket);
+                Program::Locked(header, asking.refused(jitter), None)
             }
-            _ => unreachable!("it waits"),
         };
         self.machines[at].boot = Some(boot);
-        if opened {
-            self.hold(at, instance);
+    }
+
+    /// Somebody offers the keys of a cluster to a machine that waits for its disk's, which has to prove itself first.
+    pub(crate) fn recover(&mut self, at: usize, cluster: usize) {
+        let proves = self.machines[at].tpm.proves(Party::Node, &ClusterMark::NotJoined);
+        let Some(mut boot) = self.machines[at].boot.take() else { return };
+        boot.program = match std::mem::replace(&mut boot.program, Program::Halted) {
+            Program::Locked(header, next, session) if proves.is_some() => {
+                let was = format!("{next:?}");
+                let opening = next.offered(secrets(cluster).offer(header.uuid));
+                match attempt(&mut boot, &header, cluster, opening) {
+                    Ok(marking) => marking,
+                    Err(next) => {
+                        assert_eq!(format!("{next:?}"), was, "a wrong key cost something");
+                        Program::Locked(header, next, session)
+                    }
+                }
+            }
+            other => other,
+        };
+        self.machines[at].boot = Some(boot);
+    }
+
+    /// A control plane takes part in etcd, and its join service answers from then on.
+    fn take_part(&mut self, at: usize, boot: &mut Boot) {
+        let volume = boot.opened.as_ref().expect("a disk").volume;
+        let Some(content) = self.machines[at].disk.read(volume).cloned() else {
+            return;
+        };
+        let role = Disk::state(&content).ok().flatten().map(|state| state.role());
+        if role != Some(Role::ControlPlane) || boot.records.is_some() {
+            return;
+        }
+        let joined = content.certificate.map(|(instance, _)| instance);
+        let records = content.records.or(joined.filter(|instance| self.is_served(*instance)));
+        boot.records = records;
+        self.machines[at].disk.write(volume, |content| content.records = records);
+    }
+
+    /// In a word, for who reads why a run failed.
+    pub(crate) fn doing(&self, at: usize) -> &'static str {
+        match self.machines[at].boot.as_ref().map(|boot| &boot.program) {
+            None => "off",
+            Some(Program::Probe) => "probes its disk",
+            Some(Program::Locked(..)) => "waits for its disk's key",
+            Some(Program::LockedMarking(..) | Program::Marking(..)) => "is being marked",
+            Some(Program::Start) => "starts",
+            Some(Program::Searching(_) | Program::Asking(..) | Program::Admitted(..)) => "searches",
+            Some(Program::Building(..)) => "becomes a node",
+            Some(Program::Resetting(_)) => "resets its disk",
+            Some(Program::Member) => "is a node",
+            Some(Program::Halted) => "restarts",
         }
     }
 
@@ -522,6 +576,12 @@ impl World {
     }
 }
 
+fn numbered(number: u64) -> [u8; 32] {
+    let mut bytes = [0xee; 32];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    bytes
+}
+
 fn own(told: &Told) -> IpAddr {
     IpAddr::V4(ip(told.address))
 }
@@ -529,4 +589,19 @@ fn own(told: &Told) -> IpAddr {
 fn addresses(told: &Told) -> Vec<IpAddr> {
     let list = told.control_planes.iter();
     list.map(|address| IpAddr::V4(ip(*address))).collect()
+}
+
+/// The disk is opened, if the key is its own. It is out of reach until the machine is marked.
+fn attempt<S>(
+    boot: &mut Boot,
+    header: &Header,
+    cluster: usize,
+    opening: rejoin::Opening<S>,
+) -> Result<Program, S> {
+    if opening.key().expose_bytes() != &header.key {
+        return Err(opening.not_opened());
+    }
+    boot.held.insert(cluster);
+    let disk = header.clone();
+    Ok(Program::LockedMarking(header.clone(), opening.opened(disk), false))
 }

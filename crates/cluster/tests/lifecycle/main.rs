@@ -42,4 +42,5 @@ fn clusters_live_through_a_hostile_host() {
     for at in 0..runs {
         Run::of(base.wrapping_add(at)).report();
     }
+    println!("{runs} runs from {base:#x}");
 }

@@ -4,14 +4,12 @@
 use std::collections::BTreeSet;
 
 use crate::clusters::{OURS, secrets};
-use crate::machine::Program;
 use crate::world::World;
 
 impl World {
     pub(crate) fn check(&self) {
         for at in 0..self.machines.len() {
-            self.check_mark(at);
-            self.check_member(at);
+            self.check_machine(at);
         }
         for instance in &self.instances {
             if instance.cluster == OURS {
@@ -20,6 +18,11 @@ impl World {
                 apart(nodes.map(|object| &object.identity));
             }
         }
+    }
+
+    pub(crate) fn check_machine(&self, at: usize) {
+        self.check_mark(at);
+        self.check_member(at);
     }
 
     /// PCR 15 is zero, or the mark of one cluster, extended once; and no key of another cluster is in a marked machine's memory.
@@ -33,7 +36,7 @@ impl World {
         assert!(boot.extends <= 1, "PCR 15 was extended twice in a boot");
         let locks = boot.begun.len();
         assert!(locks <= 1, "two flows had the machine in one boot: {:?}", boot.begun);
-        let marked: Vec<usize> = (0..2).filter(|cluster| secrets(*cluster).id.pcr15() == pcr15).collect();
+        let marked: Vec<usize> = (0..2).filter(|cluster| secrets(*cluster).mark == pcr15).collect();
         if boot.extends == 0 {
             assert!(marked.is_empty(), "a mark that no program made");
             return;
@@ -51,7 +54,7 @@ impl World {
         };
         assert_eq!(boot.extends, 1, "a member without a mark");
         let pcr15 = machine.tpm.pcr15();
-        let cluster = usize::from(secrets(OURS).id.pcr15() != pcr15);
+        let cluster = usize::from(secrets(OURS).mark != pcr15);
         if machine.disk.touched {
             return;
         }
@@ -71,11 +74,6 @@ impl World {
         let record = instance.store.get(&name).expect("a member's record");
         assert_eq!(record.identity.disk_uuid, header.uuid, "a member's record names another disk");
         assert_eq!(record.identity.role, state.role(), "a member's role is not the recorded one");
-    }
-
-    pub(crate) fn is_halted(&self, at: usize) -> bool {
-        let boot = self.machines[at].boot.as_ref();
-        boot.is_none_or(|boot| matches!(boot.program, Program::Halted))
     }
 }
 

@@ -1,12 +1,12 @@
 //! The end of a run: the host is honest from here on, nothing crashes, messages arrive. In a bounded number of steps every machine
 //! is a node, or says why not; and the administrator, doing what the consoles say, makes nodes of all of them.
 
-use cluster::Role;
 use cluster::admission::{Denial, Unrecognised};
+use cluster::{Role, rejoin};
 
 use crate::clusters::{OURS, secrets};
-use crate::disk::{Disk, Start};
-use crate::machine::Program;
+use crate::disk::{Content, Disk, Start};
+use crate::machine::{Boot, Program};
 use crate::world::{Reason, World};
 
 /// Steps of a machine that boots, asks and becomes a node. An init has 16 steps, the last of four writes.
@@ -16,19 +16,26 @@ impl World {
     pub(crate) fn end(&mut self) {
         self.make_peace();
         // control planes first: whoever waits for one finds it in a later round
+        let never = (0..2).map(|cluster| self.instances.iter().all(|one| one.cluster != cluster));
+        let never: Vec<bool> = never.collect();
         for _ in 0..3 {
-            self.settle();
+            self.settle(never[OURS]);
         }
         let expected: Vec<bool> = (0..self.machines.len()).map(|at| self.must_be_back(at)).collect();
         for (at, must) in expected.into_iter().enumerate() {
             self.judge(at, must);
         }
-        self.repair();
-        for _ in 0..3 {
-            self.settle();
+        for all in [false, true] {
+            self.repair(all);
+            for _ in 0..3 {
+                self.settle(true);
+            }
+            if (0..self.machines.len()).all(|at| self.is_node(at)) {
+                return;
+            }
         }
         for at in 0..self.machines.len() {
-            assert!(self.is_node(at), "machine {at} is no node after repair: {:?}", self.machines[at].console);
+            assert!(self.is_node(at), "machine {at} is no node after repair: {} {:?}", self.doing(at), self.machines[at].console);
         }
     }
 
@@ -51,32 +58,29 @@ impl World {
     }
 
     /// Lets every machine take its steps, and leads every connection where it is meant to go.
-    fn settle(&mut self) {
+    fn settle(&mut self, may_init: bool) {
         for at in 0..self.machines.len() {
-            self.say_nothing(at);
             for step in 0..STEPS {
-                self.step_in_peace(at, step);
-                self.check();
+                self.step_in_peace(at, step, may_init);
+                self.check_machine(at);
+                let boot = self.machines[at].boot.as_ref();
+                if boot.is_some_and(|boot| boot.is_member() && step > STEPS / 2) {
+                    break;
+                }
             }
+            self.check();
         }
     }
 
-    fn say_nothing(&mut self, at: usize) {
-        let is_member = self.is_node(at);
-        if is_member {
-            self.machines[at].console = None;
-        }
-    }
-
-    fn step_in_peace(&mut self, at: usize, step: usize) {
+    fn step_in_peace(&mut self, at: usize, step: usize, may_init: bool) {
         let asked = match self.machines[at].boot.as_ref().map(|boot| &boot.program) {
-            Some(Program::LockedAsking(_, _, address, _) | Program::Asking(_, address, _)) => {
+            Some(Program::Locked(_, rejoin::Next::Ask(address, _), _) | Program::Asking(_, address, _)) => {
                 Some(*address)
             }
             _ => None,
         };
         let Some(address) = asked else {
-            self.init_if_meant(at);
+            self.help(at, may_init);
             self.run(at, step);
             self.use_certificate(at);
             return;
@@ -98,50 +102,68 @@ impl World {
         }
     }
 
-    /// The administrator runs init where a control plane waits for it, and no cluster of his is there.
-    fn init_if_meant(&mut self, at: usize) {
+    /// The administrator runs what the console says: init where a control plane waits for it and there never was a cluster, recovery
+    /// where no control plane answers.
+    fn help(&mut self, at: usize, may_init: bool) {
         let machine = &self.machines[at];
-        let waits = machine.boot.as_ref().is_some_and(|boot| {
-            matches!(boot.program, Program::Searching(_)) && boot.process.is_some()
-        });
-        let there = (0..self.instances.len()).any(|instance| {
-            self.instances[instance].cluster == machine.meant_for && self.is_served(instance)
-        });
-        if waits && machine.truth.role == Role::ControlPlane && !there {
-            self.init(at, machine.meant_for, 200);
+        let cluster = machine.meant_for;
+        let program = machine.boot.as_ref().map(|boot| &boot.program);
+        match program {
+            Some(Program::Locked(..)) if machine.console == Some(Reason::NoControlPlane) => {
+                self.recover(at, cluster);
+            }
+            Some(Program::Searching(_)) if machine.truth.role == Role::ControlPlane && may_init => {
+                let mut instances = 0..self.instances.len();
+                let there = instances.any(|instance| {
+                    self.instances[instance].cluster == cluster && self.is_served(instance)
+                });
+                if !there {
+                    self.init(at, cluster, 200);
+                }
+            }
+            _ => {}
         }
     }
 
-    /// Its cluster has it on record, with this disk and this TPM, a control plane answers, and the host left the disk alone.
+    /// Its cluster has it on record, the host left its disk alone, and no control plane of another init answers in its place. If none
+    /// answers, the administrator recovers it.
     fn must_be_back(&self, at: usize) -> bool {
         let machine = &self.machines[at];
-        let (Some(header), Some(ours)) = (machine.disk.header(), self.ours()) else {
+        let content = &machine.disk.content;
+        let Some(header) = machine.disk.header().filter(|header| header.volume == content.volume) else {
             return false;
         };
-        let control_plane = self.at(crate::world::ip(machine.truth.control_planes[0]).into());
-        let answers = control_plane.is_some_and(|server| server != at && self.served_by(server) == Some(ours));
-        let recorded = self.instances[ours].store.list().iter().any(|object| {
+        let Some(of) = of(content) else { return false };
+        let instance = &self.instances[of];
+        let recorded = instance.store.list().iter().any(|object| {
             object.identity.disk_uuid == header.uuid && self.given.get(&header.uuid) == Some(&machine.tpm)
         });
-        !machine.disk.touched && answers && recorded
+        let others = self.named(at).any(|server| self.served_by(server).is_some_and(|other| other != of));
+        let meant = instance.cluster == machine.meant_for && instance.cluster == OURS;
+        !machine.disk.touched && content.complete && recorded && meant && !others
+    }
+
+    /// The other machines that an honest host names to it as control planes.
+    fn named(&self, at: usize) -> impl Iterator<Item = usize> {
+        let list = self.machines[at].truth.control_planes.iter().copied();
+        list.filter(move |server| *server != at)
     }
 
     /// A machine is a node, or waits for something that its console names and that is so.
     fn judge(&self, at: usize, must_be_back: bool) {
         let machine = &self.machines[at];
-        let node = self.is_node(at);
         let why = machine.console.clone();
-        if node {
+        // of which cluster and under which name is the host's doing; that it is whole was checked
+        if machine.boot.as_ref().is_some_and(Boot::is_member) {
             return;
         }
         assert!(!must_be_back, "machine {at} is on record with its disk and does not come back: {why:?}");
         match why.as_ref() {
-            None => panic!("machine {at} is no node and says nothing"),
+            None => panic!("machine {at} is no node and says nothing: {}", self.doing(at)),
             Some(Reason::WaitsForInit) => assert_eq!(machine.truth.role, Role::ControlPlane),
             Some(Reason::NoControlPlane) => {
-                let named = machine.truth.control_planes[0];
-                let server = self.at(crate::world::ip(named).into());
-                let answers = server.is_some_and(|server| server != at && self.served_by(server).is_some());
+                let answers = self.named(at).all(|server| self.served_by(server).is_some());
+                let answers = answers && self.named(at).next().is_some();
                 assert!(!answers, "machine {at} waits for a control plane that answers");
             }
             Some(Reason::Denied(denial)) => self.judge_denial(at, denial),
@@ -170,35 +192,40 @@ impl World {
         assert!(there, "machine {at} is refused for a record that is not there: {denial}");
     }
 
-    /// A member of the cluster that it is meant for, under its name, with its disk on record.
+    /// A member of the cluster that it is meant for, under its name and address, with its disk on record.
     fn is_node(&self, at: usize) -> bool {
         let machine = &self.machines[at];
         let Some(boot) = machine.boot.as_ref().filter(|boot| boot.is_member()) else {
             return false;
         };
-        let marked = machine.tpm.pcr15() == secrets(machine.meant_for).id.pcr15();
+        let marked = machine.tpm.pcr15() == secrets(machine.meant_for).mark;
         let content = boot.opened.as_ref().and_then(|opened| machine.disk.read(opened.volume));
         let Some(content) = content else { return false };
-        let of = content.records.or(content.certificate.as_ref().map(|(of, _)| *of));
-        let recorded = of.is_some_and(|of| {
+        let recorded = of(content).is_some_and(|of| {
             let record = boot.node_name().and_then(|name| self.instances[of].store.get(&name).cloned());
             self.is_served(of)
                 && record.is_some_and(|record| {
-                    Some(record.identity.disk_uuid) == machine.disk.header().map(|header| header.uuid)
+                    let disk = machine.disk.header().map(|header| header.uuid);
+                    let address = crate::world::ip(machine.truth.address);
+                    Some(record.identity.disk_uuid) == disk && record.identity.node_ip == address
                 })
         });
         marked && recorded && boot.node_name() == Some(crate::world::name(machine.truth.name))
     }
 
     /// What a person does who reads the consoles: of machines that are no nodes the records go and the disks are wiped; a cluster
-    /// without a control plane begins anew.
-    fn repair(&mut self) {
-        let founders: Vec<usize> = (0..self.machines.len())
-            .filter(|at| self.machines[*at].truth.role == Role::ControlPlane && !self.is_node(*at))
-            .map(|at| self.machines[at].meant_for)
-            .collect();
+    /// without a control plane begins anew, and so do all where what the host left is not worth sorting out.
+    fn repair(&mut self, all: bool) {
+        let lost = |cluster: usize| {
+            let mut all = 0..self.machines.len();
+            !all.any(|at| {
+                let machine = &self.machines[at];
+                machine.meant_for == cluster && machine.truth.role == Role::ControlPlane && self.is_node(at)
+            })
+        };
+        let lost = [lost(0), lost(1)];
         let wiped: Vec<usize> = (0..self.machines.len())
-            .filter(|at| !self.is_node(*at) || founders.contains(&self.machines[*at].meant_for))
+            .filter(|at| all || !self.is_node(*at) || lost[self.machines[*at].meant_for])
             .collect();
         for at in wiped {
             self.forget(at);
@@ -231,4 +258,9 @@ impl World {
             }
         }
     }
+}
+
+/// The records that a node's disk belongs to.
+fn of(content: &Content) -> Option<usize> {
+    content.records.or(content.certificate.as_ref().map(|(of, _)| *of))
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use attest::{ClusterMark, Role as Party, Verified};
 use cluster::admission::{AdmittedNode, JoinRequest, Proven, Record, Write, admit, conflict, recognise};
 use cluster::catalogue::{Component, Sha256, programs};
-use cluster::network::{API_PORT, AddressPlan, WIREGUARD_PORT};
+use cluster::network::{AddressPlan, WIREGUARD_PORT};
 use cluster::rounds::ProvedMark;
 use cluster::{DiskUuid, NodeName, Role};
 use cluster::{join, rejoin};
@@ -14,6 +14,8 @@ use cluster::{join, rejoin};
 use crate::clusters::{OURS, Object, Raced, THEIRS, secrets};
 use crate::proofs::Tpm;
 use crate::world::{Reason, World};
+
+const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n";
 
 /// What a machine asks in a session.
 pub(crate) enum Request {
@@ -112,7 +114,7 @@ impl World {
             Stage::Listed(listed) => self.decide(&session, listed),
             Stage::Written(node, written) => self.confirm(session.instance, node, written),
             Stage::Confirmed(written, all) => {
-                self.ticket((session.instance, session.server, session.tpm), written, &all)
+                self.ticket(session.instance, session.tpm, written, &all)
             }
             Stage::Answered(answer) => Stage::Answered(answer),
         };
@@ -183,15 +185,11 @@ impl World {
 
     fn ticket(
         &mut self,
-        (instance, server, tpm): (usize, usize, Tpm),
+        instance: usize,
+        tpm: Tpm,
         written: Object,
         all: &[Object],
     ) -> Stage {
-        let own = self.machines[server].boot.as_ref().and_then(|boot| boot.node_name());
-        let own = all.iter().find(|object| Some(&object.identity.name) == own.as_ref());
-        let Some(own) = own.map(|object| object.identity.mesh_ip) else {
-            return Stage::Answered(Answer::No(Reason::ServiceFailed));
-        };
         let number = self.fresh();
         let token = format!("{number:06}");
         let store = &mut self.instances[instance].store;
@@ -206,13 +204,12 @@ impl World {
             state_disk_key: keys.state_disk_key,
             measurement_salt: keys.measurement_salt,
             measurement_secret: keys.measurement_secret,
-            api_server_endpoint: format!("{own}:{API_PORT}"),
             token: format!("{token}.0123456789abcdef"),
             cluster_name: "mini".to_owned(),
             kubernetes_version: "v1.20.2".to_owned(),
             components: components(),
             component_mirror: String::new(),
-            ca_certificate: b"-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n".to_vec(),
+            ca_certificate: AUTHORITY.as_bytes().to_vec(),
             mesh_ip: identity.mesh_ip.to_string(),
             pod_cidr: identity.pod_cidr.to_string(),
             cluster_pod_cidr: AddressPlan::default().pods().to_string(),
@@ -225,9 +222,17 @@ impl World {
                     mesh_ip: peer.mesh_ip.to_string(),
                     pod_cidr: peer.pod_cidr.to_string(),
                     node_name: peer.name.to_string(),
+                    is_control_plane: peer.role == Role::ControlPlane,
                 })
                 .collect(),
-            control_plane_files: 0,
+            control_plane_files: match identity.role {
+                Role::ControlPlane => vec![join::ControlPlaneFile {
+                    name: "pki/ca.crt".to_owned(),
+                    text: AUTHORITY.to_owned().into(),
+                }],
+                Role::Worker => Vec::new(),
+            },
+            api_sans: Vec::new(),
         })))
     }
 
@@ -239,6 +244,7 @@ impl World {
             state_disk_key: secrets.disk_key(disk).expose_bytes().to_vec(),
             measurement_salt: secrets.measurement_salt.as_bytes().to_vec(),
             measurement_secret: secrets.measurement_secret.expose_bytes().to_vec(),
+            bootstrap_token: String::new(),
         };
         if cluster == THEIRS {
             match self.bent % 4 {

@@ -11,7 +11,7 @@ use keys::ClusterId;
 use crate::clusters::secrets;
 use crate::disk::{Disk, Header, Start};
 use crate::machine::Boot;
-use crate::world::{Instance, Reason, Told, World, ip, name};
+use crate::world::{Instance, Told, World, ip, name};
 
 /// A flow with what it knows.
 pub(crate) enum Kind {
@@ -45,7 +45,7 @@ impl Kind {
     fn becoming(&self) -> NodeState {
         let (flow, salt) = match self {
             Self::Init(cluster, ..) => (Flow::Init, secrets(*cluster).measurement_salt.as_bytes()),
-            Self::Join(ticket, ..) => (Flow::JoinAsWorker, ticket.measurement_salt.as_bytes()),
+            Self::Join(ticket, ..) => (Flow::join(ticket.role), ticket.measurement_salt.as_bytes()),
         };
         NodeState::becoming(flow, self.name().as_str(), *salt)
     }
@@ -136,7 +136,10 @@ impl World {
             }
             _ => {
                 boot.first_boot = false;
-                boot.opened = disk.header().cloned();
+                boot.opened = Some(Header {
+                    key: *key.expose_bytes(),
+                    ..opened.clone()
+                });
                 self.machines[at].console = None;
                 Performed::Done
             }
@@ -147,7 +150,7 @@ impl World {
     fn make_records(&mut self, at: usize, cluster: usize, opened: &Header, told: &Told) -> usize {
         let place = AddressPlan::default().node(1).expect("a first place");
         let content = self.machines[at].disk.read(opened.volume);
-        let mesh_key = content.map_or(1, |content| content.mesh_key);
+        let mesh_key = content.map_or([1; 32], |content| content.mesh_key);
         let identity = NodeIdentity {
             name: name(told.name),
             role: Role::ControlPlane,
@@ -159,7 +162,7 @@ impl World {
             mesh_ip: place.mesh_ip,
             pod_cidr: place.pod_cidr,
             node_ip: ip(told.address),
-            wireguard_public_key: WireGuardPublicKey::new([mesh_key; 32]),
+            wireguard_public_key: WireGuardPublicKey::new(mesh_key),
             admitted_at: "1970-01-01T00:00:00Z".to_owned(),
         };
         let mut store = crate::clusters::Store::default();
@@ -188,10 +191,5 @@ impl World {
         {
             self.seen_with_certificate(instance, &name);
         }
-    }
-
-    /// Says it on the machine's console.
-    pub(crate) fn say(&mut self, at: usize, why: Reason) {
-        self.machines[at].console = Some(why);
     }
 }

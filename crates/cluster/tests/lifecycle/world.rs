@@ -87,7 +87,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Machines that were never switched on: the first is the administrator's control plane; of four or more the last is the host's.
+    /// Machines that were never switched on: the first is the administrator's first control plane; of four or more the last is the host's.
     pub(crate) fn new(size: usize) -> Self {
         let machines = (0..size).map(|at| machine(at, size)).collect();
         Self {
@@ -131,17 +131,22 @@ impl World {
 
 fn machine(at: usize, size: usize) -> Machine {
     let theirs = size >= 4 && at == size - 1;
-    let founder = at == 0 || theirs;
+    // of five or more machines two are the administrator's control planes
+    let control_planes: Vec<usize> = match (theirs, size) {
+        (true, _) => vec![at],
+        (false, 5..) => vec![0, 1],
+        (false, _) => vec![0],
+    };
     let meant_for = if theirs { THEIRS } else { OURS };
     let truth = Told {
         name: at,
-        role: if founder {
+        role: if control_planes.contains(&at) {
             Role::ControlPlane
         } else {
             Role::Worker
         },
         address: at,
-        control_planes: vec![if theirs { at } else { 0 }],
+        control_planes,
         hash_of: meant_for,
     };
     Tpm(at).reset();
