@@ -59,52 +59,80 @@ pub(crate) enum Event {
     ForgeRecord(usize),
 }
 
+/// A kind of event: how often it comes, and how two random numbers make one.
+type Kind = (usize, fn(usize, usize) -> Event);
+
+/// What a node's life is made of.
+const LIFE: &[Kind] = &[
+    (130, Event::Run),
+    (60, |a, _| Event::Serve(a)),
+    (40, Event::Connect),
+    (30, Event::Deliver),
+    (20, |a, _| Event::PowerOn(a)),
+    (20, |a, _| Event::UseCertificate(a)),
+    (20, |a, b| Event::Init {
+        machine: a,
+        // the host's cluster begins more seldom than the administrator's
+        cluster: usize::from(b % 4 == 0),
+        attempt: u8::try_from(b / 4 % 3).unwrap_or(0),
+    }),
+    (2, |a, b| Event::Recover {
+        machine: a,
+        cluster: b % 2,
+    }),
+];
+
+/// What goes wrong, what the administrator changes, and the host's hand. A run has some kinds and not others, so that it does not
+/// only see beginnings.
+const TROUBLE: &[Kind] = &[
+    (4, Event::GiveUp),
+    (4, |a, _| Event::Lose(a)),
+    (6, |a, _| Event::PowerOff(a)),
+    (4, |a, _| Event::KillProgram(a)),
+    (2, |a, _| Event::FailStep(a)),
+    (3, Event::DeleteRecord),
+    (3, |a, _| Event::ZeroDisk(a)),
+    (2, |a, _| Event::SpoilHeader(a)),
+    (3, Event::SwapDisks),
+    (4, |a, _| Event::CopyDisk(a)),
+    (3, Event::PutDiskBack),
+    (2, Event::PutHeaderBack),
+    (2, Event::PutSectorsBack),
+    (4, Event::ForgeDisk),
+    (3, Event::SwapTpms),
+    (2, |a, _| Event::SoilRegister(a)),
+    (2, |a, _| Event::Replay(a)),
+    (4, Event::LieName),
+    (3, |a, _| Event::LieRole(a)),
+    (3, Event::LieAddress),
+    (4, Event::LieControlPlanes),
+    (4, |a, _| Event::LieHash(a)),
+    (2, |a, _| Event::BendTickets(a)),
+    (4, |a, _| Event::ForgeRecord(a)),
+];
+
 impl Event {
-    /// Any event; those that a node's life is made of more often than the host's.
-    pub(crate) fn any(random: &mut Random) -> Self {
-        let (a, b) = (random.below(1 << 16), random.below(1 << 16));
-        let attempt = u8::try_from(b % 3).unwrap_or(0);
-        match random.below(400) {
-            0..130 => Self::Run(a, b),
-            130..190 => Self::Serve(a),
-            190..230 => Self::Connect(a, b),
-            230..260 => Self::Deliver(a, b),
-            260..280 => Self::PowerOn(a),
-            280..300 => Self::UseCertificate(a),
-            300..320 => Self::Init {
-                machine: a,
-                cluster: b / 3 % 2,
-                attempt,
-            },
-            320..324 => Self::GiveUp(a, b),
-            324..326 => Self::Recover {
-                machine: a,
-                cluster: b % 2,
-            },
-            326..330 => Self::Lose(a),
-            330..336 => Self::PowerOff(a),
-            336..340 => Self::KillProgram(a),
-            340..342 => Self::FailStep(a),
-            342..345 => Self::DeleteRecord(a, b),
-            345..348 => Self::ZeroDisk(a),
-            348..350 => Self::SpoilHeader(a),
-            350..353 => Self::SwapDisks(a, b),
-            353..357 => Self::CopyDisk(a),
-            357..360 => Self::PutDiskBack(a, b),
-            360..362 => Self::PutHeaderBack(a, b),
-            362..364 => Self::PutSectorsBack(a, b),
-            364..368 => Self::ForgeDisk(a, b),
-            368..371 => Self::SwapTpms(a, b),
-            371..373 => Self::SoilRegister(a),
-            373..375 => Self::Replay(a),
-            375..379 => Self::LieName(a, b),
-            379..382 => Self::LieRole(a),
-            382..385 => Self::LieAddress(a, b),
-            385..389 => Self::LieControlPlanes(a, b),
-            389..393 => Self::LieHash(a),
-            393..395 => Self::BendTickets(a),
-            _ => Self::ForgeRecord(a),
+    /// The events of a run.
+    pub(crate) fn some(random: &mut Random, length: usize) -> Vec<Self> {
+        let mut kinds = LIFE.to_vec();
+        let quiet = random.below(3);
+        for (weight, make) in TROUBLE {
+            if random.below(3) >= quiet {
+                kinds.push((*weight, *make));
+            }
         }
+        let all = kinds.iter().map(|(weight, _)| weight).sum();
+        let mut one = || {
+            let mut left = random.below(all);
+            let kind = kinds.iter().find(|(weight, _)| {
+                let this = left < *weight;
+                left = left.saturating_sub(*weight);
+                this
+            });
+            let (_, make) = kind.expect("below the sum");
+            make(random.below(1 << 16), random.below(1 << 16))
+        };
+        (0..length).map(|_| one()).collect()
     }
 }
 

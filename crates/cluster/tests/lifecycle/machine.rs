@@ -233,6 +233,7 @@ impl World {
             }
             Program::Resetting(_) => {
                 machine.disk.lose("reset");
+                self.see("a machine on its way in started anew");
                 boot.first_boot = true;
                 Program::Halted
             }
@@ -257,6 +258,13 @@ impl World {
             Performed::Done => match building.done(step).expect("it runs") {
                 plan::Next::Building(building, _) => Program::Building(building, marked, kind),
                 plan::Next::Complete(_) => {
+                    self.see(match &kind {
+                        Kind::Init(..) => "a cluster was initialised",
+                        Kind::Join(ticket, ..) if ticket.role == Role::ControlPlane => {
+                            "a further control plane joined"
+                        }
+                        Kind::Join(..) => "a worker joined",
+                    });
                     let volume = boot.opened.as_ref().expect("a disk").volume;
                     self.machines[at].disk.write(volume, |content| content.complete = true);
                     boot.name = Some(kind.name());
@@ -357,6 +365,7 @@ impl World {
             AtStart::Resume(state) => {
                 boot.name = NodeName::new(state.node_name()).ok();
                 machine.console = None;
+                self.see("a program went on as a node");
                 Program::Member
             }
             AtStart::Reset(failed) => self.fail(at, boot, failed, Reason::StartsAnew),
@@ -468,7 +477,14 @@ impl World {
         }
         let instance = session.instance();
         match answer {
-            Answer::No(why) => self.refused(machine, why, pick),
+            Answer::No(why) => {
+                match &why {
+                    Reason::Denied(_) => self.see("a join was denied"),
+                    Reason::Unrecognised(_) => self.see("a rejoin was denied"),
+                    _ => {}
+                }
+                self.refused(machine, why, pick);
+            }
             Answer::Join(ticket) => {
                 let boot = self.machines[machine].boot.as_ref().expect("it waits");
                 let told = &boot.process.as_ref().expect("it searches").told;
@@ -499,7 +515,10 @@ impl World {
             unreachable!("it waits")
         };
         boot.program = match attempt(&mut boot, &header, cluster, asking.received(ticket)) {
-            Ok(marking) => marking,
+            Ok(marking) => {
+                self.see("a machine came back by rejoin");
+                marking
+            }
             Err(asking) => {
                 self.machines[at].console = Some(Reason::UselessTicket);
                 Program::Locked(header, asking.refused(jitter), None)
@@ -517,7 +536,10 @@ impl World {
                 let was = format!("{next:?}");
                 let opening = next.offered(secrets(cluster).offer(header.uuid));
                 match attempt(&mut boot, &header, cluster, opening) {
-                    Ok(marking) => marking,
+                    Ok(marking) => {
+                        self.see("a machine came back by recovery");
+                        marking
+                    }
                     Err(next) => {
                         assert_eq!(format!("{next:?}"), was, "a wrong key cost something");
                         Program::Locked(header, next, session)

@@ -28,19 +28,27 @@ mod steps;
 mod world;
 
 use run::{Run, number};
+use world::{Seen, TO_BE_SEEN};
 
 #[test]
 fn clusters_live_through_a_hostile_host() {
     if let Some(seed) = number("CONSTELLATION_SEED") {
-        return Run::of(seed).report();
+        println!("{:?}", Run::of(seed).report());
+        return;
     }
-    let runs = number("CONSTELLATION_RUNS").unwrap_or(1500);
+    let runs = number("CONSTELLATION_RUNS").unwrap_or(200);
     // every start of the program tries runs that no other tried
     let base = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    let mut seen = Seen::new();
     for at in 0..runs {
-        Run::of(base.wrapping_add(at)).report();
+        for (what, times) in Run::of(base.wrapping_add(at)).report() {
+            *seen.entry(what).or_default() += times;
+        }
     }
-    println!("{runs} runs from {base:#x}");
+    println!("{runs} runs from {base:#x}: {seen:#?}");
+    for what in TO_BE_SEEN {
+        assert!(seen.contains_key(what), "in {runs} runs it was never seen that {what}");
+    }
 }

@@ -18,7 +18,7 @@ impl World {
         // control planes first: whoever waits for one finds it in a later round
         let never = (0..2).map(|cluster| self.instances.iter().all(|one| one.cluster != cluster));
         let never: Vec<bool> = never.collect();
-        for _ in 0..3 {
+        for _ in 0..4 {
             self.settle(never[OURS]);
         }
         let expected: Vec<bool> = (0..self.machines.len()).map(|at| self.must_be_back(at)).collect();
@@ -27,7 +27,7 @@ impl World {
         }
         for all in [false, true] {
             self.repair(all);
-            for _ in 0..3 {
+            for _ in 0..4 {
                 self.settle(true);
             }
             if (0..self.machines.len()).all(|at| self.is_node(at)) {
@@ -67,6 +67,10 @@ impl World {
                 if boot.is_some_and(|boot| boot.is_member() && step > STEPS / 2) {
                     break;
                 }
+            }
+            // whom it waits for may be gone for good: the deadline of all steps passes
+            if self.doing(at) == "becomes a node" {
+                self.fail_step(at);
             }
             self.check();
         }

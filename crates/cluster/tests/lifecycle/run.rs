@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::events::Event;
 use crate::proofs::MACHINES;
 use crate::random::Random;
-use crate::world::World;
+use crate::world::{Seen, World};
 
 /// Events of a run before the end begins.
 const EVENTS: usize = 600;
@@ -21,7 +21,7 @@ impl Run {
         let mut random = Random::new(seed);
         let machines = 1 + random.below(MACHINES);
         let length = 1 + random.below(EVENTS);
-        let events = (0..length).map(|_| Event::any(&mut random)).collect();
+        let events = Event::some(&mut random, length);
         Self {
             seed,
             machines,
@@ -29,10 +29,11 @@ impl Run {
         }
     }
 
-    /// Panics with all that is needed to repeat it, if the run fails.
-    pub(crate) fn report(self) {
-        let Some(why) = self.failure(&self.events) else {
-            return;
+    /// What was seen in the run. Panics with all that is needed to repeat it, if it fails.
+    pub(crate) fn report(self) -> Seen {
+        let why = match self.outcome(&self.events) {
+            Ok(seen) => return seen,
+            Err(why) => why,
         };
         let shortest = self.shorten();
         let trace: Vec<String> = shortest.iter().map(|event| format!("    {event:?}")).collect();
@@ -42,12 +43,12 @@ impl Run {
             self.machines,
             self.events.len(),
             trace.join("\n"),
-            self.failure(&shortest).unwrap_or_default(),
+            self.outcome(&shortest).err().unwrap_or_default(),
         );
     }
 
-    /// What goes wrong with these events, if anything.
-    fn failure(&self, events: &[Event]) -> Option<String> {
+    /// What is seen with these events, or goes wrong.
+    fn outcome(&self, events: &[Event]) -> Result<Seen, String> {
         let machines = self.machines;
         let run = AssertUnwindSafe(|| {
             let mut world = World::new(machines);
@@ -55,16 +56,22 @@ impl Run {
                 world.apply(event);
                 world.check();
             }
+            // what happens in the end happens in every run
+            let seen = std::mem::take(&mut world.seen);
             world.end();
+            seen
         });
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));
         let ended = catch_unwind(run);
         std::panic::set_hook(hook);
-        let panic = ended.err()?;
+        let panic = match ended {
+            Ok(seen) => return Ok(seen),
+            Err(panic) => panic,
+        };
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Some(text.unwrap_or_else(|| "a panic without words".to_owned()))
+        Err(text.unwrap_or_else(|| "a panic without words".to_owned()))
     }
 
     /// Leaves out halves, quarters, and so on to single events, as long as what is left fails.
@@ -76,7 +83,7 @@ impl Run {
             while at < events.len() {
                 let end = (at + part).min(events.len());
                 let without: Vec<Event> = [&events[..at], &events[end..]].concat();
-                if self.failure(&without).is_some() {
+                if self.outcome(&without).is_err() {
                     events = without;
                 } else {
                     at = end;

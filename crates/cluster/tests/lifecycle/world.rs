@@ -73,7 +73,24 @@ pub(crate) struct Instance {
     pub(crate) deleted: BTreeSet<(NodeName, DiskUuid)>,
 }
 
+/// How often something happened.
+pub(crate) type Seen = BTreeMap<&'static str, u64>;
+
+/// What has to happen for a number of runs to say anything.
+pub(crate) const TO_BE_SEEN: [&str; 9] = [
+    "a cluster was initialised",
+    "a worker joined",
+    "a further control plane joined",
+    "a machine came back by rejoin",
+    "a machine came back by recovery",
+    "a program went on as a node",
+    "a machine on its way in started anew",
+    "a join was denied",
+    "a rejoin was denied",
+];
+
 pub(crate) struct World {
+    pub(crate) seen: Seen,
     pub(crate) machines: Vec<Machine>,
     pub(crate) instances: Vec<Instance>,
     pub(crate) sessions: Vec<Session>,
@@ -91,6 +108,7 @@ impl World {
     pub(crate) fn new(size: usize) -> Self {
         let machines = (0..size).map(|at| machine(at, size)).collect();
         Self {
+            seen: Seen::new(),
             machines,
             instances: Vec::new(),
             sessions: Vec::new(),
@@ -99,6 +117,12 @@ impl World {
             given: BTreeMap::new(),
             serial: 0,
         }
+    }
+
+    /// Counts something of [`TO_BE_SEEN`].
+    pub(crate) fn see(&mut self, what: &'static str) {
+        assert!(TO_BE_SEEN.contains(&what), "{what}");
+        *self.seen.entry(what).or_default() += 1;
     }
 
     /// A number that nothing else in the run has.
