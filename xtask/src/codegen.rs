@@ -13,6 +13,8 @@ use anyhow::{Context as _, bail};
 
 /// Messages that carry a secret: they get no derived `Debug`; `crates/proto/src/redacted.rs` gives them one by hand.
 const SECRET: &[&str] = &[
+    ".backup.CreateRequest",
+    ".backup.UploadRequest",
     ".init.InitRequest",
     ".init.InitSuccess",
     ".join.IssueJoinTicketResponse",

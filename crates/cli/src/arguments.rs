@@ -56,6 +56,9 @@ pub(crate) enum Command {
     Verify(VerifyArguments),
     /// Give machines that wait for the key of their disk that key: after all control planes were off at once
     Recover(RecoverArguments),
+    /// Make a backup of the cluster, look into one, make a cluster of one
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Show the cluster's version and nodes
     Status(OutputArguments),
     /// Print the version of this program
@@ -149,6 +152,9 @@ pub(crate) struct UpArguments {
     /// Number of workers; for a new config file
     #[arg(long, value_name = "N")]
     pub workers: Option<u32>,
+    /// Make the cluster of this backup; constellation-mastersecret.json must be that of the old cluster
+    #[arg(long, value_name = "FILE")]
+    pub restore: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -186,12 +192,56 @@ pub(crate) struct ApplyArguments {
     /// Put the cluster into the kubeconfig that kubectl reads by default, and make it the current context
     #[arg(long)]
     pub merge_kubeconfig: bool,
+    /// Make the cluster of this backup; the same as `backup restore`
+    #[arg(long, value_name = "FILE")]
+    pub restore: Option<PathBuf>,
     /// Phases to leave out; machines are never made by `apply` of this release, so leaving that out changes nothing
     #[arg(long, value_enum, value_name = "PHASE", value_delimiter = ',')]
     pub skip_phases: Vec<Phase>,
     /// Do not ask; nothing that `apply` of this release does needs to be confirmed
     #[arg(short, long)]
     pub yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupCommand {
+    /// Write everything in the cluster's store to a file, sealed with a key that comes from the master secret
+    Create(BackupCreateArguments),
+    /// Check a backup whole and print what it is of
+    Inspect(BackupFileArguments),
+    /// Make a new cluster of a backup: new machines, the old master secret
+    Restore(BackupRestoreArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupCreateArguments {
+    /// The file to write [default: constellation-backup-<name>-<time>.backup in the workspace]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// A control plane to ask (host or host:port), instead of those the state file knows; may be repeated
+    #[arg(short = 'e', long, value_name = "HOST[:PORT]")]
+    pub endpoint: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupFileArguments {
+    /// The backup
+    pub file: PathBuf,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupRestoreArguments {
+    /// The backup
+    pub file: PathBuf,
+    /// Directory of this host, or https URL, with the files of Kubernetes, laid out like dl.k8s.io
+    #[arg(long, value_name = "DIR|URL", env = "CONSTELLATION_COMPONENTS")]
+    pub components: Option<String>,
+    /// Put the cluster into the kubeconfig that kubectl reads by default, and make it the current context
+    #[arg(long)]
+    pub merge_kubeconfig: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use cluster::config::Config;
 use cluster::state::{ClusterValues, Infrastructure, State};
 
+use crate::backup::Restore;
 use crate::components::Source;
 use crate::failure::Failure;
 use crate::init::{Init, Progress};
@@ -40,6 +41,8 @@ pub(crate) struct Cluster<'a> {
     pub local_mirror: Option<&'a str>,
     /// How long the API server may take.
     pub patience: Duration,
+    /// The backup that the cluster is made of, if it is not new.
+    pub restore: Option<&'a Restore>,
 }
 
 impl Cluster<'_> {
@@ -111,6 +114,7 @@ impl Cluster<'_> {
             infrastructure: self.infrastructure,
             components: &components,
             mirror,
+            restore: self.restore,
         };
         let done = init.run(terminal, reached).await?;
         // in this order: whatever stops us in between, the next run finds what it needs to go on

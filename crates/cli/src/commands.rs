@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod apply;
+pub(crate) mod backup;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod man;

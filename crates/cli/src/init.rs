@@ -22,6 +22,7 @@ use proto::init::{InitRequest, InitResponse, api_client::ApiClient};
 use serde::{Deserialize, Serialize};
 
 use self::refusal::{is_connection, refused, untrusted};
+use crate::backup::{self, Restore, Uploaded};
 use crate::failure::Failure;
 use crate::output::Terminal;
 use crate::text::{address, chain, printable};
@@ -55,6 +56,8 @@ pub(crate) struct Init<'a> {
     pub components: &'a Components,
     /// Base URL from which nodes fetch the components; empty: each from its own URL.
     pub mirror: String,
+    /// The backup that the cluster is made of, if it is not new.
+    pub restore: Option<&'a Restore>,
 }
 
 /// What an init gave.
@@ -150,6 +153,7 @@ impl Init<'_> {
         let mut first_reached: Option<Instant> = None;
         let mut progress: Vec<Progress> = Vec::new();
         let mut trouble = Trouble::new(terminal, &address);
+        let mut uploaded = false;
         while begun.elapsed() < DEADLINE {
             let (channel, peer) = match channel::tonic::connect(&client, address.clone()).await {
                 Ok(connected) => connected,
@@ -169,6 +173,20 @@ impl Init<'_> {
                     .unwrap_or("an accepted image")
                     .to_owned();
                 terminal.debug(format_args!("{address} proved that it runs {image}"));
+            }
+            if let Some(restore) = self.restore.filter(|_| !uploaded) {
+                terminal.progress("the backup is uploaded");
+                let secret = self.infrastructure.init_secret.expose_bytes();
+                match backup::upload(channel.clone(), secret, restore).await {
+                    // where an init has begun it is ours and has the backup, or the init is refused
+                    Ok(Uploaded::Whole | Uploaded::TooLate) => uploaded = true,
+                    Err(status) if is_connection(&status) => {
+                        trouble.tell(printable(status.message()));
+                        tokio::time::sleep(RETRY).await;
+                        continue;
+                    }
+                    Err(status) => return Err(refused(&address, &status)),
+                }
             }
             let mut api = ApiClient::new(channel);
             let stream = match api.init(request.clone()).await {
@@ -284,6 +302,10 @@ impl Init<'_> {
             attestation_policy: policy.to_json().into_bytes(),
             component_mirror: self.mirror.clone(),
             request_id: record.request_id.to_vec(),
+            restore_sha256: self
+                .restore
+                .map(|restore| restore.sha256.to_vec())
+                .unwrap_or_default(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! Decides nothing about trust: it hands evidence and policy to `attest` and prints the verdict.
 
 mod arguments;
+mod backup;
 mod bring_up;
 mod commands;
 mod components;
@@ -25,7 +26,7 @@ use clap::Parser;
 use futures::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use arguments::{Arguments, Command, ConfigCommand, MiniCommand};
+use arguments::{Arguments, BackupCommand, Command, ConfigCommand, MiniCommand};
 use failure::{Failure, Kind};
 use output::Terminal;
 use workspace::Workspace;
@@ -116,6 +117,15 @@ async fn dispatch(
         Command::Verify(arguments) => commands::verify::run(&workspace, terminal, &arguments).await,
         Command::Recover(arguments) => {
             commands::recover::run(&workspace, terminal, &arguments).await
+        }
+        Command::Backup(BackupCommand::Create(arguments)) => {
+            commands::backup::create(&workspace, terminal, &arguments).await
+        }
+        Command::Backup(BackupCommand::Inspect(arguments)) => {
+            commands::backup::inspect(&workspace, &arguments)
+        }
+        Command::Backup(BackupCommand::Restore(arguments)) => {
+            commands::backup::restore(&workspace, terminal, arguments).await
         }
         Command::Status(arguments) => commands::status::run(&workspace, &arguments).await,
         Command::Mini(MiniCommand::Up(arguments)) => {

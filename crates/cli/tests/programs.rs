@@ -7,6 +7,8 @@
     reason = "the whole crate is a test; clippy exempts only the functions marked as one"
 )]
 
+#[path = "programs/backup.rs"]
+mod backup;
 #[path = "programs/config.rs"]
 mod config;
 #[path = "programs/harness.rs"]

@@ -126,6 +126,22 @@ impl Admission {
         }
     }
 
+    /// Decides on somebody who wants to bring something before the request. Takes the time of a bcrypt comparison.
+    pub fn may_bring(
+        &self,
+        lock: &BootLock,
+        hash: &SecretHash,
+        secret: &[u8],
+    ) -> Result<(), Refused> {
+        if lock.is_taken() {
+            Err(Refused::Taken)
+        } else if hash.fits(secret) {
+            Ok(())
+        } else {
+            Err(Refused::WrongSecret)
+        }
+    }
+
     /// Takes the lock for a request, and remembers its id. The second of two racing requests is refused.
     pub fn begin(
         &mut self,

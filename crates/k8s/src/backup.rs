@@ -17,7 +17,8 @@ use keys::{
     BackupKey, ClusterId,
     backup::{BackupError, Header, Opener, PART, Sealer},
 };
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::json;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
@@ -212,16 +213,30 @@ impl Node {
 }
 
 /// Deletes the nodes of the old cluster from the data of the new one: their records, which make them peers and give them their disks'
-/// keys, and their objects. To be called before the new cluster's first node is written there.
+/// keys, and their objects, whatever finalizers they have. To be called before the new cluster's first node is written there.
 pub async fn forget_nodes(client: &kube::Client) -> Result<(), ApiError> {
     let all = DeleteParams::default();
     identities::api(client.clone())
         .delete_collection(&all, &identities::list_params())
         .await
         .map_err(request("delete the records of the old nodes"))?;
-    kube::Api::<k8s_openapi::api::core::v1::Node>::all(client.clone())
-        .delete_collection(&all, &ListParams::default())
+    let nodes = kube::Api::<k8s_openapi::api::core::v1::Node>::all(client.clone());
+    let listed = nodes
+        .list(&ListParams::default())
         .await
-        .map_err(request("delete the old nodes"))?;
+        .map_err(request("list the old nodes"))?;
+    for name in listed.into_iter().filter_map(|node| node.metadata.name) {
+        // what a finalizer waits for is to be done by nodes that are not there any more
+        let free = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+        let patched = nodes.patch(&name, &PatchParams::default(), &free).await;
+        let deleted = match patched {
+            Ok(_) => nodes.delete(&name, &all).await.map(drop),
+            Err(error) => Err(error),
+        };
+        match deleted {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            done => done.map_err(request(format!("delete the old node {name}")))?,
+        }
+    }
     Ok(())
 }

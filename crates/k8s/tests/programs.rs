@@ -1,6 +1,6 @@
 //! Layer 2: etcd and Kubernetes for real, with our flags, files and PKI; downloads onto a disk that is full.
 //!
-//! Needs `etcd` (Debian: etcd-server), the programs of Kubernetes (see `testkit::kubernetes`), what `packet_filter` names, and root.
+//! Needs `etcd` and `etcdctl` (Debian: etcd-server, etcd-client), the programs of Kubernetes (see `testkit::kubernetes`), what `packet_filter` names, and root.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 

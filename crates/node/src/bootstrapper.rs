@@ -30,15 +30,18 @@ use crate::network::{Manager, NetworkError};
 use crate::provider::insist;
 use crate::state_disk::{NodeDisk, NodeDiskError};
 use crate::{agent, mesh, network, systemd};
+use backup_server::{BackupServer, Member, Membered};
 use candidate::Candidate;
 use drive::DriveError;
 use init_server::{Begun, InitServer, MAX_REQUEST};
 use join_client::JoinClient;
 use machine::{MachineError, MeasuredMachine};
+use restore::Restores;
 use start_anew::start_anew;
 use steps::StepError;
 use verify_server::VerifyServer;
 
+pub mod backup_server;
 mod candidate;
 pub mod cluster_records;
 mod control_plane;
@@ -50,6 +53,7 @@ pub mod join_steps;
 pub mod machine;
 pub mod node_steps;
 pub mod order;
+pub mod restore;
 mod resume;
 pub mod services;
 pub mod start_anew;
@@ -145,6 +149,7 @@ pub async fn run(
         })?;
     let mark = machine.mark().await.map_err(BootstrapperError::Machine)?;
     let disk = NodeDisk::load(&host.paths).map_err(BootstrapperError::Disk)?;
+    let member = Membered::default();
     let membership = match at_start(mark, recorded(&host)?, disk.next_boot().await) {
         AtStart::Resume(state) => {
             host.console.say(format_args!(
@@ -163,12 +168,12 @@ pub async fn run(
                 .map_err(BootstrapperError::Reboot);
         }
         AtStart::WaitForCluster => {
-            let member = tokio::select! {
+            let found = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                member = become_member(&host, &machine, &disk) => member,
+                found = become_member(&host, &machine, &disk, &member) => found,
             };
-            match member {
+            match found {
                 Ok(membership) => membership,
                 Err(Stopped::Before(error)) => return Err(error),
                 Err(Stopped::After(failed, error)) => {
@@ -184,6 +189,7 @@ pub async fn run(
     let control_plane = async {
         if membership.role == Role::ControlPlane {
             control_plane::bring_up(&host, &membership).await;
+            serve_backups(&host, machine, &membership, member).await;
         }
     };
     let agent = agent::run(&host, &membership, &shutdown);
@@ -193,6 +199,26 @@ pub async fn run(
         () = control_plane => agent.await,
     }
     Ok(())
+}
+
+/// From here on backups of the cluster can be made from this node.
+async fn serve_backups(
+    host: &Host,
+    machine: MeasuredMachine,
+    membership: &Membership,
+    member: Membered,
+) {
+    let node = match membership.node() {
+        Ok(node) => node,
+        Err(error) => {
+            let console = &host.console;
+            console.complain("no backups can be made from this node", &error);
+            return;
+        }
+    };
+    // the init server serves them as well, for as long as it has the port
+    member.get_or_init(|| Member::new(node, machine, host.console.clone()));
+    backup_server::serve(INIT_PORT, member, &host.console).await;
 }
 
 fn recorded(host: &Host) -> Result<Option<NodeState>, BootstrapperError> {
@@ -235,6 +261,7 @@ async fn become_member(
     host: &Host,
     machine: &MeasuredMachine,
     disk: &NodeDisk,
+    member: &Membered,
 ) -> Result<Membership, Stopped> {
     let mesh_key = mesh::ensure_key(&host.paths)
         .map_err(BootstrapperError::Mesh)?
@@ -292,7 +319,16 @@ async fn become_member(
                 .await
                 .map_err(listen(INIT_PORT))?;
             let lock = Arc::clone(&client.lock);
-            serve_init(&candidate, lock, hash, listener, begin, stop.clone())?;
+            let member = Arc::clone(member);
+            serve_init(
+                &candidate,
+                lock,
+                hash,
+                listener,
+                begin,
+                stop.clone(),
+                member,
+            )?;
         }
         // nobody can initialise a worker, so nothing is waited for below
         Role::Worker => drop(begin),
@@ -325,6 +361,7 @@ fn serve_init(
     listener: TcpListener,
     begin: mpsc::Sender<Begun>,
     stop: CancellationToken,
+    member: Membered,
 ) -> Result<(), BootstrapperError> {
     let channel =
         channel::Server::node(candidate.machine.issuer()).map_err(BootstrapperError::Channel)?;
@@ -332,19 +369,26 @@ fn serve_init(
         // there is room for the one, and nobody listens only if the program is asked to stop
         let _stopping = begin.try_send(begun);
     });
-    let service = InitServer::new(
+    let restores = Restores::new(candidate.host.paths.state.join("constellation"));
+    let service = Arc::new(InitServer::new(
         lock,
         hash,
         candidate.node_ip,
         begin,
         candidate.host.console.clone(),
-    );
+        restores,
+    ));
+    let backups = BackupServer::beside(Arc::clone(&service), member);
     let server = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
         .max_connection_age(CONNECTION_AGE)
         .max_connection_age_grace(DEADLINE + REATTACH)
-        .add_service(ApiServer::new(service).max_decoding_message_size(MAX_REQUEST))
+        .add_service(ApiServer::from_arc(service).max_decoding_message_size(MAX_REQUEST))
+        .add_service(
+            proto::backup::api_server::ApiServer::new(backups)
+                .max_decoding_message_size(backup_server::MAX_MESSAGE),
+        )
         .serve_with_incoming_shutdown(
             channel::tonic::incoming(listener, channel),
             stop.cancelled_owned(),

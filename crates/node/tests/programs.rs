@@ -1,7 +1,8 @@
 //! The init server and those who ask join services against a real TPM (swtpm), over the attested channel. Needs the packages swtpm,
-//! swtpm-tools and etcd-server, and Kubernetes for the records. What a node does to its host is replaced by steps that record; whether they may run at all is what is tested.
+//! swtpm-tools, etcd-server and etcd-client, and Kubernetes for the records. What a node does to its host is replaced by steps that record; whether they may run at all is what is tested.
 
 mod programs {
+    mod backup;
     mod control_planes;
     mod departed;
     mod init;

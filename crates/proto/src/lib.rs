@@ -11,6 +11,16 @@ mod redacted;
 
 pub use convert::FieldError;
 
+/// Package `backup`: makes backups of a cluster, and takes one to make a cluster of.
+#[expect(
+    unused_qualifications,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
+pub mod backup {
+    include!("generated/backup.rs");
+}
+
 /// Package `components`: files that a node fetches and installs.
 pub mod components {
     include!("generated/components.rs");

@@ -6,6 +6,7 @@
 use std::fmt::{Debug, Formatter, Result};
 
 use crate::{
+    backup::{CreateRequest, UploadRequest},
     init::{InitRequest, InitSuccess},
     join::{ControlPlaneFile, IssueJoinTicketResponse, IssueRejoinTicketResponse},
     kms::GetDataKeyResponse,
@@ -18,6 +19,24 @@ struct Redacted(usize);
 impl Debug for Redacted {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         write!(f, "<{} secret bytes>", self.0)
+    }
+}
+
+impl Debug for CreateRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("CreateRequest")
+            .field("key", &Redacted(self.key.len()))
+            .field("cluster_id", &self.cluster_id)
+            .finish()
+    }
+}
+
+impl Debug for UploadRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("UploadRequest")
+            .field("init_secret", &Redacted(self.init_secret.len()))
+            .field("data", &format_args!("<{} bytes>", self.data.len()))
+            .finish()
     }
 }
 
@@ -40,6 +59,7 @@ impl Debug for InitRequest {
             )
             .field("component_mirror", &self.component_mirror)
             .field("request_id", &self.request_id)
+            .field("restore_sha256", &self.restore_sha256)
             .finish()
     }
 }

@@ -29,6 +29,8 @@ pub(crate) async fn run(
     if state.cluster_values.is_some() && workspace.master_secret_if_any()?.is_none() {
         terminal.note("constellation-mastersecret.json is gone: without it no node of this cluster can be recovered");
     }
+    let restore =
+        commands::backup::check(workspace, &config, terminal, arguments.restore.as_ref())?;
     let source = Source::choose(arguments.components.as_deref(), terminal)?;
     // the machines of a local cluster have a mirror of their own
     let mirror = crate::mini::mirror_url();
@@ -41,6 +43,7 @@ pub(crate) async fn run(
         source: &source,
         local_mirror,
         patience: PATIENCE,
+        restore: restore.as_ref(),
     };
     let up = cluster.up(&state, terminal, || {}).await?;
     terminal.end("init", begun, "");

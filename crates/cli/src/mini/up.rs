@@ -16,6 +16,7 @@ use cluster::config::{Config, Provider, QemuProvider};
 use cluster::state::State;
 
 use crate::arguments::UpArguments;
+use crate::backup::Restore;
 use crate::bring_up::{Cluster, Up};
 use crate::commands;
 use crate::components::Source;
@@ -72,6 +73,8 @@ pub(crate) async fn run(
         &source,
     )?;
     decide::check_image(&config, &image)?;
+    let restore =
+        commands::backup::check(workspace, &config, terminal, arguments.restore.as_ref())?;
 
     let seats = plan.seats()?;
     let machines: Vec<Machine> = seats
@@ -141,6 +144,7 @@ pub(crate) async fn run(
         &source,
         &started,
         probe.accelerator,
+        restore.as_ref(),
         &mut phases,
     )
     .await?;
@@ -231,6 +235,7 @@ async fn bring_up(
     source: &Source,
     machines: &[&Machine],
     accelerator: Accelerator,
+    restore: Option<&Restore>,
     phases: &mut Phases,
 ) -> Result<Up, Failure> {
     let infrastructure = state
@@ -245,6 +250,7 @@ async fn bring_up(
         source,
         local_mirror: Some(&mirror),
         patience: patience(accelerator),
+        restore,
     };
     let fresh = state.cluster_values.is_none();
     let step = RefCell::new(terminal.begin(if fresh {

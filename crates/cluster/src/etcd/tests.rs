@@ -513,7 +513,7 @@ impl Model {
                     alive: false,
                 });
                 // it stops before or after the number is noted
-                if !stops || id.0 % 2 == 0 {
+                if !stops || id.0.is_multiple_of(2) {
                     self.nodes[at].data = Data::Fresh(id);
                 }
             }

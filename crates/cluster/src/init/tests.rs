@@ -53,6 +53,22 @@ fn a_wrong_secret_leaves_the_lock() {
 }
 
 #[test]
+fn before_the_lock_who_has_the_secret_may_bring_something() {
+    let (lock, mut admission) = (BootLock::new(), Admission::new());
+    assert_eq!(admission.may_bring(&lock, hash(), SECRET), Ok(()));
+    assert_eq!(
+        admission.may_bring(&lock, hash(), b"wrong"),
+        Err(Refused::WrongSecret)
+    );
+    assert!(!lock.is_taken());
+    lock_for(&mut admission, &lock, 1).unwrap();
+    assert_eq!(
+        admission.may_bring(&lock, hash(), SECRET),
+        Err(Refused::Taken)
+    );
+}
+
+#[test]
 fn after_the_lock_only_the_same_request_is_heard() {
     let (lock, mut admission) = (BootLock::new(), Admission::new());
     lock_for(&mut admission, &lock, 1).unwrap();

@@ -6,7 +6,11 @@ use cluster::{
     identity,
     kubernetes::Version,
 };
-use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{ConfigMap, Node, Secret},
+};
+use keys::backup::BackupKeyVerifier;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
@@ -15,6 +19,10 @@ use serde_json::json;
 
 use super::{ApiError, FIELD_MANAGER, NAMESPACE, request};
 use crate::identities::{self, NodeIdentity};
+
+/// The Secret with the hash of the key of backups.
+const BACKUP_SECRET: &str = "constellation-backup";
+const BACKUP_HASH: &str = "sha256";
 
 /// Writes the component list, immutable and named by its digest. Returns the ConfigMap's name.
 pub async fn put_components(
@@ -213,6 +221,48 @@ pub async fn delete_record(client: &Client, record: &Recorded) -> Result<(), Api
             .map(drop)
             .map_err(request(format!("delete the record of node {name}"))),
     }
+}
+
+/// Keeps who may have backups of the cluster. In a Secret, beside the master secret: whoever may change it has every key anyway.
+pub async fn put_backup_key_verifier(
+    client: &Client,
+    verifier: &BackupKeyVerifier,
+) -> Result<(), ApiError> {
+    let secret = Secret {
+        metadata: meta(BACKUP_SECRET),
+        immutable: Some(true),
+        data: Some(
+            [(
+                BACKUP_HASH.to_owned(),
+                ByteString(verifier.as_bytes().to_vec()),
+            )]
+            .into(),
+        ),
+        ..Secret::default()
+    };
+    let api: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
+    match api.create(&PostParams::default(), &secret).await {
+        // a cluster that was made of a backup has the same master secret, and so the same key
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        created => created
+            .map(drop)
+            .map_err(request("keep who may have backups")),
+    }
+}
+
+/// Who may have backups of the cluster; nobody if that was never written.
+pub async fn backup_key_verifier(client: &Client) -> Result<Option<BackupKeyVerifier>, ApiError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
+    let secret = api
+        .get_opt(BACKUP_SECRET)
+        .await
+        .map_err(request("read who may have backups"))?;
+    let hash = secret
+        .and_then(|secret| secret.data)
+        .and_then(|mut data| data.remove(BACKUP_HASH));
+    Ok(hash
+        .and_then(|hash| hash.0.try_into().ok())
+        .map(BackupKeyVerifier::from_bytes))
 }
 
 /// Labels a node with its role; a kubelet may not do so for itself.

@@ -103,7 +103,7 @@ impl Essentials {
     }
 
     /// The beginning of a backup's content: length and JSON.
-    pub(super) fn to_content(&self) -> Result<Zeroizing<Vec<u8>>, EssentialsError> {
+    pub fn to_content(&self) -> Result<Zeroizing<Vec<u8>>, EssentialsError> {
         let mut files = self.authorities.files(Path::new(""));
         files.push(self.encryption.file(EncryptionKey::FILE_NAME));
         let wire = Wire {

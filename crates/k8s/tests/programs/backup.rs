@@ -98,6 +98,8 @@ async fn fill(client: &Client) -> Result<()> {
         };
         let nodes = Api::<Node>::all(client.clone());
         nodes.create(&PostParams::default(), &node).await?;
+        // what keeps it until its member of etcd has gone
+        records::mark_node(client, &name.parse()?).await?;
     }
     Ok(())
 }

@@ -56,7 +56,7 @@ async fn members(nodes: &EtcdNodes) -> Result<Vec<Member>> {
     loop {
         match nodes.client().with_majority().await {
             Ok((_, mut members)) => {
-                members.sort_by(|one, other| one.peer.cmp(&other.peer));
+                members.sort_by_key(|member| member.peer);
                 return Ok(members);
             }
             Err(error) if begun.elapsed() > PATIENCE => return Err(error.into()),

@@ -81,6 +81,10 @@ impl ClusterRecords<'_> {
             .await
             .map_err(StepError::Api)?;
         self.write_master_secret(client).await?;
+        let backup_key = keys::BackupKey::derive(&self.order.master_secret, &self.order.salt);
+        records::put_backup_key_verifier(client, &backup_key.verifier())
+            .await
+            .map_err(StepError::Api)?;
         let list = records::put_components(client, &self.order.components, self.order.version)
             .await
             .map_err(StepError::Api)?;

@@ -7,20 +7,24 @@
 use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use cluster::boot_lock::BootLock;
 use cluster::init::{Admission, Admitted, AwaitingLock, Refused, RequestId, SecretHash};
 use cluster::plan::AwaitingMark;
 use futures::Stream;
 use keys::ClusterId;
+use proto::backup::{UploadRequest, UploadResponse};
 use proto::init::init_response::Kind;
 use proto::init::{
     InitFailure, InitRequest, InitResponse, InitSuccess, Log as LogChunk, Progress, api_server,
 };
 use tokio::sync::Mutex;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
+use zeroize::Zeroizing;
 
 use super::order::Order;
+use super::restore::Restores;
 use crate::console::Console;
 use crate::progress::{Event, Log};
 
@@ -29,6 +33,9 @@ const JOURNAL_CHUNK: usize = 1024;
 
 /// Largest request: a list of components and a policy.
 pub const MAX_REQUEST: usize = 1024 * 1024;
+
+/// How long whoever uploads may take to show the init secret.
+const FIRST_MESSAGE: Duration = Duration::from_secs(30);
 
 /// Runs an init whose lock is taken. It must add the last event to the log.
 pub type Begin = Arc<dyn Fn(Begun) + Send + Sync>;
@@ -53,6 +60,7 @@ pub struct InitServer {
     node_ip: Ipv4Addr,
     begin: Begin,
     console: Console,
+    restores: Restores,
 }
 
 impl InitServer {
@@ -63,6 +71,7 @@ impl InitServer {
         node_ip: Ipv4Addr,
         begin: Begin,
         console: Console,
+        restores: Restores,
     ) -> Self {
         Self {
             lock,
@@ -72,7 +81,28 @@ impl InitServer {
             node_ip,
             begin,
             console,
+            restores,
         }
+    }
+
+    /// Takes a backup that a cluster is to be made of, from whoever has the init secret.
+    pub async fn upload(
+        &self,
+        mut messages: Streaming<UploadRequest>,
+    ) -> Result<UploadResponse, Status> {
+        let first = tokio::time::timeout(FIRST_MESSAGE, messages.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("nothing came"))??
+            .unwrap_or_default();
+        let secret = Zeroizing::new(first.init_secret);
+        {
+            let admission = self.admission.lock().await;
+            tokio::task::block_in_place(|| admission.may_bring(&self.lock, &self.hash, &secret))
+                .map_err(refuse)?;
+        }
+        self.console
+            .say("the administrator uploads a backup to make a cluster of");
+        self.restores.store(messages).await
     }
 
     /// Decides on a request, and begins it if it is the one.
@@ -93,9 +123,16 @@ impl InitServer {
                     .ok_or_else(|| refuse(Refused::Taken))
             }
             Admitted::New(next) => {
-                let order = Order::from_wire(request, self.node_ip).map_err(|error| {
+                let restore = request.restore_sha256.clone();
+                let mut order = Order::from_wire(request, self.node_ip).map_err(|error| {
                     Status::invalid_argument(runtime::chain(&error).to_string())
                 })?;
+                if !restore.is_empty() {
+                    let opened = self.restores.open(&restore, &order).await;
+                    order.restore = Some(opened.map_err(|error| {
+                        Status::invalid_argument(runtime::chain(&error).to_string())
+                    })?);
+                }
                 let waiting = next.derived(order.cluster_id.clone());
                 self.start(&mut admission, waiting, order).map_err(refuse)
             }

@@ -20,6 +20,7 @@ use super::machine::MeasuredMachine;
 use super::node_steps::NodeSteps;
 use super::order::Order;
 use super::steps::StepError;
+use crate::exec::Program;
 use crate::mesh;
 
 /// How long the API server may take to its first answer. Software emulation needs minutes.
@@ -27,6 +28,9 @@ const API_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
 /// How long kubelet may take to register the node.
 const REGISTRATION_DEADLINE: Duration = Duration::from_secs(10 * 60);
+
+/// How long etcd's data may take to be made of a backup.
+const RESTORE_DEADLINE: Duration = Duration::from_secs(30 * 60);
 
 /// Name of the administrator in the kubeconfig.
 const ADMIN: &str = "constellation-admin";
@@ -54,6 +58,7 @@ impl Steps for InitSteps {
             Step::Pki => self.make_pki(),
             Step::Mesh => node.mesh(&[]).await,
             Step::Etcd => {
+                self.restore_etcd().await?;
                 make_directory(&node.node.paths().etcd_data, 0o700)?;
                 node.start(&[Service::Etcd], self.ca()?).await
             }
@@ -111,6 +116,12 @@ impl InitSteps {
 
     fn make_pki(&self) -> Result<(), StepError> {
         let paths = self.node.node.paths();
+        if let Some(restore) = &self.order.restore {
+            restore
+                .essentials
+                .write(paths)
+                .map_err(StepError::Essentials)?;
+        }
         let encryption = paths.encryption_config();
         EncryptionKey::open_or_generate(&encryption)
             .map_err(StepError::Encryption)?
@@ -127,6 +138,44 @@ impl InitSteps {
         pki.write(now).map_err(StepError::Pki)?;
         // a repeated step finds the first one's
         let _first = self.pki.set(pki);
+        Ok(())
+    }
+
+    /// Makes etcd's data of the backup, if there is one.
+    async fn restore_etcd(&self) -> Result<(), StepError> {
+        let Some(restore) = &self.order.restore else {
+            return Ok(());
+        };
+        let node = &self.node.node;
+        let (data, made) = (&node.paths().etcd_data, node.etcd_restore_directory());
+        // it gets its name when it is whole, and is never made twice
+        if data.join("member").exists() {
+            return Ok(());
+        }
+        let began = Timestamp::from_second(restore.header.begun).unwrap_or_default();
+        self.node.log.progress(
+            "backup",
+            format!(
+                "restore the backup of {began}, revision {}",
+                restore.header.revision
+            ),
+        );
+        for directory in [&made, data] {
+            match std::fs::remove_dir_all(directory) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(file_failed("remove", directory)(source));
+                }
+                _ => {}
+            }
+        }
+        Program::new("etcdctl")
+            .args(node.etcd_restore(&restore.snapshot, &made).args)
+            .deadline(RESTORE_DEADLINE)
+            .run()
+            .await
+            .map_err(StepError::Restore)?;
+        std::fs::rename(&made, data).map_err(file_failed("name", data))?;
+        restore.clear();
         Ok(())
     }
 
@@ -171,6 +220,15 @@ impl InitSteps {
                 .identity(identity, self.node.disk.uuid(), key.public())?,
         };
         let client = self.client()?;
+        if self.order.restore.is_some() {
+            // before this node's kubelet brings its own
+            cluster_records::patiently(|| async {
+                k8s::backup::forget_nodes(client)
+                    .await
+                    .map_err(StepError::Api)
+            })
+            .await?;
+        }
         cluster_records::patiently(|| records.write(client)).await
     }
 
@@ -227,6 +285,20 @@ impl InitSteps {
 
     fn client(&self) -> Result<&Client, StepError> {
         self.client.get().ok_or(StepError::Order("the API"))
+    }
+}
+
+fn file_failed(
+    operation: &'static str,
+    path: &std::path::Path,
+) -> impl FnOnce(std::io::Error) -> StepError {
+    let path = path.to_owned();
+    move |source| {
+        StepError::File(k8s::files::FileError {
+            operation,
+            path,
+            source,
+        })
     }
 }
 

@@ -15,6 +15,8 @@ use keys::uri::UriError;
 use keys::{ClusterId, MasterSecret, MeasurementSalt, MeasurementSecret, Salt};
 use proto::init::InitRequest;
 
+use super::restore::Restore;
+
 /// Most names of the API that are put into its certificate.
 const MAX_SANS: usize = 64;
 
@@ -44,6 +46,8 @@ pub struct Order {
     pub networks: AddressPlan,
     /// Whom the join service admits.
     pub policy: Policy,
+    /// What the cluster is made of, if it is not new.
+    pub restore: Option<Restore>,
 }
 
 /// What is wrong with an order. The administrator reads it.
@@ -141,6 +145,7 @@ impl Order {
             api_sans: request.apiserver_cert_sans,
             networks,
             policy: Policy::from_json(&request.attestation_policy).map_err(OrderError::Policy)?,
+            restore: None,
         })
     }
 }

@@ -41,6 +41,12 @@ pub enum StepError {
     /// The key that encrypts secrets in etcd.
     #[error("the key for secrets in etcd")]
     Encryption(#[source] EncryptionError),
+    /// What a backup brought.
+    #[error("the authorities and keys of the backup")]
+    Essentials(#[source] k8s::backup::EssentialsError),
+    /// etcd's data.
+    #[error("making etcd's data of the backup")]
+    Restore(#[source] ExecError),
     /// The service manager.
     #[error("a unit")]
     Unit(#[source] SystemdError),

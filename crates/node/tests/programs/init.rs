@@ -9,9 +9,11 @@ use cluster::boot_lock::BootLock;
 use cluster::init::SecretHash;
 use cluster::plan::{Marked, Step};
 use keys::{ClusterId, MasterSecret, MeasurementSalt, MeasurementSecret, Salt};
+use node::bootstrapper::backup_server::{BackupServer, Membered};
 use node::bootstrapper::drive::{Steps, drive};
 use node::bootstrapper::init_server::{Begin, Begun, InitServer};
 use node::bootstrapper::machine::MeasuredMachine;
+use node::bootstrapper::restore::Restores;
 use node::bootstrapper::steps::StepError;
 use node::progress::Event;
 use proto::components::Component;
@@ -47,15 +49,16 @@ impl Steps for Recorder {
 }
 
 /// An init server on a machine.
-struct Served {
-    machine: Machine,
-    address: SocketAddr,
-    lock: Arc<BootLock>,
+pub(super) struct Served {
+    pub(super) machine: Machine,
+    pub(super) address: SocketAddr,
+    pub(super) lock: Arc<BootLock>,
     steps: Arc<Mutex<Vec<(Step, [u8; 32])>>>,
+    _uploads: tempfile::TempDir,
 }
 
 impl Served {
-    async fn on(machine: Machine, fails: Option<Step>) -> Self {
+    pub(super) async fn on(machine: Machine, fails: Option<Step>) -> Self {
         Self::at(Ipv4Addr::new(10, 42, 1, 10), machine, fails).await
     }
 
@@ -64,13 +67,28 @@ impl Served {
         let steps = Arc::new(Mutex::new(Vec::new()));
         let hash = SecretHash::parse(&bcrypt::hash(SECRET, 4).unwrap()).unwrap();
         let begin = begin(&machine, fails, &steps);
-        let server = InitServer::new(Arc::clone(&lock), hash, node_ip, begin, machine.console());
+        let uploads = tempfile::tempdir().unwrap();
+        let restores = Restores::new(uploads.path());
+        let server = InitServer::new(
+            Arc::clone(&lock),
+            hash,
+            node_ip,
+            begin,
+            machine.console(),
+            restores,
+        );
+        let server = Arc::new(server);
+        let backups = proto::backup::api_server::ApiServer::new(BackupServer::beside(
+            Arc::clone(&server),
+            Membered::default(),
+        ));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let channel = channel::Server::node(machine.measured.issuer()).unwrap();
         tokio::spawn(
             tonic::transport::Server::builder()
-                .add_service(ApiServer::new(server))
+                .add_service(ApiServer::from_arc(server))
+                .add_service(backups)
                 .serve_with_incoming(channel::tonic::incoming(listener, channel)),
         );
         Self {
@@ -78,11 +96,16 @@ impl Served {
             address,
             lock,
             steps,
+            _uploads: uploads,
         }
     }
 
     /// Calls Init as an administrator who accepts this mark, and reads the answer to its end.
-    async fn init(&self, mark: ClusterMark, request: InitRequest) -> Result<Vec<Kind>, Status> {
+    pub(super) async fn init(
+        &self,
+        mark: ClusterMark,
+        request: InitRequest,
+    ) -> Result<Vec<Kind>, Status> {
         let client = Client::admin(Verifier::new(Arc::new(self.machine.image.policy()), mark));
         let (channel, _node) = channel::tonic::connect(&client, self.address)
             .await
@@ -156,17 +179,18 @@ pub(super) fn request(id: u8, secret: &[u8]) -> InitRequest {
         attestation_policy: Image::default().policy().to_json().into_bytes(),
         component_mirror: String::new(),
         request_id: vec![id; 16],
+        restore_sha256: Vec::new(),
     }
 }
 
-fn keys() -> (MasterSecret, Salt) {
+pub(super) fn keys() -> (MasterSecret, Salt) {
     (
         MasterSecret::from_vec(vec![1; 32]).unwrap(),
         Salt::from_vec(vec![2; 32]).unwrap(),
     )
 }
 
-fn expected_cluster_id() -> ClusterId {
+pub(super) fn expected_cluster_id() -> ClusterId {
     let (master, salt) = keys();
     ClusterId::derive(
         &MeasurementSecret::derive(&master, &salt),

@@ -32,6 +32,9 @@ pub struct InitRequest {
     /// 16 bytes. A repeated Init with the same id and secret attaches again to the running or finished init.
     #[prost(bytes = "vec", tag = "15")]
     pub request_id: ::prost::alloc::vec::Vec<u8>,
+    /// SHA-256 of the backup that was uploaded and that the cluster is made of; empty for a new one.
+    #[prost(bytes = "vec", tag = "16")]
+    pub restore_sha256: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InitResponse {
