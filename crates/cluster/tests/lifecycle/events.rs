@@ -18,6 +18,8 @@ pub(crate) enum Event {
     KillProgram(usize),
     /// The machine's own next step; the number chooses among steps that run at once, and is its jitter.
     Run(usize, usize),
+    /// The machine takes this many steps undisturbed, as its metadata has it, with an administrator who helps.
+    Undisturbed(usize, usize),
     FailStep(usize),
     GiveUp(usize, usize),
     Init {
@@ -64,6 +66,7 @@ type Kind = (usize, fn(usize, usize) -> Event);
 
 /// What a node's life is made of.
 const LIFE: &[Kind] = &[
+    (60, Event::Undisturbed),
     (130, Event::Run),
     (60, |a, _| Event::Serve(a)),
     (40, Event::Connect),
@@ -145,6 +148,7 @@ impl World {
             Event::PowerOff(at) => self.power_off(m(at)),
             Event::KillProgram(at) => self.kill_program(m(at)),
             Event::Run(at, pick) => self.run(m(at), *pick),
+            Event::Undisturbed(at, steps) => self.undisturbed(m(at), *steps),
             Event::FailStep(at) => self.fail_step(m(at)),
             Event::GiveUp(at, pick) => self.refused(m(at), Reason::NoControlPlane, *pick),
             Event::Init {

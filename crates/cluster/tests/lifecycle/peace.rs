@@ -90,19 +90,34 @@ impl World {
             return;
         };
         match self.at(address) {
-            Some(server) if self.served_by(server).is_some() => {
-                self.connect(at, server);
-                // list, decide and write, look again, ticket; the answer stays as it is
-                for _ in 0..5 {
-                    if !self.sessions.is_empty() {
-                        self.serve(0);
-                    }
-                }
-                if !self.sessions.is_empty() {
-                    self.deliver(0, step);
-                }
-            }
+            Some(server) if self.served_by(server).is_some() => self.converse(at, server, step),
             _ => self.refused(at, Reason::NoControlPlane, step),
+        }
+    }
+
+    /// A whole session, in which nobody else does anything.
+    fn converse(&mut self, at: usize, server: usize, pick: usize) {
+        let before = self.sessions.len();
+        self.connect(at, server);
+        // list, decide and write, look again, ticket; the answer stays as it is
+        for _ in 0..5 {
+            if self.sessions.len() > before {
+                self.serve(before);
+            }
+        }
+        if self.sessions.len() > before {
+            self.deliver(before, pick);
+        }
+    }
+
+    /// Some steps of a machine in a moment of peace, in the middle of a run.
+    pub(crate) fn undisturbed(&mut self, at: usize, steps: usize) {
+        let cluster = self.machines[at].meant_for;
+        let never = self.instances.iter().all(|one| one.cluster != cluster);
+        self.power_on(at);
+        for step in 0..1 + steps % (STEPS / 2) {
+            self.step_in_peace(at, steps.wrapping_add(step), never);
+            self.check_machine(at);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::random::Random;
 use crate::world::{Seen, World};
 
 /// Events of a run before the end begins.
-const EVENTS: usize = 600;
+const EVENTS: usize = 400;
 
 pub(crate) struct Run {
     seed: u64,
@@ -19,7 +19,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn of(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let machines = 1 + random.below(MACHINES);
+        let machines = 2 + random.below(MACHINES - 1);
         let length = 1 + random.below(EVENTS);
         let events = Event::some(&mut random, length);
         Self {
