@@ -365,6 +365,8 @@ impl World {
             AtStart::Resume(state) => {
                 boot.name = NodeName::new(state.node_name()).ok();
                 machine.console = None;
+                // it may have stopped between the last write and the word that it is done
+                machine.disk.write(opened.volume, |content| content.complete = true);
                 self.see("a program went on as a node");
                 Program::Member
             }

@@ -30,17 +30,22 @@ mod world;
 use run::{Run, number};
 use world::{Seen, TO_BE_SEEN};
 
+fn now() -> u64 {
+    let time = std::time::UNIX_EPOCH.elapsed();
+    time.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(0))
+}
+
 #[test]
 fn clusters_live_through_a_hostile_host() {
     if let Some(seed) = number("CONSTELLATION_SEED") {
         println!("{:?}", Run::of(seed).report());
         return;
     }
-    let runs = number("CONSTELLATION_RUNS").unwrap_or(200);
-    // every start of the program tries runs that no other tried
-    let base = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    // the same runs for everybody, or as many as are asked for that nobody tried
+    let (runs, base) = match number("CONSTELLATION_RUNS") {
+        Some(runs) => (runs, now()),
+        None => (200, 0),
+    };
     let mut seen = Seen::new();
     for at in 0..runs {
         for (what, times) in Run::of(base.wrapping_add(at)).report() {
