@@ -36,6 +36,8 @@ pub(crate) struct Content {
     pub(crate) mesh_key: [u8; 32],
     /// The client certificate of its kubelet: of which instance, for which name.
     pub(crate) certificate: Option<(usize, cluster::NodeName)>,
+    /// Certificates of a control plane.
+    pub(crate) authorities: bool,
     /// etcd's data: the records of this instance.
     pub(crate) records: Option<usize>,
     /// Every step of init or join was done.

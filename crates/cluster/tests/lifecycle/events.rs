@@ -20,6 +20,12 @@ pub(crate) enum Event {
     Run(usize, usize),
     /// The machine takes this many steps undisturbed, as its metadata has it, with an administrator who helps.
     Undisturbed(usize, usize),
+    /// The same, and then it stops.
+    Cut(usize, usize),
+    /// Two machines ask at once.
+    Together(usize, usize, usize),
+    /// A proven machine claims what is not so.
+    Claim(usize, usize),
     FailStep(usize),
     GiveUp(usize, usize),
     Init {
@@ -52,6 +58,8 @@ pub(crate) enum Event {
     SoilRegister(usize),
     Replay(usize),
     LieName(usize, usize),
+    /// Another name and address.
+    LieIdentity(usize, usize),
     LieRole(usize),
     LieAddress(usize, usize),
     LieControlPlanes(usize, usize),
@@ -67,6 +75,7 @@ type Kind = (usize, fn(usize, usize) -> Event);
 /// What a node's life is made of.
 const LIFE: &[Kind] = &[
     (60, Event::Undisturbed),
+    (6, |a, b| Event::Together(a, a / 16 % 7 + 1, b)),
     (130, Event::Run),
     (60, |a, _| Event::Serve(a)),
     (40, Event::Connect),
@@ -90,6 +99,8 @@ const LIFE: &[Kind] = &[
 const TROUBLE: &[Kind] = &[
     (4, Event::GiveUp),
     (4, |a, _| Event::Lose(a)),
+    (20, Event::Cut),
+    (8, Event::Claim),
     (6, |a, _| Event::PowerOff(a)),
     (4, |a, _| Event::KillProgram(a)),
     (2, |a, _| Event::FailStep(a)),
@@ -97,7 +108,7 @@ const TROUBLE: &[Kind] = &[
     (3, |a, _| Event::ZeroDisk(a)),
     (2, |a, _| Event::SpoilHeader(a)),
     (3, Event::SwapDisks),
-    (4, |a, _| Event::CopyDisk(a)),
+    (12, |a, _| Event::CopyDisk(a)),
     (3, Event::PutDiskBack),
     (2, Event::PutHeaderBack),
     (2, Event::PutSectorsBack),
@@ -106,6 +117,7 @@ const TROUBLE: &[Kind] = &[
     (2, |a, _| Event::SoilRegister(a)),
     (2, |a, _| Event::Replay(a)),
     (4, Event::LieName),
+    (4, Event::LieIdentity),
     (3, |a, _| Event::LieRole(a)),
     (3, Event::LieAddress),
     (4, Event::LieControlPlanes),
@@ -149,6 +161,12 @@ impl World {
             Event::KillProgram(at) => self.kill_program(m(at)),
             Event::Run(at, pick) => self.run(m(at), *pick),
             Event::Undisturbed(at, steps) => self.undisturbed(m(at), *steps),
+            Event::Cut(at, steps) => self.cut(m(at), *steps),
+            Event::Together(at, further, order) => {
+                let other = (m(at) + 1 + further % (count - 1)) % count;
+                self.together([m(at), other], *order);
+            }
+            Event::Claim(at, claims) => self.claim(m(at), *claims),
             Event::FailStep(at) => self.fail_step(m(at)),
             Event::GiveUp(at, pick) => self.refused(m(at), Reason::NoControlPlane, *pick),
             Event::Init {
@@ -163,7 +181,7 @@ impl World {
                     return;
                 };
                 match event {
-                    Event::Deliver(_, pick) => self.deliver(at, *pick),
+                    Event::Deliver(_, pick) => drop(self.deliver(at, *pick)),
                     Event::Lose(_) => drop(self.sessions.remove(at)),
                     _ => self.serve(at),
                 }
@@ -171,13 +189,21 @@ impl World {
             Event::UseCertificate(at) => self.use_certificate(m(at)),
             Event::DeleteRecord(instance, record) => self.delete_record(*instance, *record),
             Event::SwapTpms(a, b) => self.swap_tpms(m(a), m(b)),
-            Event::SoilRegister(at) => self.machines[m(at)].soiled = true,
+            Event::SoilRegister(at) => self.soil(m(at)),
             Event::Replay(at) => {
                 let tpm = self.machines[m(at)].tpm;
                 let accepted = tpm.replay_is_accepted(Party::Node, &ClusterMark::NotJoined);
                 assert!(!accepted, "evidence of one session was accepted in another");
+                let off = self.machines[m(at)].boot.is_none();
+                let accepted = off && tpm.proves_with_other_software(&ClusterMark::NotJoined);
+                assert!(!accepted, "evidence of other software was accepted");
             }
-            Event::LieName(at, name) => self.machines[m(at)].told.name = m(name),
+            // some names and addresses are no machine's
+            Event::LieName(at, name) => self.machines[m(at)].told.name = name % (count + 2),
+            Event::LieIdentity(at, number) => {
+                let told = &mut self.machines[m(at)].told;
+                (told.name, told.address) = (number % (count + 2), number % (count + 2));
+            }
             Event::LieRole(at) => {
                 let told = &mut self.machines[m(at)].told;
                 told.role = match told.role {
@@ -185,7 +211,7 @@ impl World {
                     Role::Worker => Role::ControlPlane,
                 };
             }
-            Event::LieAddress(at, address) => self.machines[m(at)].told.address = m(address),
+            Event::LieAddress(at, address) => self.machines[m(at)].told.address = address % (count + 2),
             Event::LieControlPlanes(at, list) => {
                 let named = (0..count).filter(|other| (list >> other) & 1 == 1);
                 self.machines[m(at)].told.control_planes = named.collect();
@@ -208,7 +234,20 @@ impl World {
         if let Some(at) = record.checked_rem(further.len()) {
             let identity = &further[at].identity;
             instance.deleted.insert((identity.name.clone(), identity.disk_uuid));
+            self.released.insert(identity.disk_uuid);
             instance.store.delete(further[at]);
+        }
+    }
+
+    /// At once if the machine runs, else at its next start.
+    fn soil(&mut self, at: usize) {
+        let machine = &mut self.machines[at];
+        match &mut machine.boot {
+            Some(boot) => {
+                machine.tpm.soil();
+                boot.soiled = true;
+            }
+            None => machine.soiled = true,
         }
     }
 
@@ -249,7 +288,12 @@ impl World {
                 let Some(copy) = copy.checked_rem(self.copies.len()) else {
                     return;
                 };
-                let (copy, disk) = (self.copies[copy].clone(), &mut self.machines[m(at)].disk);
+                let disk = &mut self.machines[m(at)].disk;
+                // an older state of the same disk, where there is one
+                let own = |copy: &&Disk| copy.content.volume == disk.content.volume;
+                let own: Vec<&Disk> = self.copies.iter().filter(own).collect();
+                let older = copy.checked_rem(own.len()).map(|copy| own[copy]);
+                let copy = older.unwrap_or(&self.copies[copy]).clone();
                 if !matches!(event, Event::PutSectorsBack(..)) {
                     disk.start = copy.start;
                 }

@@ -5,11 +5,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use attest::{ClusterIdDigest, ClusterMark, Role as Party};
-use cluster::admission::JoinRequest;
 use cluster::boot_lock::{AtStart, BootLock, Mark, NextBoot, at_start};
-use cluster::identity::WireGuardPublicKey;
-use cluster::init::{Admission, Admitted, RequestId, SecretHash};
+use cluster::init::{self, Admission, SecretHash};
 use cluster::plan::{self, Failed};
 use cluster::rounds::{self, Round, Searching};
 use cluster::{NodeName, Role};
@@ -17,16 +14,16 @@ use cluster::{join, rejoin};
 
 use crate::clusters::secrets;
 use crate::disk::{Content, Disk, Header, Start};
-use crate::proofs::free_or;
-use crate::service::{Answer, Request};
 use crate::steps::{Kind, Performed};
-use crate::world::{Reason, Told, World, ip, name};
+use crate::world::{Reason, Told, World, ip};
 
 /// The memory of a machine that runs.
 pub(crate) struct Boot {
     pub(crate) number: u64,
     /// How often a program extended PCR 15.
     pub(crate) extends: u32,
+    /// Somebody else extended it.
+    pub(crate) soiled: bool,
     /// Flows that took a lock in this boot.
     pub(crate) begun: Vec<Begun>,
     /// Clusters with a key or a ticket in memory.
@@ -52,9 +49,11 @@ pub(crate) enum Begun {
 
 /// The bootstrapper's process. Its lock and the init server live as long as it does.
 pub(crate) struct Process {
-    lock: BootLock,
-    admission: Admission,
-    hash: SecretHash,
+    pub(crate) lock: BootLock,
+    pub(crate) admission: Admission,
+    pub(crate) hash: SecretHash,
+    /// Inits with the right secret that did not get to the lock yet.
+    pub(crate) pending: Vec<(init::AwaitingLock, Begun)>,
     pub(crate) told: Told,
 }
 
@@ -98,12 +97,14 @@ impl World {
         let number = self.fresh();
         let machine = &mut self.machines[at];
         machine.tpm.reset();
-        if std::mem::take(&mut machine.soiled) {
+        let soiled = std::mem::take(&mut machine.soiled);
+        if soiled {
             machine.tpm.soil();
         }
         machine.boot = Some(Boot {
             number,
             extends: 0,
+            soiled,
             begun: Vec::new(),
             held: BTreeSet::new(),
             program: Program::Probe,
@@ -148,6 +149,12 @@ impl World {
         let Some(mut boot) = self.machines[at].boot.take() else {
             return;
         };
+        let pending = boot.process.as_mut().and_then(|process| process.pending.pop());
+        if let Some((request, begun)) = pending {
+            self.begin_init(&mut boot, request, begun);
+            self.machines[at].boot = Some(boot);
+            return;
+        }
         let program = std::mem::replace(&mut boot.program, Program::Halted);
         if matches!(program, Program::Halted) {
             self.power_off(at);
@@ -180,8 +187,10 @@ impl World {
                 Program::LockedMarking(header, awaiting, true)
             }
             Program::LockedMarking(_, awaiting, true) => {
+                let soiled = boot.soiled;
                 match awaiting.read_back(&machine.tpm.pcr15()) {
                     Ok(rejoined) => {
+                        assert!(!soiled, "a disk is used under a mark that is no cluster's");
                         boot.opened = Some(rejoined.into_parts().0);
                         boot.first_boot = false;
                         Program::Start
@@ -214,7 +223,8 @@ impl World {
                         let kind = Kind::Join(Box::new(ticket), instance, told);
                         Program::Marking(awaiting, kind, false)
                     }
-                    Err(join::Taken) => unreachable!("an init ends the search"),
+                    // an init that took the lock has ended the search
+                    Err(join::Taken) => unreachable!("nobody else has the lock"),
                 }
             }
             Program::Marking(awaiting, kind, false) => {
@@ -224,7 +234,10 @@ impl World {
             }
             Program::Marking(awaiting, kind, true) => {
                 match awaiting.read_back(&machine.tpm.pcr15()) {
-                    Ok((building, marked, _)) => Program::Building(building, marked, kind),
+                    Ok((building, marked, _)) => {
+                        assert!(!boot.soiled, "steps begin under a mark that is no cluster's");
+                        Program::Building(building, marked, kind)
+                    }
                     Err(failed) => self.fail(at, boot, failed, Reason::ForeignMark),
                 }
             }
@@ -328,6 +341,8 @@ impl World {
             Start::Refused => self.halt(at, Reason::Disk("header")),
             Start::Header(header) => match rejoin::Locked::begin(&self.machines[at].tpm.pcr15()) {
                 Ok(locked) => {
+                    let pcr15 = self.machines[at].tpm.pcr15();
+                    assert_eq!(pcr15, [0; 32], "a marked machine asks for a disk's key");
                     let wait = rejoin::Next::Wait(Duration::ZERO, locked);
                     Program::Locked(header, wait, None)
                 }
@@ -358,11 +373,13 @@ impl World {
                     lock: BootLock::new(),
                     admission: Admission::new(),
                     hash: secrets(told.hash_of).hash(),
+                    pending: Vec::new(),
                     told,
                 });
                 Program::Searching(Round::Wait(Duration::ZERO, Searching::new()))
             }
             AtStart::Resume(state) => {
+                assert!(state.is_member(), "a half node goes on");
                 boot.name = NodeName::new(state.node_name()).ok();
                 machine.console = None;
                 // it may have stopped between the last write and the word that it is done
@@ -372,185 +389,6 @@ impl World {
             }
             AtStart::Reset(failed) => self.fail(at, boot, failed, Reason::StartsAnew),
         }
-    }
-
-    /// Somebody has the machine do an init for a cluster, with that cluster's init secret. `false` when it did not even ask: the
-    /// machine is not what the administrator's program accepts.
-    pub(crate) fn init(&mut self, at: usize, cluster: usize, attempt: u8) {
-        let machine = &mut self.machines[at];
-        let mark = free_or(&secrets(cluster).id);
-        let Some(boot) = &mut machine.boot else { return };
-        let Some(process) = &mut boot.process else { return };
-        if machine.tpm.proves(Party::Node, &mark).is_none() {
-            return;
-        }
-        let id = RequestId::from_wire(&[attempt; 16]).expect("16 bytes");
-        let secret = &secrets(cluster).init_secret;
-        let taken = process.lock.is_taken();
-        match process.admission.receive(&process.lock, id, &process.hash, secret) {
-            Ok(Admitted::New(next)) => {
-                assert_eq!(process.told.hash_of, cluster, "a wrong secret was taken");
-                let next = next.derived(secrets(cluster).id.clone());
-                let awaiting = process.admission.begin(&process.lock, next).expect("it is free");
-                let told = process.told.clone();
-                // whatever the search had is dropped with it
-                boot.held = BTreeSet::from([cluster]);
-                boot.begun.push(Begun::Init { cluster, attempt });
-                boot.program = Program::Marking(awaiting, Kind::Init(cluster, None, told), false);
-            }
-            Ok(Admitted::Reattach) => {
-                let last = boot.begun.last();
-                let same = matches!(last, Some(Begun::Init { attempt: first, .. }) if *first == attempt);
-                assert!(taken && same, "an init attached to another flow");
-            }
-            Err(_) => assert_eq!(process.lock.is_taken(), taken, "a refusal took the lock"),
-        }
-    }
-
-    /// The host leads the machine's connection to `server`.
-    pub(crate) fn connect(&mut self, at: usize, server: usize) {
-        let Some(boot) = &self.machines[at].boot else { return };
-        let opened = || boot.opened.as_ref().expect("a disk").clone();
-        let request = match &boot.program {
-            Program::Locked(header, rejoin::Next::Ask(..), None) => Request::Rejoin(header.uuid),
-            Program::Asking(_, _, None) => {
-                let told = &boot.process.as_ref().expect("it searches").told;
-                let disk = &self.machines[at].disk;
-                let key = disk.read(opened().volume).map_or([1; 32], |content| content.mesh_key);
-                Request::Join(JoinRequest {
-                    name: name(told.name),
-                    role: told.role,
-                    disk_uuid: opened().uuid,
-                    node_ip: ip(told.address),
-                    wireguard_public_key: WireGuardPublicKey::new(key),
-                })
-            }
-            _ => return,
-        };
-        let number = boot.number;
-        match self.open_session((at, number), server, request) {
-            Ok(session) => {
-                let boot = self.machines[at].boot.as_mut().expect("it runs");
-                match &mut boot.program {
-                    Program::Locked(_, _, waits) | Program::Asking(_, _, waits) => {
-                        *waits = Some(session);
-                    }
-                    _ => unreachable!("it asks"),
-                }
-            }
-            Err(why) => self.refused(at, why, 0),
-        }
-    }
-
-    /// Nothing usable came from whom the machine asked, or nothing in time.
-    pub(crate) fn refused(&mut self, at: usize, why: Reason, pick: usize) {
-        let jitter = u16::try_from(pick % 65536).unwrap_or(0);
-        let Some(mut boot) = self.machines[at].boot.take() else {
-            return;
-        };
-        boot.program = match std::mem::replace(&mut boot.program, Program::Halted) {
-            Program::Locked(header, rejoin::Next::Ask(_, asking), _) => {
-                self.machines[at].console = Some(why);
-                Program::Locked(header, asking.refused(jitter), None)
-            }
-            Program::Asking(asking, ..) => {
-                self.machines[at].console = Some(why);
-                Program::Searching(asking.refused(jitter))
-            }
-            other => other,
-        };
-        self.machines[at].boot = Some(boot);
-    }
-
-    /// The answer of a session arrives. Only the boot that opened the session, and still waits for it, can read it.
-    pub(crate) fn deliver(&mut self, at: usize, pick: usize) {
-        let Some((session, answer)) = self.answer(at) else {
-            return;
-        };
-        let machine = session.machine;
-        let waits = |boot: &Boot| match boot.program {
-            Program::Locked(_, _, id) | Program::Asking(_, _, id) => {
-                boot.number == session.boot && id == Some(session.id)
-            }
-            _ => false,
-        };
-        if !self.machines[machine].boot.as_ref().is_some_and(waits) {
-            return;
-        }
-        let instance = session.instance();
-        match answer {
-            Answer::No(why) => {
-                match &why {
-                    Reason::Denied(_) => self.see("a join was denied"),
-                    Reason::Unrecognised(_) => self.see("a rejoin was denied"),
-                    _ => {}
-                }
-                self.refused(machine, why, pick);
-            }
-            Answer::Join(ticket) => {
-                let boot = self.machines[machine].boot.as_ref().expect("it waits");
-                let told = &boot.process.as_ref().expect("it searches").told;
-                let checked = ticket.check(told.role);
-                let fits = |ticket: &join::CheckedTicket| session.mark.check(&ticket.cluster_id);
-                match checked {
-                    Ok(ticket) if fits(&ticket).is_ok() => {
-                        self.hold(machine, instance);
-                        let boot = self.machines[machine].boot.as_mut().expect("it waits");
-                        boot.program = Program::Admitted(join::AwaitingLock::new(ticket), instance);
-                    }
-                    _ => self.refused(machine, Reason::UselessTicket, pick),
-                }
-            }
-            Answer::Rejoin(ticket) => match ticket.check(session.mark) {
-                Ok(ticket) => self.open(machine, instance, ticket, pick),
-                Err(_) => self.refused(machine, Reason::UselessTicket, pick),
-            },
-        }
-    }
-
-    fn open(&mut self, at: usize, instance: usize, ticket: rejoin::CheckedTicket, pick: usize) {
-        let jitter = u16::try_from(pick % 65536).unwrap_or(0);
-        let cluster = self.instances[instance].cluster;
-        let mut boot = self.machines[at].boot.take().expect("it waits");
-        let program = std::mem::replace(&mut boot.program, Program::Halted);
-        let Program::Locked(header, rejoin::Next::Ask(_, asking), _) = program else {
-            unreachable!("it waits")
-        };
-        boot.program = match attempt(&mut boot, &header, cluster, asking.received(ticket)) {
-            Ok(marking) => {
-                self.see("a machine came back by rejoin");
-                marking
-            }
-            Err(asking) => {
-                self.machines[at].console = Some(Reason::UselessTicket);
-                Program::Locked(header, asking.refused(jitter), None)
-            }
-        };
-        self.machines[at].boot = Some(boot);
-    }
-
-    /// Somebody offers the keys of a cluster to a machine that waits for its disk's, which has to prove itself first.
-    pub(crate) fn recover(&mut self, at: usize, cluster: usize) {
-        let proves = self.machines[at].tpm.proves(Party::Node, &ClusterMark::NotJoined);
-        let Some(mut boot) = self.machines[at].boot.take() else { return };
-        boot.program = match std::mem::replace(&mut boot.program, Program::Halted) {
-            Program::Locked(header, next, session) if proves.is_some() => {
-                let was = format!("{next:?}");
-                let opening = next.offered(secrets(cluster).offer(header.uuid));
-                match attempt(&mut boot, &header, cluster, opening) {
-                    Ok(marking) => {
-                        self.see("a machine came back by recovery");
-                        marking
-                    }
-                    Err(next) => {
-                        assert_eq!(format!("{next:?}"), was, "a wrong key cost something");
-                        Program::Locked(header, next, session)
-                    }
-                }
-            }
-            other => other,
-        };
-        self.machines[at].boot = Some(boot);
     }
 
     /// A control plane takes part in etcd, and its join service answers from then on.
@@ -584,23 +422,9 @@ impl World {
             Some(Program::Halted) => "restarts",
         }
     }
-
-    fn hold(&mut self, at: usize, instance: usize) {
-        let cluster = self.instances[instance].cluster;
-        if let Some(boot) = &mut self.machines[at].boot {
-            boot.held.insert(cluster);
-        }
-    }
-
-    /// Its attestation key, as a marked machine shows it to whoever verifies it.
-    pub(crate) fn key_id(&self, at: usize, cluster: usize) -> String {
-        let mark = ClusterMark::Cluster(ClusterIdDigest::of(secrets(cluster).id.as_bytes()));
-        let verified = self.machines[at].tpm.proves(Party::Node, &mark);
-        verified.expect("a marked machine").ak_id().to_string()
-    }
 }
 
-fn numbered(number: u64) -> [u8; 32] {
+pub(crate) fn numbered(number: u64) -> [u8; 32] {
     let mut bytes = [0xee; 32];
     bytes[..8].copy_from_slice(&number.to_le_bytes());
     bytes
@@ -613,19 +437,4 @@ fn own(told: &Told) -> IpAddr {
 fn addresses(told: &Told) -> Vec<IpAddr> {
     let list = told.control_planes.iter();
     list.map(|address| IpAddr::V4(ip(*address))).collect()
-}
-
-/// The disk is opened, if the key is its own. It is out of reach until the machine is marked.
-fn attempt<S>(
-    boot: &mut Boot,
-    header: &Header,
-    cluster: usize,
-    opening: rejoin::Opening<S>,
-) -> Result<Program, S> {
-    if opening.key().expose_bytes() != &header.key {
-        return Err(opening.not_opened());
-    }
-    boot.held.insert(cluster);
-    let disk = header.clone();
-    Ok(Program::LockedMarking(header.clone(), opening.opened(disk), false))
 }

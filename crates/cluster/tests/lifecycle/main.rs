@@ -14,6 +14,7 @@
 //! Not modelled: a control plane's records put back to an older state with its disk, for which there is no defence
 //! (`docs/threats.md`), and a TPM that is exchanged or reset under a running machine.
 
+mod asking;
 mod clusters;
 mod disk;
 mod events;

@@ -41,6 +41,10 @@ impl World {
             assert!(marked.is_empty(), "a mark that no program made");
             return;
         }
+        if boot.soiled {
+            assert!(marked.is_empty(), "a mark of two that is one cluster's");
+            return;
+        }
         assert_eq!(marked.len(), 1, "PCR 15 is no cluster's mark");
         let others: Vec<_> = boot.held.iter().filter(|cluster| **cluster != marked[0]).collect();
         assert!(others.is_empty(), "a machine of one cluster holds keys of another");
@@ -53,20 +57,20 @@ impl World {
             return;
         };
         assert_eq!(boot.extends, 1, "a member without a mark");
-        let pcr15 = machine.tpm.pcr15();
-        let cluster = usize::from(secrets(OURS).mark != pcr15);
         if machine.disk.touched {
             return;
         }
         let header = machine.disk.header().expect("a member's disk has a header");
-        let key = secrets(cluster).disk_key(header.uuid);
-        assert_eq!(&header.key, key.expose_bytes(), "a member's disk has another key");
         let content = &machine.disk.content;
         assert!(content.complete, "a member that is not complete");
         let state = crate::disk::Disk::state(content).expect("it was written").expect("it is there");
         assert!(state.is_member(), "a member whose disk does not know it");
         let of = content.records.or(content.certificate.as_ref().map(|(of, _)| *of));
         let instance = &self.instances[of.expect("init or kubelet wrote it")];
+        let key = secrets(instance.cluster).disk_key(header.uuid);
+        assert_eq!(&header.key, key.expose_bytes(), "a member's disk has another key");
+        let is_control_plane = state.role() == cluster::Role::ControlPlane;
+        assert_eq!(content.authorities, is_control_plane, "certificates of another role");
         let name = boot.node_name().expect("a member has a name");
         if instance.deleted.contains(&(name.clone(), header.uuid)) {
             return;

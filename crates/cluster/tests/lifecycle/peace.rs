@@ -1,7 +1,7 @@
 //! The end of a run: the host is honest from here on, nothing crashes, messages arrive. In a bounded number of steps every machine
 //! is a node, or says why not; and the administrator, doing what the consoles say, makes nodes of all of them.
 
-use cluster::admission::{Denial, Unrecognised};
+use cluster::admission::{Denial, Unique, Unrecognised};
 use cluster::{Role, rejoin};
 
 use crate::clusters::{OURS, secrets};
@@ -50,11 +50,50 @@ impl World {
                 !matches!(program, Program::Member | Program::Building(..) | Program::Marking(..))
             };
             let boot = self.machines[at].boot.as_ref();
-            if boot.is_some_and(|boot| searches(&boot.program)) {
+            if boot.is_some_and(|boot| boot.soiled || searches(&boot.program)) {
                 self.power_off(at);
             }
             self.power_on(at);
         }
+    }
+
+    /// The same, and then it stops in one of three ways.
+    pub(crate) fn cut(&mut self, at: usize, steps: usize) {
+        self.undisturbed(at, steps);
+        match steps / STEPS % 3 {
+            0 => self.power_off(at),
+            1 => self.kill_program(at),
+            _ => self.fail_step(at),
+        }
+    }
+
+    /// Two machines ask at once; the bits of `order` say whose service goes on.
+    pub(crate) fn together(&mut self, machines: [usize; 2], order: usize) {
+        for at in machines {
+            self.power_on(at);
+            for step in 0..STEPS {
+                if self.asked(at).is_some() {
+                    break;
+                }
+                self.step_in_peace(at, step, false);
+            }
+        }
+        let before = self.sessions.len();
+        for at in machines {
+            let server = self.asked(at).and_then(|address| self.at(address));
+            if let Some(server) = server.filter(|server| self.served_by(*server).is_some()) {
+                self.connect(at, server);
+            }
+        }
+        for bit in 0..16 {
+            let open = self.sessions.len() - before;
+            if let Some(one) = (order >> bit & 1).checked_rem(open) {
+                self.serve(before + one);
+                self.check();
+            }
+        }
+        while self.sessions.len() > before && self.deliver(before, order) {}
+        self.sessions.truncate(before);
     }
 
     /// Lets every machine take its steps, and leads every connection where it is meant to go.
@@ -77,13 +116,7 @@ impl World {
     }
 
     fn step_in_peace(&mut self, at: usize, step: usize, may_init: bool) {
-        let asked = match self.machines[at].boot.as_ref().map(|boot| &boot.program) {
-            Some(Program::Locked(_, rejoin::Next::Ask(address, _), _) | Program::Asking(_, address, _)) => {
-                Some(*address)
-            }
-            _ => None,
-        };
-        let Some(address) = asked else {
+        let Some(address) = self.asked(at) else {
             self.help(at, may_init);
             self.run(at, step);
             self.use_certificate(at);
@@ -92,6 +125,16 @@ impl World {
         match self.at(address) {
             Some(server) if self.served_by(server).is_some() => self.converse(at, server, step),
             _ => self.refused(at, Reason::NoControlPlane, step),
+        }
+    }
+
+    /// Whom a machine asks now.
+    fn asked(&self, at: usize) -> Option<std::net::IpAddr> {
+        match self.machines[at].boot.as_ref().map(|boot| &boot.program) {
+            Some(Program::Locked(_, rejoin::Next::Ask(address, _), _) | Program::Asking(_, address, _)) => {
+                Some(*address)
+            }
+            _ => None,
         }
     }
 
@@ -155,7 +198,7 @@ impl World {
         let Some(of) = of(content) else { return false };
         let instance = &self.instances[of];
         let recorded = instance.store.list().iter().any(|object| {
-            object.identity.disk_uuid == header.uuid && self.given.get(&header.uuid) == Some(&machine.tpm)
+            object.identity.disk_uuid == header.uuid && object.identity.attestation_key_id == machine.tpm.key_id()
         });
         let others = self.named(at).any(|server| self.served_by(server).is_some_and(|other| other != of));
         let meant = instance.cluster == machine.meant_for && instance.cluster == OURS;
@@ -203,9 +246,9 @@ impl World {
     /// Who is refused meets a record that is there, and is the one that is named.
     fn judge_denial(&self, at: usize, denial: &Denial) {
         let named = match denial {
-            Denial::Taken { other, .. } => other,
+            Denial::Taken { what, other } if *what != Unique::Index => other,
             Denial::AlreadyJoined(name) | Denial::RoleFixed { name, .. } => name,
-            other => panic!("machine {at} is refused for what it is: {other}"),
+            other => panic!("machine {at} is refused for nothing that it did: {other}"),
         };
         let there = self.instances.iter().any(|instance| instance.store.get(named).is_some());
         assert!(there, "machine {at} is refused for a record that is not there: {denial}");
@@ -261,17 +304,17 @@ impl World {
     fn forget(&mut self, at: usize) {
         let machine = &self.machines[at];
         let (name, address) = (crate::world::name(machine.truth.name), crate::world::ip(machine.truth.address));
-        let tpm = machine.tpm;
-        let given = self.given.clone();
+        let key_id = machine.tpm.key_id();
         for instance in &mut self.instances {
             for object in instance.store.list() {
                 let identity = &object.identity;
                 let own = identity.name == name
                     || identity.node_ip == address
-                    || given.get(&identity.disk_uuid) == Some(&tpm)
+                    || identity.attestation_key_id == key_id
                     || (instance.cluster != OURS && identity.index > 1);
                 if own {
                     instance.deleted.insert((identity.name.clone(), identity.disk_uuid));
+                    self.released.insert(identity.disk_uuid);
                     instance.store.delete(&object);
                 }
             }

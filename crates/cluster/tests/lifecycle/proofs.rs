@@ -25,6 +25,7 @@ struct Bench {
     image: Image,
     policy: Policy,
     tpms: Vec<SoftTpm>,
+    key_ids: Vec<String>,
     verdicts: RefCell<HashMap<Asked, Option<Rc<Verified>>>>,
 }
 
@@ -32,7 +33,11 @@ thread_local! {
     static BENCH: Bench = {
         let image = Image::default();
         let tpms = (0..MACHINES).map(|_| SoftTpm::boot(&image)).collect();
-        Bench { policy: image.policy(), image, tpms, verdicts: RefCell::default() }
+        let policy = image.policy();
+        let mut bench = Bench { policy, image, tpms, key_ids: Vec::new(), verdicts: RefCell::default() };
+        let first = |at| bench.verdict(Tpm(at), Role::Node, &ClusterMark::NotJoined, 1);
+        bench.key_ids = (0..MACHINES).map(|at| first(at).expect("it booted").ak_id().to_string()).collect();
+        bench
     };
 }
 
@@ -47,6 +52,11 @@ impl Tpm {
 
     pub(crate) fn extend(self, cluster: &ClusterId) {
         BENCH.with(|bench| bench.tpms[self.0].join(cluster.as_bytes()));
+    }
+
+    /// Its attestation key.
+    pub(crate) fn key_id(self) -> String {
+        BENCH.with(|bench| bench.key_ids[self.0].clone())
     }
 
     /// The host measures something into the register before the machine does.
@@ -69,6 +79,18 @@ impl Tpm {
                 .entry(asked)
                 .or_insert_with(|| bench.verdict(self, role, mark, 1).ok().map(Rc::new))
                 .clone()
+        })
+    }
+
+    /// What a machine shows that boots something else, with this TPM.
+    pub(crate) fn proves_with_other_software(self, mark: &ClusterMark) -> bool {
+        BENCH.with(|bench| {
+            let tpm = &bench.tpms[self.0];
+            tpm.reboot(&bench.image);
+            tpm.extend(PcrIndex::new(4).expect("a register"), &Digest::of(b"another program"));
+            let accepted = bench.verdict(self, Role::Node, mark, 1).is_ok();
+            tpm.reboot(&bench.image);
+            accepted
         })
     }
 

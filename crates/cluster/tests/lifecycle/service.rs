@@ -262,13 +262,14 @@ impl World {
         if self.instances[instance].cluster != OURS {
             return;
         }
-        match self.given.get(&disk) {
-            Some(owner) => assert_eq!(*owner, to, "the key of {disk} went to a second machine"),
-            None => {
-                assert!(first, "the key of {disk} was given to a machine that was never admitted with it");
-                self.given.insert(disk, to);
-            }
+        let released = self.released.contains(&disk);
+        let owners = self.given.entry(disk).or_default();
+        if owners.contains(&to) {
+            return;
         }
+        assert!(first, "the key of {disk} was given to a machine that was never admitted with it");
+        assert!(owners.is_empty() || released, "the key of {disk} went to a second machine");
+        owners.push(to);
     }
 
     /// The API takes a kubelet's bootstrap token, and names its node.

@@ -74,6 +74,10 @@ impl World {
                 disk.write(opened.volume, |content| content.records = Some(made));
                 Performed::Done
             }
+            (Step::Pki, _) => {
+                self.machines[at].disk.write(opened.volume, |content| content.authorities = true);
+                Performed::Done
+            }
             (Step::OwnServices, Kind::Init(_, instance, told)) => {
                 boot.records = *instance;
                 boot.name = Some(name(told.name));
@@ -156,7 +160,7 @@ impl World {
             role: Role::ControlPlane,
             disk_uuid: opened.uuid,
             attestation_variant: attest::Variant::QemuVtpm.to_string(),
-            attestation_key_id: self.key_id(at, cluster),
+            attestation_key_id: self.machines[at].tpm.key_id(),
             measurements: std::collections::BTreeMap::new(),
             index: place.index,
             mesh_ip: place.mesh_ip,

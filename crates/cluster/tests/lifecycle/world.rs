@@ -99,7 +99,9 @@ pub(crate) struct World {
     /// How the host's own cluster bends its tickets: see [`crate::service`].
     pub(crate) bent: usize,
     /// To which TPM's machine a key of the administrator's cluster was given, by the disk it opens.
-    pub(crate) given: BTreeMap<DiskUuid, Tpm>,
+    pub(crate) given: BTreeMap<DiskUuid, Vec<Tpm>>,
+    /// Disks whose records the administrator deleted: another machine may be admitted with them.
+    pub(crate) released: BTreeSet<DiskUuid>,
     serial: u64,
 }
 
@@ -115,6 +117,7 @@ impl World {
             copies: Vec::new(),
             bent: 0,
             given: BTreeMap::new(),
+            released: BTreeSet::new(),
             serial: 0,
         }
     }
