@@ -23,23 +23,33 @@ impl World {
     pub(crate) fn init(&mut self, at: usize, cluster: usize, attempt: u8) {
         let machine = &mut self.machines[at];
         let mark = free_or(&secrets(cluster).id);
-        let Some(boot) = &mut machine.boot else { return };
-        let Some(process) = &mut boot.process else { return };
+        let Some(boot) = &mut machine.boot else {
+            return;
+        };
+        let Some(process) = &mut boot.process else {
+            return;
+        };
         if machine.tpm.proves(Party::Node, &mark).is_none() {
             return;
         }
         let id = RequestId::from_wire(&[attempt; 16]).expect("16 bytes");
         let secret = &secrets(cluster).init_secret;
         let taken = process.lock.is_taken();
-        match process.admission.receive(&process.lock, id, &process.hash, secret) {
+        match process
+            .admission
+            .receive(&process.lock, id, &process.hash, secret)
+        {
             Ok(Admitted::New(next)) => {
                 assert_eq!(process.told.hash_of, cluster, "a wrong secret was taken");
                 let next = next.derived(secrets(cluster).id.clone());
-                process.pending.push((next, Begun::Init { cluster, attempt }));
+                process
+                    .pending
+                    .push((next, Begun::Init { cluster, attempt }));
             }
             Ok(Admitted::Reattach) => {
                 let last = boot.begun.last();
-                let same = matches!(last, Some(Begun::Init { attempt: first, .. }) if *first == attempt);
+                let same =
+                    matches!(last, Some(Begun::Init { attempt: first, .. }) if *first == attempt);
                 assert!(taken && same, "an init attached to another flow");
             }
             Err(_) => assert_eq!(process.lock.is_taken(), taken, "a refusal took the lock"),
@@ -47,9 +57,18 @@ impl World {
     }
 
     /// The init gets to the lock, if nothing else did.
-    pub(crate) fn begin_init(&mut self, boot: &mut Boot, request: init::AwaitingLock, begun: Begun) {
-        let Begun::Init { cluster, .. } = begun else { return };
-        let Some(process) = &mut boot.process else { return };
+    pub(crate) fn begin_init(
+        &mut self,
+        boot: &mut Boot,
+        request: init::AwaitingLock,
+        begun: Begun,
+    ) {
+        let Begun::Init { cluster, .. } = begun else {
+            return;
+        };
+        let Some(process) = &mut boot.process else {
+            return;
+        };
         let Ok(awaiting) = process.admission.begin(&process.lock, request) else {
             assert!(process.lock.is_taken(), "a free lock was refused");
             return;
@@ -60,20 +79,27 @@ impl World {
         let kind = Kind::Init(cluster, None, process.told.clone());
         let before = std::mem::replace(&mut boot.program, Program::Marking(awaiting, kind, false));
         if let Program::Admitted(ticket, _) = before {
-            assert!(ticket.take(&process.lock).is_err(), "init and join have one machine");
+            assert!(
+                ticket.take(&process.lock).is_err(),
+                "init and join have one machine"
+            );
         }
     }
 
     /// The host leads the machine's connection to `server`.
     pub(crate) fn connect(&mut self, at: usize, server: usize) {
-        let Some(boot) = &self.machines[at].boot else { return };
+        let Some(boot) = &self.machines[at].boot else {
+            return;
+        };
         let opened = || boot.opened.as_ref().expect("a disk").clone();
         let request = match &boot.program {
             Program::Locked(header, rejoin::Next::Ask(..), None) => Request::Rejoin(header.uuid),
             Program::Asking(_, _, None) => {
                 let told = &boot.process.as_ref().expect("it searches").told;
                 let disk = &self.machines[at].disk;
-                let key = disk.read(opened().volume).map_or([1; 32], |content| content.mesh_key);
+                let key = disk
+                    .read(opened().volume)
+                    .map_or([1; 32], |content| content.mesh_key);
                 Request::Join(JoinRequest {
                     name: name(told.name),
                     role: told.role,
@@ -103,8 +129,12 @@ impl World {
     pub(crate) fn claim(&mut self, at: usize, claims: usize) {
         let servers = (0..self.machines.len()).filter(|server| self.served_by(*server).is_some());
         let servers: Vec<usize> = servers.collect();
-        let Some(boot) = self.machines[at].boot.as_ref().map(|boot| boot.number) else { return };
-        let Some(server) = claims.checked_rem(servers.len()) else { return };
+        let Some(boot) = self.machines[at].boot.as_ref().map(|boot| boot.number) else {
+            return;
+        };
+        let Some(server) = claims.checked_rem(servers.len()) else {
+            return;
+        };
         let instance = self.served_by(servers[server]).expect("it serves");
         let known = self.instances[instance].store.list();
         let other = &known[claims / 8 % known.len()].identity;
@@ -221,8 +251,12 @@ impl World {
 
     /// Somebody offers the keys of a cluster to a machine that waits for its disk's, which has to prove itself first.
     pub(crate) fn recover(&mut self, at: usize, cluster: usize) {
-        let proves = self.machines[at].tpm.proves(Party::Node, &ClusterMark::NotJoined);
-        let Some(mut boot) = self.machines[at].boot.take() else { return };
+        let proves = self.machines[at]
+            .tpm
+            .proves(Party::Node, &ClusterMark::NotJoined);
+        let Some(mut boot) = self.machines[at].boot.take() else {
+            return;
+        };
         boot.program = match std::mem::replace(&mut boot.program, Program::Halted) {
             Program::Locked(header, next, session) if proves.is_some() => {
                 let was = format!("{next:?}");
@@ -263,5 +297,9 @@ fn attempt<S>(
     }
     boot.held.insert(cluster);
     let disk = header.clone();
-    Ok(Program::LockedMarking(header.clone(), opening.opened(disk), false))
+    Ok(Program::LockedMarking(
+        header.clone(),
+        opening.opened(disk),
+        false,
+    ))
 }

@@ -9,7 +9,9 @@ use cluster::identity::NodeIdentity;
 use cluster::init::SecretHash;
 use cluster::recovery::{ClusterKeys, Offer};
 use cluster::state::ClusterValues;
-use keys::{ClusterId, DiskKey, MasterSecret, MasterSecretFile, MeasurementSalt, MeasurementSecret, Salt};
+use keys::{
+    ClusterId, DiskKey, MasterSecret, MasterSecretFile, MeasurementSalt, MeasurementSecret, Salt,
+};
 
 /// The cluster of the administrator.
 pub(crate) const OURS: usize = 0;

@@ -82,7 +82,7 @@ const LIFE: &[Kind] = &[
     (30, Event::Deliver),
     (20, |a, _| Event::PowerOn(a)),
     (20, |a, _| Event::UseCertificate(a)),
-    (20, |a, b| Event::Init {
+    (8, |a, b| Event::Init {
         machine: a,
         // the host's cluster begins more seldom than the administrator's
         cluster: usize::from(b % 4 == 0),
@@ -211,7 +211,9 @@ impl World {
                     Role::Worker => Role::ControlPlane,
                 };
             }
-            Event::LieAddress(at, address) => self.machines[m(at)].told.address = address % (count + 2),
+            Event::LieAddress(at, address) => {
+                self.machines[m(at)].told.address = address % (count + 2)
+            }
             Event::LieControlPlanes(at, list) => {
                 let named = (0..count).filter(|other| (list >> other) & 1 == 1);
                 self.machines[m(at)].told.control_planes = named.collect();
@@ -230,10 +232,15 @@ impl World {
         let instance = &mut self.instances[instance];
         // the first node's record goes with its cluster only
         let listed = instance.store.list();
-        let further: Vec<_> = listed.iter().filter(|object| object.identity.index > 1).collect();
+        let further: Vec<_> = listed
+            .iter()
+            .filter(|object| object.identity.index > 1)
+            .collect();
         if let Some(at) = record.checked_rem(further.len()) {
             let identity = &further[at].identity;
-            instance.deleted.insert((identity.name.clone(), identity.disk_uuid));
+            instance
+                .deleted
+                .insert((identity.name.clone(), identity.disk_uuid));
             self.released.insert(identity.disk_uuid);
             instance.store.delete(further[at]);
         }
@@ -319,7 +326,11 @@ impl World {
             some => known[how % some],
         };
         let salt_of = how / 7 % 2;
-        let flow = if how.is_multiple_of(2) { Flow::Init } else { Flow::JoinAsWorker };
+        let flow = if how.is_multiple_of(2) {
+            Flow::Init
+        } else {
+            Flow::JoinAsWorker
+        };
         let salt = *secrets(salt_of).measurement_salt.as_bytes();
         let state = NodeState::becoming(flow, "node-0", salt).into_member();
         let theirs = self.instances.iter().position(|one| one.cluster == THEIRS);

@@ -127,9 +127,7 @@ impl World {
     pub(crate) fn kill_program(&mut self, at: usize) {
         if let Some(boot) = &mut self.machines[at].boot {
             boot.program = match boot.program {
-                Program::Probe
-                | Program::Locked(..)
-                | Program::LockedMarking(..) => Program::Probe,
+                Program::Probe | Program::Locked(..) | Program::LockedMarking(..) => Program::Probe,
                 Program::Halted => Program::Halted,
                 _ => Program::Start,
             };
@@ -149,7 +147,10 @@ impl World {
         let Some(mut boot) = self.machines[at].boot.take() else {
             return;
         };
-        let pending = boot.process.as_mut().and_then(|process| process.pending.pop());
+        let pending = boot
+            .process
+            .as_mut()
+            .and_then(|process| process.pending.pop());
         if let Some((request, begun)) = pending {
             self.begin_init(&mut boot, request, begun);
             self.machines[at].boot = Some(boot);
@@ -211,7 +212,10 @@ impl World {
                 Program::Searching(searching.found(&list, own(told), jitter))
             }
             Program::Searching(Round::Ask(address, asking)) => {
-                assert_ne!(address, own(&boot.process.as_ref().expect("it searches").told));
+                assert_ne!(
+                    address,
+                    own(&boot.process.as_ref().expect("it searches").told)
+                );
                 Program::Asking(asking, address, None)
             }
             Program::Admitted(awaiting, instance) => {
@@ -235,7 +239,10 @@ impl World {
             Program::Marking(awaiting, kind, true) => {
                 match awaiting.read_back(&machine.tpm.pcr15()) {
                     Ok((building, marked, _)) => {
-                        assert!(!boot.soiled, "steps begin under a mark that is no cluster's");
+                        assert!(
+                            !boot.soiled,
+                            "steps begin under a mark that is no cluster's"
+                        );
                         Program::Building(building, marked, kind)
                     }
                     Err(failed) => self.fail(at, boot, failed, Reason::ForeignMark),
@@ -279,7 +286,9 @@ impl World {
                         Kind::Join(..) => "a worker joined",
                     });
                     let volume = boot.opened.as_ref().expect("a disk").volume;
-                    self.machines[at].disk.write(volume, |content| content.complete = true);
+                    self.machines[at]
+                        .disk
+                        .write(volume, |content| content.complete = true);
                     boot.name = Some(kind.name());
                     Program::Member
                 }
@@ -334,7 +343,11 @@ impl World {
                 };
                 // what opens it lies in memory and is nobody else's
                 let key = numbered(serial);
-                boot.opened = Some(Header { uuid, key, volume: serial });
+                boot.opened = Some(Header {
+                    uuid,
+                    key,
+                    volume: serial,
+                });
                 boot.first_boot = true;
                 Program::Start
             }
@@ -367,7 +380,11 @@ impl World {
         };
         match at_start(Mark::of(&machine.tpm.pcr15()), state, next_boot) {
             AtStart::WaitForCluster => {
-                assert_eq!(machine.tpm.pcr15(), [0; 32], "a marked machine looks for a cluster");
+                assert_eq!(
+                    machine.tpm.pcr15(),
+                    [0; 32],
+                    "a marked machine looks for a cluster"
+                );
                 let told = machine.told.clone();
                 boot.process = Some(Process {
                     lock: BootLock::new(),
@@ -383,7 +400,9 @@ impl World {
                 boot.name = NodeName::new(state.node_name()).ok();
                 machine.console = None;
                 // it may have stopped between the last write and the word that it is done
-                machine.disk.write(opened.volume, |content| content.complete = true);
+                machine
+                    .disk
+                    .write(opened.volume, |content| content.complete = true);
                 self.see("a program went on as a node");
                 Program::Member
             }
@@ -397,14 +416,21 @@ impl World {
         let Some(content) = self.machines[at].disk.read(volume).cloned() else {
             return;
         };
-        let role = Disk::state(&content).ok().flatten().map(|state| state.role());
+        let role = Disk::state(&content)
+            .ok()
+            .flatten()
+            .map(|state| state.role());
         if role != Some(Role::ControlPlane) || boot.records.is_some() {
             return;
         }
         let joined = content.certificate.map(|(instance, _)| instance);
-        let records = content.records.or(joined.filter(|instance| self.is_served(*instance)));
+        let records = content
+            .records
+            .or(joined.filter(|instance| self.is_served(*instance)));
         boot.records = records;
-        self.machines[at].disk.write(volume, |content| content.records = records);
+        self.machines[at]
+            .disk
+            .write(volume, |content| content.records = records);
     }
 
     /// In a word, for who reads why a run failed.

@@ -35,8 +35,14 @@ impl World {
         };
         assert!(boot.extends <= 1, "PCR 15 was extended twice in a boot");
         let locks = boot.begun.len();
-        assert!(locks <= 1, "two flows had the machine in one boot: {:?}", boot.begun);
-        let marked: Vec<usize> = (0..2).filter(|cluster| secrets(*cluster).mark == pcr15).collect();
+        assert!(
+            locks <= 1,
+            "two flows had the machine in one boot: {:?}",
+            boot.begun
+        );
+        let marked: Vec<usize> = (0..2)
+            .filter(|cluster| secrets(*cluster).mark == pcr15)
+            .collect();
         if boot.extends == 0 {
             assert!(marked.is_empty(), "a mark that no program made");
             return;
@@ -46,8 +52,15 @@ impl World {
             return;
         }
         assert_eq!(marked.len(), 1, "PCR 15 is no cluster's mark");
-        let others: Vec<_> = boot.held.iter().filter(|cluster| **cluster != marked[0]).collect();
-        assert!(others.is_empty(), "a machine of one cluster holds keys of another");
+        let others: Vec<_> = boot
+            .held
+            .iter()
+            .filter(|cluster| **cluster != marked[0])
+            .collect();
+        assert!(
+            others.is_empty(),
+            "a machine of one cluster holds keys of another"
+        );
     }
 
     /// A node that its program takes for complete is one at the next boot too, and the cluster knows it.
@@ -63,21 +76,39 @@ impl World {
         let header = machine.disk.header().expect("a member's disk has a header");
         let content = &machine.disk.content;
         assert!(content.complete, "a member that is not complete");
-        let state = crate::disk::Disk::state(content).expect("it was written").expect("it is there");
+        let state = crate::disk::Disk::state(content)
+            .expect("it was written")
+            .expect("it is there");
         assert!(state.is_member(), "a member whose disk does not know it");
-        let of = content.records.or(content.certificate.as_ref().map(|(of, _)| *of));
+        let of = content
+            .records
+            .or(content.certificate.as_ref().map(|(of, _)| *of));
         let instance = &self.instances[of.expect("init or kubelet wrote it")];
         let key = secrets(instance.cluster).disk_key(header.uuid);
-        assert_eq!(&header.key, key.expose_bytes(), "a member's disk has another key");
+        assert_eq!(
+            &header.key,
+            key.expose_bytes(),
+            "a member's disk has another key"
+        );
         let is_control_plane = state.role() == cluster::Role::ControlPlane;
-        assert_eq!(content.authorities, is_control_plane, "certificates of another role");
+        assert_eq!(
+            content.authorities, is_control_plane,
+            "certificates of another role"
+        );
         let name = boot.node_name().expect("a member has a name");
         if instance.deleted.contains(&(name.clone(), header.uuid)) {
             return;
         }
         let record = instance.store.get(&name).expect("a member's record");
-        assert_eq!(record.identity.disk_uuid, header.uuid, "a member's record names another disk");
-        assert_eq!(record.identity.role, state.role(), "a member's role is not the recorded one");
+        assert_eq!(
+            record.identity.disk_uuid, header.uuid,
+            "a member's record names another disk"
+        );
+        assert_eq!(
+            record.identity.role,
+            state.role(),
+            "a member's role is not the recorded one"
+        );
     }
 }
 
@@ -95,7 +126,10 @@ fn apart<'a>(nodes: impl Iterator<Item = &'a cluster::identity::NodeIdentity>) {
             ("pods", node.pod_cidr.to_string()),
             ("number", node.index.to_string()),
         ] {
-            assert!(seen.insert((what, value.clone())), "two nodes have the {what} {value}");
+            assert!(
+                seen.insert((what, value.clone())),
+                "two nodes have the {what} {value}"
+            );
         }
     }
 }

@@ -21,7 +21,9 @@ impl World {
         for _ in 0..4 {
             self.settle(never[OURS]);
         }
-        let expected: Vec<bool> = (0..self.machines.len()).map(|at| self.must_be_back(at)).collect();
+        let expected: Vec<bool> = (0..self.machines.len())
+            .map(|at| self.must_be_back(at))
+            .collect();
         for (at, must) in expected.into_iter().enumerate() {
             self.judge(at, must);
         }
@@ -35,7 +37,12 @@ impl World {
             }
         }
         for at in 0..self.machines.len() {
-            assert!(self.is_node(at), "machine {at} is no node after repair: {} {:?}", self.doing(at), self.machines[at].console);
+            assert!(
+                self.is_node(at),
+                "machine {at} is no node after repair: {} {:?}",
+                self.doing(at),
+                self.machines[at].console
+            );
         }
     }
 
@@ -47,7 +54,10 @@ impl World {
             self.machines[at].soiled = false;
             // a program asks the metadata service once, when it starts
             let searches = |program: &Program| {
-                !matches!(program, Program::Member | Program::Building(..) | Program::Marking(..))
+                !matches!(
+                    program,
+                    Program::Member | Program::Building(..) | Program::Marking(..)
+                )
             };
             let boot = self.machines[at].boot.as_ref();
             if boot.is_some_and(|boot| boot.soiled || searches(&boot.program)) {
@@ -131,9 +141,10 @@ impl World {
     /// Whom a machine asks now.
     fn asked(&self, at: usize) -> Option<std::net::IpAddr> {
         match self.machines[at].boot.as_ref().map(|boot| &boot.program) {
-            Some(Program::Locked(_, rejoin::Next::Ask(address, _), _) | Program::Asking(_, address, _)) => {
-                Some(*address)
-            }
+            Some(
+                Program::Locked(_, rejoin::Next::Ask(address, _), _)
+                | Program::Asking(_, address, _),
+            ) => Some(*address),
             _ => None,
         }
     }
@@ -192,15 +203,22 @@ impl World {
     fn must_be_back(&self, at: usize) -> bool {
         let machine = &self.machines[at];
         let content = &machine.disk.content;
-        let Some(header) = machine.disk.header().filter(|header| header.volume == content.volume) else {
+        let Some(header) = machine
+            .disk
+            .header()
+            .filter(|header| header.volume == content.volume)
+        else {
             return false;
         };
         let Some(of) = of(content) else { return false };
         let instance = &self.instances[of];
         let recorded = instance.store.list().iter().any(|object| {
-            object.identity.disk_uuid == header.uuid && object.identity.attestation_key_id == machine.tpm.key_id()
+            object.identity.disk_uuid == header.uuid
+                && object.identity.attestation_key_id == machine.tpm.key_id()
         });
-        let others = self.named(at).any(|server| self.served_by(server).is_some_and(|other| other != of));
+        let others = self
+            .named(at)
+            .any(|server| self.served_by(server).is_some_and(|other| other != of));
         let meant = instance.cluster == machine.meant_for && instance.cluster == OURS;
         !machine.disk.touched && content.complete && recorded && meant && !others
     }
@@ -219,25 +237,45 @@ impl World {
         if machine.boot.as_ref().is_some_and(Boot::is_member) {
             return;
         }
-        assert!(!must_be_back, "machine {at} is on record with its disk and does not come back: {why:?}");
+        assert!(
+            !must_be_back,
+            "machine {at} is on record with its disk and does not come back: {why:?}"
+        );
         match why.as_ref() {
-            None => panic!("machine {at} is no node and says nothing: {}", self.doing(at)),
+            None => panic!(
+                "machine {at} is no node and says nothing: {}",
+                self.doing(at)
+            ),
             Some(Reason::WaitsForInit) => assert_eq!(machine.truth.role, Role::ControlPlane),
             Some(Reason::NoControlPlane) => {
-                let answers = self.named(at).all(|server| self.served_by(server).is_some());
+                let answers = self
+                    .named(at)
+                    .all(|server| self.served_by(server).is_some());
                 let answers = answers && self.named(at).next().is_some();
-                assert!(!answers, "machine {at} waits for a control plane that answers");
+                assert!(
+                    !answers,
+                    "machine {at} waits for a control plane that answers"
+                );
             }
             Some(Reason::Denied(denial)) => self.judge_denial(at, denial),
             Some(Reason::Unrecognised(why)) => {
                 let header = machine.disk.header().expect("a locked disk");
-                let (Unrecognised::UnknownDisk(disk) | Unrecognised::OtherMachine { disk, .. }) = why;
+                let (Unrecognised::UnknownDisk(disk) | Unrecognised::OtherMachine { disk, .. }) =
+                    why;
                 assert_eq!(*disk, header.uuid);
             }
             Some(Reason::Disk(_) | Reason::UselessTicket) => {
-                assert!(machine.disk.touched, "machine {at}: its disk was never touched: {why:?}");
+                assert!(
+                    machine.disk.touched,
+                    "machine {at}: its disk was never touched: {why:?}"
+                );
             }
-            Some(Reason::NotProved | Reason::ServiceFailed | Reason::ForeignMark | Reason::StartsAnew) => {
+            Some(
+                Reason::NotProved
+                | Reason::ServiceFailed
+                | Reason::ForeignMark
+                | Reason::StartsAnew,
+            ) => {
                 panic!("machine {at} does not get over {why:?}, with an honest host")
             }
         }
@@ -250,8 +288,14 @@ impl World {
             Denial::AlreadyJoined(name) | Denial::RoleFixed { name, .. } => name,
             other => panic!("machine {at} is refused for nothing that it did: {other}"),
         };
-        let there = self.instances.iter().any(|instance| instance.store.get(named).is_some());
-        assert!(there, "machine {at} is refused for a record that is not there: {denial}");
+        let there = self
+            .instances
+            .iter()
+            .any(|instance| instance.store.get(named).is_some());
+        assert!(
+            there,
+            "machine {at} is refused for a record that is not there: {denial}"
+        );
     }
 
     /// A member of the cluster that it is meant for, under its name and address, with its disk on record.
@@ -261,10 +305,15 @@ impl World {
             return false;
         };
         let marked = machine.tpm.pcr15() == secrets(machine.meant_for).mark;
-        let content = boot.opened.as_ref().and_then(|opened| machine.disk.read(opened.volume));
+        let content = boot
+            .opened
+            .as_ref()
+            .and_then(|opened| machine.disk.read(opened.volume));
         let Some(content) = content else { return false };
         let recorded = of(content).is_some_and(|of| {
-            let record = boot.node_name().and_then(|name| self.instances[of].store.get(&name).cloned());
+            let record = boot
+                .node_name()
+                .and_then(|name| self.instances[of].store.get(&name).cloned());
             self.is_served(of)
                 && record.is_some_and(|record| {
                     let disk = machine.disk.header().map(|header| header.uuid);
@@ -282,7 +331,9 @@ impl World {
             let mut all = 0..self.machines.len();
             !all.any(|at| {
                 let machine = &self.machines[at];
-                machine.meant_for == cluster && machine.truth.role == Role::ControlPlane && self.is_node(at)
+                machine.meant_for == cluster
+                    && machine.truth.role == Role::ControlPlane
+                    && self.is_node(at)
             })
         };
         let lost = [lost(0), lost(1)];
@@ -303,7 +354,10 @@ impl World {
 
     fn forget(&mut self, at: usize) {
         let machine = &self.machines[at];
-        let (name, address) = (crate::world::name(machine.truth.name), crate::world::ip(machine.truth.address));
+        let (name, address) = (
+            crate::world::name(machine.truth.name),
+            crate::world::ip(machine.truth.address),
+        );
         let key_id = machine.tpm.key_id();
         for instance in &mut self.instances {
             for object in instance.store.list() {
@@ -313,7 +367,9 @@ impl World {
                     || identity.attestation_key_id == key_id
                     || (instance.cluster != OURS && identity.index > 1);
                 if own {
-                    instance.deleted.insert((identity.name.clone(), identity.disk_uuid));
+                    instance
+                        .deleted
+                        .insert((identity.name.clone(), identity.disk_uuid));
                     self.released.insert(identity.disk_uuid);
                     instance.store.delete(&object);
                 }
@@ -324,5 +380,7 @@ impl World {
 
 /// The records that a node's disk belongs to.
 fn of(content: &Content) -> Option<usize> {
-    content.records.or(content.certificate.as_ref().map(|(of, _)| *of))
+    content
+        .records
+        .or(content.certificate.as_ref().map(|(of, _)| *of))
 }

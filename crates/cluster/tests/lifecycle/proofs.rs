@@ -87,7 +87,10 @@ impl Tpm {
         BENCH.with(|bench| {
             let tpm = &bench.tpms[self.0];
             tpm.reboot(&bench.image);
-            tpm.extend(PcrIndex::new(4).expect("a register"), &Digest::of(b"another program"));
+            tpm.extend(
+                PcrIndex::new(4).expect("a register"),
+                &Digest::of(b"another program"),
+            );
             let accepted = bench.verdict(self, Role::Node, mark, 1).is_ok();
             tpm.reboot(&bench.image);
             accepted
@@ -115,7 +118,13 @@ impl Bench {
 }
 
 fn session_of(role: Role, number: u8) -> Binding {
-    Binding::for_channel(role, &[number; 64], &[number; 32], b"server", Some(b"client"))
+    Binding::for_channel(
+        role,
+        &[number; 64],
+        &[number; 32],
+        b"server",
+        Some(b"client"),
+    )
 }
 
 /// The mark that the administrator's program demands of the machine it initialises.

@@ -35,10 +35,13 @@ impl Run {
             Ok(seen) => return seen,
             Err(why) => why,
         };
-        let shortest = self.shorten();
-        let trace: Vec<String> = shortest.iter().map(|event| format!("    {event:?}")).collect();
+        let shortest = self.shorten(&why);
+        let trace: Vec<String> = shortest
+            .iter()
+            .map(|event| format!("    {event:?}"))
+            .collect();
         panic!(
-            "{why}\nrepeat it with CONSTELLATION_SEED={:#x}: {} machines, {} events, of which these are enough:\n{}\n({})",
+            "{why}\nrepeat it with CONSTELLATION_SEED={:#x} cargo test -p cluster --test lifecycle\n{} machines, {} events, of which these are enough:\n{}\n({})",
             self.seed,
             self.machines,
             self.events.len(),
@@ -74,8 +77,12 @@ impl Run {
         Err(text.unwrap_or_else(|| "a panic without words".to_owned()))
     }
 
-    /// Leaves out halves, quarters, and so on to single events, as long as what is left fails.
-    fn shorten(&self) -> Vec<Event> {
+    /// Leaves out halves, quarters, and so on to single events, as long as what is left fails in the same way.
+    fn shorten(&self, why: &str) -> Vec<Event> {
+        let fails = |events: &[Event]| {
+            self.outcome(events)
+                .is_err_and(|other| kind(&other) == kind(why))
+        };
         let mut events = self.events.clone();
         let mut part = events.len().div_ceil(2);
         while part > 0 {
@@ -83,7 +90,7 @@ impl Run {
             while at < events.len() {
                 let end = (at + part).min(events.len());
                 let without: Vec<Event> = [&events[..at], &events[end..]].concat();
-                if self.outcome(&without).is_err() {
+                if fails(&without) {
                     events = without;
                 } else {
                     at = end;
@@ -93,6 +100,14 @@ impl Run {
         }
         events
     }
+}
+
+/// The first line without its numbers.
+fn kind(why: &str) -> String {
+    let line = why.lines().next().unwrap_or_default();
+    line.chars()
+        .filter(|letter| !letter.is_ascii_digit())
+        .collect()
 }
 
 /// A number from the environment, decimal or with 0x.

@@ -4,7 +4,9 @@
 use std::rc::Rc;
 
 use attest::{ClusterMark, Role as Party, Verified};
-use cluster::admission::{AdmittedNode, JoinRequest, Proven, Record, Write, admit, conflict, recognise};
+use cluster::admission::{
+    AdmittedNode, JoinRequest, Proven, Record, Write, admit, conflict, recognise,
+};
 use cluster::catalogue::{Component, Sha256, programs};
 use cluster::network::{AddressPlan, WIREGUARD_PORT};
 use cluster::rounds::ProvedMark;
@@ -79,8 +81,16 @@ impl World {
         let (Some(verified), Some(mark)) = (shown, mark) else {
             return Err(Reason::NotProved);
         };
-        assert_eq!(client_tpm.pcr15(), [0; 32], "a marked machine got a session");
-        let server_boot = self.machines[server].boot.as_ref().expect("it serves").number;
+        assert_eq!(
+            client_tpm.pcr15(),
+            [0; 32],
+            "a marked machine got a session"
+        );
+        let server_boot = self.machines[server]
+            .boot
+            .as_ref()
+            .expect("it serves")
+            .number;
         let id = self.fresh();
         self.sessions.push(Session {
             id,
@@ -148,7 +158,7 @@ impl World {
             Request::Rejoin(disk) => match recognise(*disk, &proven, &records) {
                 Ok(node) => {
                     let disk = node.identity().disk_uuid;
-                    self.note_given(session.instance, disk, session.tpm, false);
+                    self.note_given(session.instance, disk, session.tpm, &listed);
                     Stage::Answered(Answer::Rejoin(self.rejoin_ticket(session.instance, disk)))
                 }
                 Err(why) => Stage::Answered(Answer::No(Reason::Unrecognised(why))),
@@ -159,7 +169,9 @@ impl World {
     fn write(&mut self, instance: usize, node: AdmittedNode, listed: &[Object]) -> Stage {
         let store = &mut self.instances[instance].store;
         let identity = node.identity().clone();
-        let before = listed.iter().find(|object| object.identity.name == identity.name);
+        let before = listed
+            .iter()
+            .find(|object| object.identity.name == identity.name);
         let token = Some(String::new());
         let written = match (node.write(), before) {
             (Write::Create, _) => store.create(identity, token),
@@ -183,21 +195,23 @@ impl World {
         Stage::Confirmed(written, all)
     }
 
-    fn ticket(
-        &mut self,
-        instance: usize,
-        tpm: Tpm,
-        written: Object,
-        all: &[Object],
-    ) -> Stage {
+    fn ticket(&mut self, instance: usize, tpm: Tpm, written: Object, all: &[Object]) -> Stage {
         let number = self.fresh();
         let token = format!("{number:06}");
         let store = &mut self.instances[instance].store;
         let identity = written.identity.clone();
-        if store.replace(&written, identity.clone(), Some(token.clone())).is_err() {
+        if store
+            .replace(&written, identity.clone(), Some(token.clone()))
+            .is_err()
+        {
             return Stage::Answered(Answer::No(Reason::ServiceFailed));
         }
-        self.note_given(instance, identity.disk_uuid, tpm, true);
+        self.note_given(
+            instance,
+            identity.disk_uuid,
+            tpm,
+            std::slice::from_ref(&written),
+        );
         let keys = self.rejoin_ticket(instance, identity.disk_uuid);
         let peers = all.iter().map(|object| &object.identity);
         Stage::Answered(Answer::Join(Box::new(join::Ticket {
@@ -257,26 +271,44 @@ impl World {
         ticket
     }
 
-    /// A disk's key leaves the administrator's cluster: for ever to one machine, and first by its admission.
-    pub(crate) fn note_given(&mut self, instance: usize, disk: DiskUuid, to: Tpm, first: bool) {
+    /// A disk's key leaves the administrator's cluster: to the machine that is on record with it, and to no other ever.
+    pub(crate) fn note_given(
+        &mut self,
+        instance: usize,
+        disk: DiskUuid,
+        to: Tpm,
+        records: &[Object],
+    ) {
         if self.instances[instance].cluster != OURS {
             return;
         }
+        let key_id = to.key_id();
+        let recorded = records
+            .iter()
+            .map(|object| &object.identity)
+            .any(|identity| identity.disk_uuid == disk && identity.attestation_key_id == key_id);
+        assert!(
+            recorded,
+            "the key of {disk} went to a machine that is not on record with it"
+        );
         let released = self.released.contains(&disk);
         let owners = self.given.entry(disk).or_default();
-        if owners.contains(&to) {
-            return;
+        if !owners.contains(&to) {
+            assert!(
+                owners.is_empty() || released,
+                "the key of {disk} went to a second machine"
+            );
+            owners.push(to);
         }
-        assert!(first, "the key of {disk} was given to a machine that was never admitted with it");
-        assert!(owners.is_empty() || released, "the key of {disk} went to a second machine");
-        owners.push(to);
     }
 
     /// The API takes a kubelet's bootstrap token, and names its node.
     pub(crate) fn owner_of_token(&self, instance: usize, token: &str) -> Option<NodeName> {
         let id = token.get(..6)?;
         let objects = self.instances[instance].store.list();
-        let owner = objects.iter().find(|object| object.token.as_deref() == Some(id))?;
+        let owner = objects
+            .iter()
+            .find(|object| object.token.as_deref() == Some(id))?;
         Some(owner.identity.name.clone())
     }
 
@@ -287,7 +319,9 @@ impl World {
             && object.token.is_some()
         {
             let identity = object.identity.clone();
-            store.replace(&object, identity, None).expect("read just now");
+            store
+                .replace(&object, identity, None)
+                .expect("read just now");
         }
     }
 }

@@ -75,7 +75,9 @@ impl World {
                 Performed::Done
             }
             (Step::Pki, _) => {
-                self.machines[at].disk.write(opened.volume, |content| content.authorities = true);
+                self.machines[at]
+                    .disk
+                    .write(opened.volume, |content| content.authorities = true);
                 Performed::Done
             }
             (Step::OwnServices, Kind::Init(_, instance, told)) => {
@@ -101,13 +103,7 @@ impl World {
     }
 
     /// The last step, write by write.
-    fn set_key(
-        &mut self,
-        at: usize,
-        boot: &mut Boot,
-        kind: &Kind,
-        opened: &Header,
-    ) -> Performed {
+    fn set_key(&mut self, at: usize, boot: &mut Boot, kind: &Kind, opened: &Header) -> Performed {
         let key = match kind {
             Kind::Init(cluster, ..) => secrets(*cluster).disk_key(opened.uuid),
             Kind::Join(ticket, ..) => {
@@ -170,7 +166,7 @@ impl World {
             admitted_at: "1970-01-01T00:00:00Z".to_owned(),
         };
         let mut store = crate::clusters::Store::default();
-        store.create(identity, None).expect("it is empty");
+        let record = store.create(identity, None).expect("it is empty");
         self.instances.push(Instance {
             cluster,
             store,
@@ -178,7 +174,7 @@ impl World {
         });
         let instance = self.instances.len() - 1;
         let tpm = self.machines[at].tpm;
-        self.note_given(instance, opened.uuid, tpm, true);
+        self.note_given(instance, opened.uuid, tpm, &[record]);
         instance
     }
 
