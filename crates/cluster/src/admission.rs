@@ -22,7 +22,8 @@
 //! 4. A record's role never changes. Whether a machine should be a control plane cannot be proven: both roles run the same
 //!    measured image, and which one it takes comes from the host. What is enforced is that the answer is given once and recorded.
 //!    What limits the damage is that a control plane machine proves the same measurements as those that already hold the keys.
-//! 5. Places (mesh address, pod CIDR) are given out upwards; one of a deleted node is used again as late as possible.
+//! 5. Places (mesh address, pod CIDR) are given out upwards; one of a deleted node is used again as late as possible. A pending
+//!    record whose place another record has too gets a new one when its machine asks again.
 //!
 //! Two services that decide at once are the caller's matter: after writing the record it looks again, see [`conflict`].
 //! Design: `cluster.md`, "Join". Does no IO and has no clock.
@@ -263,9 +264,13 @@ pub fn admit(
     if let Some(record) = recorded {
         check_same_node(request, proven, record)?;
     }
+    // a service that stopped before it looked again left a place that another node may have by now
+    let shared = |record: &Record| {
+        conflict(&record.identity, records).is_some_and(|(what, _)| what == Unique::Index)
+    };
     let addresses = match recorded {
-        Some(record) => plan.node(record.identity.index),
-        None => next_place(plan, records),
+        Some(record) if !shared(record) => plan.node(record.identity.index),
+        _ => next_place(plan, records),
     }
     .map_err(Denial::Full)?;
     let identity = NodeIdentity {

@@ -153,6 +153,22 @@ fn a_machine_that_lost_its_ticket_gets_the_same_record_again() {
     assert_eq!(again.identity(), &records[1].identity);
 }
 
+/// Two services chose one place, and one of them stopped before it looked again.
+#[test]
+fn a_pending_record_moves_out_of_a_place_that_another_node_has() {
+    let pending = record(3, Standing::Pending);
+    let mut other = record(4, Standing::Joined);
+    other.identity = NodeIdentity {
+        index: pending.identity.index,
+        mesh_ip: pending.identity.mesh_ip,
+        pod_cidr: pending.identity.pod_cidr,
+        ..other.identity
+    };
+    let moved = ask(&request(3), &machine(3), &[pending, other]).unwrap();
+    assert_eq!(moved.write(), Write::Replace);
+    assert_eq!(moved.identity().index, 4);
+}
+
 #[test]
 fn a_machine_interrupted_on_its_way_in_keeps_its_place_with_a_new_disk() {
     let records = [record(1, Standing::Joined), record(2, Standing::Pending)];
