@@ -11,7 +11,8 @@ use cluster::{join, rejoin};
 
 use crate::clusters::secrets;
 use crate::disk::Header;
-use crate::machine::{Begun, Boot, Program, numbered};
+use crate::machine::numbered;
+use crate::boot::{Begun, Boot, Program};
 use crate::proofs::free_or;
 use crate::service::{Answer, Request};
 use crate::steps::Kind;

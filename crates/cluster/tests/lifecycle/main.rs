@@ -17,6 +17,7 @@
 //! of their own (`src/etcd/tests.rs`).
 
 mod asking;
+mod boot;
 mod clusters;
 mod disk;
 mod events;

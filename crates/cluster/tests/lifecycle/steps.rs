@@ -10,7 +10,7 @@ use keys::ClusterId;
 
 use crate::clusters::secrets;
 use crate::disk::{Disk, Header, Start};
-use crate::machine::Boot;
+use crate::boot::Boot;
 use crate::world::{Instance, Told, World, ip, name};
 
 /// A flow with what it knows.

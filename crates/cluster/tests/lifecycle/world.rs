@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::clusters::{OURS, Store, THEIRS};
 use crate::disk::Disk;
-use crate::machine::Boot;
+use crate::boot::Boot;
 use crate::proofs::Tpm;
 use crate::service::Session;
 
