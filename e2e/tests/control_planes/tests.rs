@@ -77,8 +77,17 @@ fn all_are_ready(world: &World) -> Result<()> {
     })
 }
 
-/// Writes one ConfigMap; its name is returned when the API acknowledged it.
+/// Writes until the API acknowledges it, and gives the name that it acknowledged. A write without an answer may be there or not, so
+/// each attempt has a name of its own.
 fn write(world: &World, name: &str) -> Result<String> {
+    let mut attempts = 0;
+    wait("an acknowledged write", PATIENCE, || {
+        attempts += 1;
+        write_once(world, &format!("{name}-{attempts}"))
+    })
+}
+
+fn write_once(world: &World, name: &str) -> Result<String> {
     succeed(&mut world.kubectl(&[
         "--request-timeout=20s",
         "create",
@@ -91,7 +100,9 @@ fn write(world: &World, name: &str) -> Result<String> {
 }
 
 fn nothing_is_lost(world: &World, acknowledged: &[String]) -> Result<()> {
-    let list = world.get(&["configmaps", "-l", LABEL])?;
+    let list = wait("the list of what was written", PATIENCE, || {
+        world.get(&["configmaps", "-l", LABEL])
+    })?;
     let found: BTreeSet<&str> = items(&list)
         .filter_map(|item| item["metadata"]["name"].as_str())
         .collect();
@@ -117,13 +128,15 @@ pub(crate) fn three_control_planes_come_up_and_are_verified(world: &mut World) -
         );
         Ok(())
     })?;
-    let (code, report) = world.verify(None)?;
-    ensure!(code == 0, "verify ended with {code}: {report}");
-    for index in 0..CONTROL_PLANES {
-        let name = format!("control-plane-{index}");
-        ensure!(report.to_string().contains(&name), "{name}: {report}");
-    }
-    Ok(())
+    wait("every machine verified", PATIENCE, || {
+        let (code, report) = world.verify(None)?;
+        ensure!(code == 0, "verify ended with {code}: {report}");
+        for index in 0..CONTROL_PLANES {
+            let name = format!("control-plane-{index}");
+            ensure!(report.to_string().contains(&name), "{name}: {report}");
+        }
+        Ok(())
+    })
 }
 
 /// The first one, which made the cluster, loses its power. The administrator's kubeconfig goes on working, and the machine comes
@@ -132,11 +145,7 @@ pub(crate) fn the_api_outlives_its_first_control_plane(world: &mut World) -> Res
     let mut acknowledged = vec![write(world, "before-the-first-is-off")?];
     let first = machine(world, 0)?;
     ensure!(first.stop()?, "control-plane-0 did not run");
-    wait("a write without the first", PATIENCE, || {
-        let name = format!("without-the-first-{}", acknowledged.len());
-        acknowledged.push(write(world, &name)?);
-        Ok(())
-    })?;
+    acknowledged.push(write(world, "without-the-first")?);
     nothing_is_lost(world, &acknowledged)?;
 
     up(world)?;
@@ -183,7 +192,9 @@ pub(crate) fn a_deleted_control_plane_leaves_the_cluster(world: &mut World) -> R
     const GONE: &str = "control-plane-2";
     let machine = machine(world, 2)?;
     ensure!(machine.stop()?, "{GONE} did not run");
-    succeed(&mut world.kubectl(&["delete", "node", GONE, "--wait=false"]))?;
+    wait("the API takes the deletion", PATIENCE, || {
+        succeed(&mut world.kubectl(&["delete", "node", GONE, "--wait=false", "--ignore-not-found"]))
+    })?;
     wait("the record is gone", PATIENCE, || {
         let records = world.get(&["configmaps", "-n", "constellation-nodes"])?;
         let left = items(&records).any(|record| record["metadata"]["name"] == GONE);

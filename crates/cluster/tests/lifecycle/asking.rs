@@ -9,10 +9,10 @@ use cluster::identity::WireGuardPublicKey;
 use cluster::init::{self, Admitted, RequestId};
 use cluster::{join, rejoin};
 
+use crate::boot::{Begun, Boot, Program};
 use crate::clusters::secrets;
 use crate::disk::Header;
 use crate::machine::numbered;
-use crate::boot::{Begun, Boot, Program};
 use crate::proofs::free_or;
 use crate::service::{Answer, Request};
 use crate::steps::Kind;

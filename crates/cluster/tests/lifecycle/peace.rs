@@ -4,9 +4,9 @@
 use cluster::admission::{Denial, Unique, Unrecognised};
 use cluster::{Role, rejoin};
 
+use crate::boot::{Boot, Program};
 use crate::clusters::{OURS, secrets};
 use crate::disk::{Content, Disk, Start};
-use crate::boot::{Boot, Program};
 use crate::world::{Reason, World};
 
 /// Steps of a machine that boots, asks and becomes a node. An init has 16 steps, the last of four writes.

@@ -8,9 +8,9 @@ use cluster::plan::{Flow, Step};
 use cluster::{NodeName, Role};
 use keys::ClusterId;
 
+use crate::boot::Boot;
 use crate::clusters::secrets;
 use crate::disk::{Disk, Header, Start};
-use crate::boot::Boot;
 use crate::world::{Instance, Told, World, ip, name};
 
 /// A flow with what it knows.

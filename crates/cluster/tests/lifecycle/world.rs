@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use cluster::{DiskUuid, NodeName, Role};
 use uuid::Uuid;
 
+use crate::boot::Boot;
 use crate::clusters::{OURS, Store, THEIRS};
 use crate::disk::Disk;
-use crate::boot::Boot;
 use crate::proofs::Tpm;
 use crate::service::Session;
 
