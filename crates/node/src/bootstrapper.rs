@@ -5,6 +5,7 @@
 //! inits or joins again. Design: `cluster.md`; facts 7.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -349,8 +350,17 @@ async fn become_member(
             });
             Ok(founded?)
         }
-        (awaiting, ticket, shared) = ticket => Ok(candidate.join(awaiting, ticket, shared).await?),
+        (awaiting, ticket, shared) = ticket => {
+            // whoever uploaded a backup has no use for it here any more
+            restore::discard(&restores(host));
+            Ok(candidate.join(awaiting, ticket, shared).await?)
+        }
     }
+}
+
+/// Where backups are put that a cluster is to be made of.
+fn restores(host: &Host) -> PathBuf {
+    host.paths.state.join("constellation")
 }
 
 /// An init that has the lock is sent to `begin`, once.
@@ -369,7 +379,7 @@ fn serve_init(
         // there is room for the one, and nobody listens only if the program is asked to stop
         let _stopping = begin.try_send(begun);
     });
-    let restores = Restores::new(candidate.host.paths.state.join("constellation"));
+    let restores = Restores::new(restores(&candidate.host));
     let service = Arc::new(InitServer::new(
         lock,
         hash,

@@ -43,6 +43,11 @@ const PORT_PAUSE: Duration = Duration::from_secs(5);
 /// A connection that is silent is asked whether somebody is there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// How long a request may take to its first answer, and how long a connection takes requests: one that asks for nothing, or never
+/// finishes asking, leaves its place to others.
+const ANSWER: Duration = Duration::from_secs(60);
+const CONNECTION_AGE: Duration = Duration::from_secs(2 * 60);
+
 /// Whom strangers can keep waiting: only each other, and not for long.
 const LIMITS: Limits = Limits {
     handshakes: 16,
@@ -182,7 +187,7 @@ fn pieces(node: Node, admitted: Admitted) -> Pieces {
             Err(_) => Status::deadline_exceeded("the backup takes too long"),
         };
         // whoever is gone needs no reason
-        let _gone = answer.try_send(Err(failed));
+        let _gone = tokio::time::timeout(READ, answer.send(Err(failed))).await;
     });
     Box::pin(ReceiverStream::new(answers))
 }
@@ -259,6 +264,9 @@ pub async fn serve(port: u16, member: Membered, console: &Console) {
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .concurrency_limit_per_connection(2)
+        .timeout(ANSWER)
+        .max_connection_age(CONNECTION_AGE)
+        .max_connection_age_grace(DEADLINE)
         .add_service(service)
         .serve_with_incoming(incoming(listener, channel))
         .await;

@@ -128,7 +128,7 @@ impl InitServer {
                     Status::invalid_argument(runtime::chain(&error).to_string())
                 })?;
                 if !restore.is_empty() {
-                    let opened = self.restores.open(&restore, &order).await;
+                    let opened = self.restores.take(&restore, &order).await;
                     order.restore = Some(opened.map_err(|error| {
                         Status::invalid_argument(runtime::chain(&error).to_string())
                     })?);

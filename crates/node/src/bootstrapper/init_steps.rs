@@ -58,7 +58,7 @@ impl Steps for InitSteps {
             Step::Pki => self.make_pki(),
             Step::Mesh => node.mesh(&[]).await,
             Step::Etcd => {
-                self.restore_etcd().await?;
+                self.restore_etcd(marked).await?;
                 make_directory(&node.node.paths().etcd_data, 0o700)?;
                 node.start(&[Service::Etcd], self.ca()?).await
             }
@@ -142,7 +142,7 @@ impl InitSteps {
     }
 
     /// Makes etcd's data of the backup, if there is one.
-    async fn restore_etcd(&self) -> Result<(), StepError> {
+    async fn restore_etcd(&self, marked: &Marked) -> Result<(), StepError> {
         let Some(restore) = &self.order.restore else {
             return Ok(());
         };
@@ -168,8 +168,10 @@ impl InitSteps {
                 _ => {}
             }
         }
+        let snapshot = tokio::task::block_in_place(|| restore.unseal(&self.order, marked))
+            .map_err(StepError::Unseal)?;
         Program::new("etcdctl")
-            .args(node.etcd_restore(&restore.snapshot, &made).args)
+            .args(node.etcd_restore(snapshot, &made).args)
             .deadline(RESTORE_DEADLINE)
             .run()
             .await

@@ -1,12 +1,15 @@
 //! The backup that a new cluster is made of: taken from whoever has the init secret, and checked whole before anything changes.
 //!
-//! It comes sealed and lies on the state disk; the key comes with the Init that names it. etcd's data in it is written beside it, and both
-//! are deleted when etcd's directory is made.
+//! It comes sealed and lies on the state disk; the key comes with the Init that names it. Until this machine is marked as that Init's
+//! cluster it may still become another one's, to which its disk is then open: before the mark the content is checked in memory and never
+//! written. Then etcd's data is written beside the sealed file, and both are deleted when etcd's directory is made.
 
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256};
+use cluster::plan::Marked;
 use k8s::backup::{Essentials, OpenError};
+use k8s::files::FileError;
 use keys::BackupKey;
 use keys::backup::Header;
 use proto::backup::{UploadRequest, UploadResponse};
@@ -28,16 +31,18 @@ pub struct Restores {
     uploaded: Mutex<Option<[u8; 32]>>,
 }
 
-/// A backup that was checked.
+/// A backup that was checked, still sealed. Dropping it deletes its files.
 pub struct Restore {
     /// What it says about itself.
     pub header: Header,
     /// What belongs to etcd's data.
     pub essentials: Essentials,
-    /// etcd's data, as etcd sent it.
-    pub snapshot: PathBuf,
+    snapshot: PathBuf,
     sealed: PathBuf,
 }
+
+/// The files of a restore in a directory: as it comes, as an order has it, and opened.
+const FILES: [&str; 3] = ["restore.backup", "restore.ordered", "restore.snapshot"];
 
 /// Why a cluster is not made of a backup. Nothing on the node has changed.
 #[derive(Debug, thiserror::Error)]
@@ -66,16 +71,18 @@ pub enum RestoreError {
 }
 
 impl Restores {
-    /// Puts backups into a directory of the state disk.
+    /// Puts backups into a directory of the state disk. What a process that stopped left there goes.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
+        let directory = directory.into();
+        discard(&directory);
         Self {
-            directory: directory.into(),
+            directory,
             uploaded: Mutex::new(None),
         }
     }
 
-    fn sealed(&self) -> PathBuf {
-        self.directory.join("restore.backup")
+    fn files(&self) -> [PathBuf; 3] {
+        FILES.map(|name| self.directory.join(name))
     }
 
     /// Takes the messages after the first. Whoever sends them has shown the init secret.
@@ -88,7 +95,7 @@ impl Restores {
             .try_lock()
             .map_err(|_| Status::resource_exhausted("another upload is under way"))?;
         *uploaded = None;
-        let path = self.sealed();
+        let [path, ..] = self.files();
         let stored = receive(&path, &mut messages).await;
         if stored.is_err() {
             // the reason is in the error
@@ -101,50 +108,73 @@ impl Restores {
         })
     }
 
-    /// Opens the backup that an order names, and checks all of it. Takes a while.
-    pub async fn open(&self, sha256: &[u8], order: &Order) -> Result<Restore, RestoreError> {
-        let uploaded = self.uploaded.lock().await;
+    /// Checks all of the backup that an order names, and gives it to the order. Takes a while.
+    pub async fn take(&self, sha256: &[u8], order: &Order) -> Result<Restore, RestoreError> {
+        let mut uploaded = self.uploaded.lock().await;
         let named = uploaded.as_ref().is_some_and(|there| there == sha256);
         if !named {
             return Err(RestoreError::NotUploaded);
         }
-        let (sealed, snapshot) = (self.sealed(), self.directory.join("restore.snapshot"));
+        let [there, ordered, snapshot] = self.files();
         let key = BackupKey::derive(&order.master_secret, &order.salt);
         let (header, essentials) =
-            tokio::task::block_in_place(|| k8s::backup::open(&sealed, key, Some(&snapshot)))
+            tokio::task::block_in_place(|| k8s::backup::open(&there, key, None))
                 .map_err(RestoreError::Open)?;
-        let restore = Restore {
+        let networks = essentials.networks;
+        if networks != order.networks {
+            return Err(RestoreError::Networks {
+                pods: networks.pods(),
+                services: networks.services(),
+            });
+        }
+        if order.version < essentials.version {
+            return Err(RestoreError::Older(essentials.version));
+        }
+        // no upload that is late replaces what was checked
+        std::fs::rename(&there, &ordered).map_err(|source| {
+            RestoreError::Open(OpenError::File(FileError {
+                operation: "rename",
+                path: there,
+                source,
+            }))
+        })?;
+        *uploaded = None;
+        Ok(Restore {
             header,
             essentials,
             snapshot,
-            sealed,
-        };
-        let networks = restore.essentials.networks;
-        let fits = if networks != order.networks {
-            Err(RestoreError::Networks {
-                pods: networks.pods(),
-                services: networks.services(),
-            })
-        } else if order.version < restore.essentials.version {
-            Err(RestoreError::Older(restore.essentials.version))
-        } else {
-            Ok(())
-        };
-        match fits {
-            Ok(()) => Ok(restore),
-            Err(error) => {
-                remove(&restore.snapshot);
-                Err(error)
-            }
-        }
+            sealed: ordered,
+        })
     }
 }
 
 impl Restore {
+    /// Writes etcd's data, as etcd sent it, to the state disk, and says where. Blocks.
+    ///
+    /// Once the machine is marked, no other cluster gets this disk.
+    pub fn unseal(&self, order: &Order, _marked: &Marked) -> Result<&Path, OpenError> {
+        let key = BackupKey::derive(&order.master_secret, &order.salt);
+        k8s::backup::open(&self.sealed, key, Some(&self.snapshot))?;
+        Ok(&self.snapshot)
+    }
+
     /// Deletes what is not needed any more.
     pub fn clear(&self) {
         remove(&self.snapshot);
         remove(&self.sealed);
+    }
+}
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Deletes backups that no cluster is made of.
+pub fn discard(directory: &Path) {
+    for name in FILES {
+        remove(&directory.join(name));
     }
 }
 

@@ -44,6 +44,9 @@ pub enum StepError {
     /// What a backup brought.
     #[error("the authorities and keys of the backup")]
     Essentials(#[source] k8s::backup::EssentialsError),
+    /// The backup, which was right when the order came.
+    #[error("opening the backup")]
+    Unseal(#[source] k8s::backup::OpenError),
     /// etcd's data.
     #[error("making etcd's data of the backup")]
     Restore(#[source] ExecError),

@@ -14,6 +14,7 @@ use keys::{BackupKey, ClusterId};
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use node::bootstrapper::backup_server::{BackupServer, Member, Membered};
+use node::bootstrapper::restore::Restores;
 use proto::backup::api_client::ApiClient;
 use proto::backup::{CreateRequest, UploadRequest, api_server::ApiServer};
 use testkit::boot::Image;
@@ -217,12 +218,24 @@ async fn a_cluster_is_made_of_a_backup_only_if_all_of_it_is_right() -> Result<()
         restore_sha256: sha256(file),
         ..request(1, SECRET)
     };
+    // the machine may become another cluster's yet: nothing that can be read without the key is ever on its disk
+    let only_sealed = || -> Result<()> {
+        for entry in std::fs::read_dir(served.uploads.path())? {
+            let name = entry?.file_name();
+            ensure!(
+                name == "restore.backup" || name == "restore.ordered",
+                "{name:?} is there"
+            );
+        }
+        Ok(())
+    };
     let refused = async |order| -> Result<Status> {
         let answer = served.init(ClusterMark::NotJoined, order).await;
         ensure!(!served.lock.is_taken(), "something changed");
         ensure!(served.machine.pcr15().await == [0; 32]);
         let status = answer.err().context("it was not refused")?;
         ensure!(status.code() == Code::InvalidArgument, "{status}");
+        only_sealed()?;
         Ok(status)
     };
 
@@ -248,7 +261,14 @@ async fn a_cluster_is_made_of_a_backup_only_if_all_of_it_is_right() -> Result<()
 
     let kinds = served.init(ClusterMark::NotJoined, naming(&file)).await?;
     ensure!(!kinds.is_empty() && served.lock.is_taken());
+    only_sealed()?;
     let status = upload(&served, SECRET, &file).await.err();
     ensure!(status.context("after the init")?.code() != Code::Ok);
+
+    // what a process left that stopped, or a machine that joined another cluster
+    std::fs::write(served.uploads.path().join("restore.snapshot"), b"left")?;
+    Restores::new(served.uploads.path());
+    let left: Vec<_> = std::fs::read_dir(served.uploads.path())?.collect();
+    ensure!(left.is_empty(), "{left:?}");
     Ok(())
 }

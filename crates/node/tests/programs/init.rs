@@ -54,7 +54,7 @@ pub(super) struct Served {
     pub(super) address: SocketAddr,
     pub(super) lock: Arc<BootLock>,
     pub(super) steps: Arc<Mutex<Vec<(Step, [u8; 32])>>>,
-    _uploads: tempfile::TempDir,
+    pub(super) uploads: tempfile::TempDir,
 }
 
 impl Served {
@@ -96,7 +96,7 @@ impl Served {
             address,
             lock,
             steps,
-            _uploads: uploads,
+            uploads,
         }
     }
 

@@ -317,7 +317,9 @@ async fn strangers_do_not_keep_an_administrator_out() {
     // as the CLI: whoever is turned away comes again
     let recovered = async {
         while let Err(status) = admin.recover(address).await {
-            assert_eq!(status.code(), Code::Unavailable, "{status}");
+            // not an answer of the machine's: the connection ended, before or after the call
+            let ended = std::error::Error::source(&status).is_some();
+            assert!(status.code() == Code::Unavailable || ended, "{status}");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
