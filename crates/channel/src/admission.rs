@@ -30,7 +30,7 @@ pub(crate) struct Admission(Option<Arc<Share>>);
 struct Share {
     place: Place,
     slots: Arc<Semaphore>,
-    slot: OnceLock<OwnedSemaphorePermit>,
+    slot: OnceLock<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
 }
 
 impl Admission {
@@ -49,9 +49,11 @@ impl Admission {
         if share.place.turn.taken.swap(true, Ordering::AcqRel) {
             std::future::pending().await
         }
+        // its source's first: one source is never all of the queue for the listener's
+        let own = acquire(&share.place.slots).await;
         let slot = acquire(&share.slots).await;
         // said once in an exchange
-        let _first = share.slot.set(slot);
+        let _first = share.slot.set((own, slot));
     }
 
     /// Returns when the handshake has to make room for another one.
@@ -71,10 +73,20 @@ pub(crate) async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit 
         .expect("nobody closes this semaphore")
 }
 
+/// How many handshakes of a source are kept for each one that work is begun for.
+const QUEUE: usize = 4;
+
 /// The unfinished handshakes of one listener.
 #[derive(Clone, Default)]
 pub(crate) struct Unfinished {
-    by_source: Arc<Mutex<HashMap<Source, VecDeque<Arc<Turn>>>>>,
+    by_source: Arc<Mutex<HashMap<Source, OfSource>>>,
+}
+
+/// The unfinished handshakes of one source.
+struct OfSource {
+    turns: VecDeque<Arc<Turn>>,
+    /// For the work; tokio's semaphores are fair.
+    slots: Arc<Semaphore>,
 }
 
 /// What a handshake and its listener agree on.
@@ -96,15 +108,21 @@ pub(crate) struct Place {
     unfinished: Unfinished,
     source: Source,
     turn: Arc<Turn>,
+    slots: Arc<Semaphore>,
 }
 
 impl Unfinished {
-    /// Takes a handshake in. If there are `bound` of the same source already, the oldest silent one ends; nothing, if there is
-    /// no such one.
+    /// Takes a handshake in. Work is done for `bound` of a source at once; if there are [`QUEUE`] times as many already, the oldest
+    /// silent one ends; nothing, if there is no such one.
     pub(crate) fn enter(&self, source: Source, bound: usize) -> Option<Place> {
+        let bound = bound.max(1);
         let mut by_source = lock(&self.by_source);
-        let turns = by_source.entry(source).or_default();
-        if turns.len() >= bound.max(1) && !evict_oldest_silent(turns) {
+        let of_source = by_source.entry(source).or_insert_with(|| OfSource {
+            turns: VecDeque::new(),
+            slots: Arc::new(Semaphore::new(bound)),
+        });
+        let turns = &mut of_source.turns;
+        if turns.len() >= QUEUE * bound && !evict_oldest_silent(turns) {
             return None;
         }
         let turn = Arc::<Turn>::default();
@@ -113,15 +131,16 @@ impl Unfinished {
             unfinished: self.clone(),
             source,
             turn,
+            slots: Arc::clone(&of_source.slots),
         })
     }
 
     /// Ends the oldest silent handshake of the source that has the most of them, if there is one.
     pub(crate) fn make_room(&self) {
         let mut by_source = lock(&self.by_source);
-        let silent = |turns: &VecDeque<Arc<Turn>>| turns.iter().filter(|t| t.is_silent()).count();
-        if let Some(turns) = by_source.values_mut().max_by_key(|turns| silent(turns)) {
-            evict_oldest_silent(turns);
+        let silent = |of: &OfSource| of.turns.iter().filter(|t| t.is_silent()).count();
+        if let Some(most) = by_source.values_mut().max_by_key(|of| silent(of)) {
+            evict_oldest_silent(&mut most.turns);
         }
     }
 }
@@ -140,7 +159,7 @@ fn evict_oldest_silent(turns: &mut VecDeque<Arc<Turn>>) -> bool {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut by_source = lock(&self.unfinished.by_source);
-        if let Some(turns) = by_source.get_mut(&self.source) {
+        if let Some(OfSource { turns, .. }) = by_source.get_mut(&self.source) {
             turns.retain(|turn| !Arc::ptr_eq(turn, &self.turn));
             if turns.is_empty() {
                 by_source.remove(&self.source);
@@ -239,7 +258,7 @@ mod tests {
         place.turn.taken.load(Ordering::Relaxed)
             && !lock(&place.unfinished.by_source)
                 .values()
-                .flatten()
+                .flat_map(|of| &of.turns)
                 .any(|turn| Arc::ptr_eq(turn, &place.turn))
     }
 
@@ -247,18 +266,18 @@ mod tests {
     fn the_oldest_silent_handshake_of_a_full_source_makes_room() {
         let unfinished = Unfinished::default();
         let (flood, honest) = (source("10.0.0.1:1"), source("10.0.0.2:1"));
-        let enter = |from| unfinished.enter(from, 2);
+        let enter = |from| unfinished.enter(from, 1);
         let says_hello = |place: &Place| place.turn.taken.store(true, Ordering::Relaxed);
 
         let first = enter(honest).unwrap();
-        let spoke = enter(flood).unwrap();
-        says_hello(&spoke);
+        let spoke: Vec<Place> = (1..QUEUE).map(|_| enter(flood).unwrap()).collect();
+        spoke.iter().for_each(says_hello);
         let silent = enter(flood).unwrap();
         let next = enter(flood).expect("in the place of the silent one");
-        assert!(is_evicted(&silent) && !is_evicted(&spoke) && !is_evicted(&first));
+        assert!(is_evicted(&silent) && !spoke.iter().any(is_evicted) && !is_evicted(&first));
         says_hello(&next);
-        assert!(enter(flood).is_none(), "work was begun for both");
-        assert!(!is_evicted(&spoke) && !is_evicted(&next));
+        assert!(enter(flood).is_none(), "all of them have said hello");
+        assert!(!spoke.iter().any(is_evicted) && !is_evicted(&next));
         assert!(enter(honest).is_some(), "another source has its own bound");
 
         // The one that was evicted is not counted a second time when it is gone.
@@ -268,6 +287,34 @@ mod tests {
         let last = enter(flood).expect("a place is free");
         drop((first, next, last));
         assert!(lock(&unfinished.by_source).is_empty());
+    }
+
+    /// Whoever comes again and again is no sooner served than who came once.
+    #[tokio::test]
+    async fn hellos_of_one_source_are_served_in_their_order_and_only_so_many_at_once() {
+        let unfinished = Unfinished::default();
+        let slots = Arc::new(Semaphore::new(8));
+        let from = source("10.0.0.1:1");
+        let enter = |from| {
+            let place = unfinished.enter(from, 1).unwrap();
+            Admission::new(place, Arc::clone(&slots))
+        };
+        let (served, patient, again) = (enter(from), enter(from), enter(from));
+        served.spoke().await;
+        let (mut second, mut third) = (Box::pin(patient.spoke()), Box::pin(again.spoke()));
+        assert!(timeout(Duration::ZERO, &mut second).await.is_err());
+        assert!(timeout(Duration::ZERO, &mut third).await.is_err());
+        let other = enter(source("10.0.0.2:1"));
+        other.spoke().await;
+        drop(served);
+        assert!(timeout(Duration::ZERO, &mut third).await.is_err());
+        timeout(Duration::ZERO, &mut second)
+            .await
+            .expect("it was first");
+        assert!(timeout(Duration::ZERO, &mut third).await.is_err());
+        drop(second);
+        drop(patient);
+        third.await;
     }
 
     #[tokio::test]
@@ -281,6 +328,7 @@ mod tests {
         };
         let evicted = enter();
         let stays = enter();
+        unfinished.make_room();
         evicted.evicted().await;
         let spoke = tokio::select! {
             biased;

@@ -34,7 +34,7 @@ use crate::{
 pub struct Limits {
     /// Unfinished handshakes at once whose peer has said hello; further ones wait.
     pub handshakes: usize,
-    /// Unfinished handshakes at once of one IPv4 address or IPv6 /64.
+    /// The same of one IPv4 address or IPv6 /64. Four times as many are kept, whose hellos wait for each other in their order.
     pub handshakes_per_source: usize,
     /// Connections at once, finished and unfinished.
     pub connections: usize,

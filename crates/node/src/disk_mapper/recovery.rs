@@ -29,12 +29,13 @@ use tonic::{Request, Response, Status};
 pub const RECOVERY_PORT: u16 = 9999;
 
 /// Handshakes make the TPM work, which software emulation makes slow: no more at once than it does within the channel's deadline.
-/// Finished connections cost memory only, and there are no more than the TPM makes statements in [`AGE`].
+/// Finished connections cost memory only, and one that does nothing ends after [`AGE`]: there is room for all that a TPM can make
+/// statements for in that time, also a fast one in software.
 const LIMITS: Limits = Limits {
     handshakes: 16,
     handshakes_per_source: 8,
-    connections: 512,
-    connections_per_source: 128,
+    connections: 2048,
+    connections_per_source: 1024,
 };
 /// Sources are forgotten when there are more than so many and nobody waits for them.
 const SOURCES: usize = 1024;
