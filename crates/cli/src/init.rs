@@ -23,7 +23,7 @@ use proto::init::{InitRequest, InitResponse, api_client::ApiClient};
 use serde::Serialize;
 
 use self::record::Record;
-use self::refusal::{is_connection, refused, untrusted};
+use self::refusal::{is_busy, is_connection, refused, untrusted};
 use crate::backup::{self, Restore, Uploaded};
 use crate::failure::Failure;
 use crate::output::Terminal;
@@ -146,7 +146,6 @@ impl Init<'_> {
         let mut first_reached: Option<Instant> = None;
         let mut progress: Vec<Progress> = Vec::new();
         let mut trouble = Trouble::new(terminal, &address);
-        let mut uploaded = false;
         while begun.elapsed() < DEADLINE {
             let (channel, peer) = match channel::tonic::connect(&client, address.clone()).await {
                 Ok(connected) => connected,
@@ -167,13 +166,14 @@ impl Init<'_> {
                     .to_owned();
                 terminal.debug(format_args!("{address} proved that it runs {image}"));
             }
-            if let Some(restore) = self.restore.filter(|_| !uploaded) {
+            // anew on each connection: what broke the last one may have taken the upload with it
+            if let Some(restore) = self.restore {
                 terminal.progress("the backup is uploaded");
                 let secret = self.infrastructure.init_secret.expose_bytes();
                 match backup::upload(channel.clone(), secret, restore).await {
                     // where an init has begun it is the one of our record, which has this backup, or ours is refused
-                    Ok(Uploaded::Whole | Uploaded::TooLate) => uploaded = true,
-                    Err(status) if is_connection(&status) => {
+                    Ok(Uploaded::Whole | Uploaded::TooLate) => {}
+                    Err(status) if is_connection(&status) || is_busy(&status) => {
                         trouble.tell(printable(status.message()));
                         tokio::time::sleep(RETRY).await;
                         continue;

@@ -31,7 +31,7 @@ struct Gives {
     requests: Arc<Mutex<Vec<CreateRequest>>>,
 }
 
-type Pieces = Pin<Box<dyn Stream<Item = Result<Piece, Status>> + Send>>;
+pub(crate) type Pieces = Pin<Box<dyn Stream<Item = Result<Piece, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Api for Gives {
@@ -66,14 +66,14 @@ impl Api for Gives {
     }
 }
 
-struct Scene {
-    lab: Lab,
+pub(crate) struct Scene {
+    pub(crate) lab: Lab,
     key: BackupKey,
     cluster_id: ClusterId,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let lab = Lab::configured();
         let master = MasterSecretFile::generate().unwrap();
         std::fs::write(
@@ -93,7 +93,7 @@ impl Scene {
         scene
     }
 
-    fn write_state(&self, made: bool) {
+    pub(crate) fn write_state(&self, made: bool) {
         let mut state = format!(
             "version: v1\ninfrastructure:\n  clusterEndpoint: 127.44.9.9\n  initSecret: \"{}\"\n",
             "5a".repeat(32)
@@ -144,7 +144,7 @@ impl Scene {
         file
     }
 
-    fn whole(&self) -> Vec<u8> {
+    pub(crate) fn whole(&self) -> Vec<u8> {
         self.file(&self.cluster_id, "10.96.0.0/12")
     }
 
