@@ -33,7 +33,7 @@ enum Word {
 #[derive(Debug, PartialEq)]
 enum Came {
     Upload(Word, Vec<u8>),
-    Init(Option<Word>, InitRequest),
+    Init(Option<Word>, Box<InitRequest>),
 }
 
 #[derive(Clone)]
@@ -120,7 +120,7 @@ impl InitApi for Node {
         request: Request<InitRequest>,
     ) -> Result<Response<Self::InitStream>, Status> {
         let word = self.next();
-        let came = Came::Init(word, request.into_inner());
+        let came = Came::Init(word, Box::new(request.into_inner()));
         self.came.lock().unwrap().push(came);
         match word {
             Some(Word::Breaks) => Err(Status::unavailable("gone")),
