@@ -3,6 +3,7 @@
 //! Before anything is sent the node proves that it booted what the config accepts and belongs to no cluster, or to this
 //! one when an earlier attempt had begun. What it answers is believed only because of that proof.
 
+mod record;
 mod refusal;
 
 use std::collections::BTreeSet;
@@ -19,9 +20,10 @@ use cluster::state::{ClusterValues, Infrastructure};
 use keys::{ClusterId, MasterSecretFile, MeasurementSalt, MeasurementSecret};
 use proto::init::init_response::Kind;
 use proto::init::{InitRequest, InitResponse, api_client::ApiClient};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use self::refusal::{is_connection, refused, untrusted};
+use self::record::Record;
+use self::refusal::{is_busy, is_connection, refused, untrusted};
 use crate::backup::{self, Restore, Uploaded};
 use crate::failure::Failure;
 use crate::output::Terminal;
@@ -37,16 +39,6 @@ const RETRY: Duration = Duration::from_secs(2);
 const NORMAL: Duration = Duration::from_secs(30);
 /// The most of a failed node's log that is kept.
 const MAX_LOG: usize = 16 << 20;
-
-/// What must be the same when an init is repeated.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Record {
-    #[serde(with = "hex::serde")]
-    request_id: [u8; 16],
-    #[serde(with = "hex::serde")]
-    measurement_salt: [u8; 32],
-}
 
 /// Everything an init needs.
 pub(crate) struct Init<'a> {
@@ -137,7 +129,8 @@ impl Init<'_> {
         terminal: &Terminal,
         reached: impl Fn(),
     ) -> Result<Initialised, Failure> {
-        let record = self.record()?;
+        let record =
+            Record::read_or_begin(self.workspace, self.restore.map(|restore| restore.sha256))?;
         let secret = self.workspace.master_secret()?;
         let salt = MeasurementSalt::from_slice(&record.measurement_salt)
             .map_err(|error| Failure::internal("the measurement salt").because(error))?;
@@ -153,7 +146,6 @@ impl Init<'_> {
         let mut first_reached: Option<Instant> = None;
         let mut progress: Vec<Progress> = Vec::new();
         let mut trouble = Trouble::new(terminal, &address);
-        let mut uploaded = false;
         while begun.elapsed() < DEADLINE {
             let (channel, peer) = match channel::tonic::connect(&client, address.clone()).await {
                 Ok(connected) => connected,
@@ -174,13 +166,14 @@ impl Init<'_> {
                     .to_owned();
                 terminal.debug(format_args!("{address} proved that it runs {image}"));
             }
-            if let Some(restore) = self.restore.filter(|_| !uploaded) {
+            // anew on each connection: what broke the last one may have taken the upload with it
+            if let Some(restore) = self.restore {
                 terminal.progress("the backup is uploaded");
                 let secret = self.infrastructure.init_secret.expose_bytes();
                 match backup::upload(channel.clone(), secret, restore).await {
-                    // where an init has begun it is ours and has the backup, or the init is refused
-                    Ok(Uploaded::Whole | Uploaded::TooLate) => uploaded = true,
-                    Err(status) if is_connection(&status) => {
+                    // where an init has begun it is the one of our record, which has this backup, or ours is refused
+                    Ok(Uploaded::Whole | Uploaded::TooLate) => {}
+                    Err(status) if is_connection(&status) || is_busy(&status) => {
                         trouble.tell(printable(status.message()));
                         tokio::time::sleep(RETRY).await;
                         continue;
@@ -246,26 +239,6 @@ impl Init<'_> {
     /// Forgets the attempt, when its result is safe.
     pub(crate) fn forget(&self) -> Result<(), Failure> {
         workspace::remove(&self.workspace.init_record_path())
-    }
-
-    /// Reads the record of an earlier attempt, or begins one. Written before the first byte goes out.
-    fn record(&self) -> Result<Record, Failure> {
-        let path = self.workspace.init_record_path();
-        if let Some(text) = workspace::read_text(&path)? {
-            return serde_json::from_str(&text).map_err(|error| {
-                Failure::config(format!("read {}", path.display())).because(error)
-            });
-        }
-        let salt = MeasurementSalt::generate()
-            .map_err(|error| Failure::internal("make the measurement salt").because(error))?;
-        let record = Record {
-            request_id: uuid::Uuid::new_v4().into_bytes(),
-            measurement_salt: *salt.as_bytes(),
-        };
-        let text = serde_json::to_string_pretty(&record)
-            .map_err(|error| Failure::internal("write the init record").because(error))?;
-        workspace::create(&path, text.as_bytes(), 0o600)?;
-        Ok(record)
     }
 
     fn request(&self, record: &Record, secret: &MasterSecretFile, policy: &Policy) -> InitRequest {

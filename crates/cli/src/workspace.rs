@@ -17,7 +17,7 @@ use rustix::fs::FlockOperation;
 use crate::failure::Failure;
 use files::read;
 
-pub(crate) use files::{create, read_text, remove, replace, unfinished};
+pub(crate) use files::{create, name, read_text, remove, replace, unfinished};
 
 /// The directory, absolute.
 #[derive(Debug, Clone)]

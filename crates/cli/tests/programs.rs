@@ -9,6 +9,8 @@
 
 #[path = "programs/backup.rs"]
 mod backup;
+#[path = "programs/backup_restore.rs"]
+mod backup_restore;
 #[path = "programs/config.rs"]
 mod config;
 #[path = "programs/harness.rs"]

@@ -1,9 +1,10 @@
-//! Fetches a backup: asks control planes in turn, writes the file aside, checks it as it comes, and names it when it is whole.
+//! Fetches a backup: asks control planes in turn, writes the file aside, checks it as it comes, and names it when it
+//! was read back whole.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use super::{expect_cluster, unusable};
 use crate::failure::Failure;
 use crate::output::Terminal;
 use crate::text::{chain, printable};
-use crate::workspace::{remove, unfinished};
+use crate::workspace;
 
 /// How long a node may take to send the next piece.
 const PIECE: Duration = Duration::from_secs(120);
@@ -62,22 +63,15 @@ impl Creation<'_> {
         }
         let mut reasons = Vec::new();
         for address in addresses {
-            let aside = unfinished(path);
-            let ended = self.fetch(address, &aside).await;
-            match ended {
-                Ok(header) => {
-                    name(&aside, path)?;
+            match self.fetch(address, path).await {
+                Ok((aside, header)) => {
+                    aside.name(path)?;
                     return Ok(header);
                 }
-                Err(ended) => {
-                    remove(&aside)?;
-                    match ended {
-                        Ended::Final(failure) => return Err(failure),
-                        Ended::Another(reason) => {
-                            self.terminal.debug(format_args!("{address}: {reason}"));
-                            reasons.push(format!("{address}: {reason}"));
-                        }
-                    }
+                Err(Ended::Final(failure)) => return Err(failure),
+                Err(Ended::Another(reason)) => {
+                    self.terminal.debug(format_args!("{address}: {reason}"));
+                    reasons.push(format!("{address}: {reason}"));
                 }
             }
         }
@@ -86,7 +80,7 @@ impl Creation<'_> {
             .hint("`constellation status` shows which nodes are Ready; --endpoint names one"))
     }
 
-    async fn fetch(&self, address: &str, aside: &Path) -> Result<Header, Ended> {
+    async fn fetch(&self, address: &str, path: &Path) -> Result<(Aside, Header), Ended> {
         let mark = ClusterMark::Cluster(ClusterIdDigest::of(self.cluster_id.as_bytes()));
         let client = Client::admin(Verifier::new(Arc::new(self.policy.clone()), mark));
         let connected = channel::tonic::connect(&client, address.to_owned()).await;
@@ -111,23 +105,26 @@ impl Creation<'_> {
                 Ended::Another(words)
             }
         })?;
-        self.write(answer.into_inner(), aside).await
+        let (aside, file) = Aside::beside(path)?;
+        self.write(answer.into_inner(), &aside.path, file).await?;
+        let header = self.read_back(&aside.path).await?;
+        Ok((aside, header))
     }
 
-    async fn write(&self, mut pieces: Streaming<Piece>, aside: &Path) -> Result<Header, Ended> {
-        let write_failed = |error: std::io::Error| {
-            Failure::infrastructure(format!("write {}", aside.display())).because(error)
-        };
-        remove(aside)?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(aside)
-            .map_err(write_failed)?;
-        let key = BackupKey::from_slice(self.key.expose_bytes())
-            .map_err(|error| Failure::internal("the backup key").because(error))?;
-        let (mut opener, mut content) = (Opener::new(key), Content::new());
+    fn key(&self) -> Result<BackupKey, Failure> {
+        BackupKey::from_slice(self.key.expose_bytes())
+            .map_err(|error| Failure::internal("the backup key").because(error))
+    }
+
+    /// Checks what comes, so that what is wrong ends early and shows whose fault it is.
+    async fn write(
+        &self,
+        mut pieces: Streaming<Piece>,
+        aside: &Path,
+        mut file: File,
+    ) -> Result<(), Ended> {
+        let write_failed = |error| write_failed(aside, error);
+        let (mut opener, mut content) = (Opener::new(self.key()?), Content::new());
         let mut length = 0_u64;
         loop {
             let piece = tokio::time::timeout(PIECE, pieces.message())
@@ -159,24 +156,89 @@ impl Creation<'_> {
             .map_err(|error| unusable(aside, error.into()))?;
         expect_cluster(aside, &header, self.cluster_id)?;
         file.sync_all().map_err(write_failed)?;
+        // it is read from the disk then, where the system can do that
+        let _advice = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        Ok(())
+    }
+
+    /// Checks all of what is on the disk.
+    async fn read_back(&self, aside: &Path) -> Result<Header, Failure> {
+        let (path, key) = (aside.to_owned(), self.key()?);
+        let opened = tokio::task::spawn_blocking(move || k8s::backup::open(&path, key, None))
+            .await
+            .map_err(|error| Failure::internal("read the backup").because(error))?;
+        let (header, _essentials) = opened.map_err(|error| {
+            Failure::infrastructure(format!(
+                "what was written to {} is not what is read back",
+                aside.display()
+            ))
+            .because(error)
+            .hint("name a file on another disk with --output")
+        })?;
+        expect_cluster(aside, &header, self.cluster_id)?;
         Ok(header)
     }
 }
 
-/// Gives a whole file its name, which nobody may have by now.
-fn name(aside: &Path, path: &Path) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| {
-        Failure::infrastructure(format!("write {}", path.display())).because(error)
-    };
-    // in contrast to a rename a link never replaces anything
-    let named = std::fs::hard_link(aside, path).map_err(failed);
-    remove(aside)?;
-    named?;
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(failed)
+/// The file before it has its name. Removed when it is dropped, so that an interrupted command leaves nothing either.
+struct Aside {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if !self.keep {
+            // what ended the command counts more
+            let _left = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Aside {
+    /// A new file under a name that nobody else chose: what a killed command left is in nobody's way.
+    fn beside(path: &Path) -> Result<(Self, File), Failure> {
+        let random = uuid::Uuid::new_v4().simple();
+        let path = path.with_file_name(format!("constellation-backup-{random}.unfinished"));
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| write_failed(&path, error))?;
+        Ok((Self { path, keep: false }, file))
+    }
+
+    /// Gives the file, which is whole, its name, which nobody may have by now.
+    fn name(mut self, path: &Path) -> Result<(), Failure> {
+        self.keep = true;
+        workspace::name(&self.path, path).map_err(|error| {
+            Failure::infrastructure(format!("name the backup {}", path.display()))
+                .because(error)
+                .hint(format!(
+                    "it is whole and checked, in {}: give it another name",
+                    self.path.display()
+                ))
+        })?;
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let synced = File::open(directory).and_then(|directory| directory.sync_all());
+        match synced {
+            // network file systems have nothing to do here
+            Err(error) if error.kind() != ErrorKind::InvalidInput => {
+                Err(Failure::infrastructure(format!(
+                    "{} is there and whole, but its name may not survive a loss of power",
+                    path.display()
+                ))
+                .because(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn write_failed(path: &Path, error: std::io::Error) -> Failure {
+    Failure::infrastructure(format!("write {}", path.display())).because(error)
 }

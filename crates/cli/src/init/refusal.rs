@@ -17,6 +17,11 @@ pub(super) fn is_connection(status: &Status) -> bool {
     }
 }
 
+/// The node still has the upload of a connection that broke, and takes another when it has noticed.
+pub(super) fn is_busy(status: &Status) -> bool {
+    status.code() == Code::ResourceExhausted
+}
+
 pub(super) fn refused(address: &str, status: &Status) -> Failure {
     let hint = match status.code() {
         Code::PermissionDenied => {

@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
+
 use crate::failure::Failure;
 
 /// The most a file of ours has.
@@ -64,9 +67,23 @@ pub(crate) fn unfinished(path: &Path) -> PathBuf {
 /// Writes a file that must not be there yet. It has its name only when it is whole.
 pub(crate) fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     let fresh = write_aside(path, bytes, mode)?;
-    // in contrast to a rename a link never replaces anything
-    let named = std::fs::hard_link(&fresh, path).map_err(|error| write_failed(path, error));
-    named.and(remove(&fresh))
+    name(&fresh, path).map_err(|error| {
+        // the error that counts is the first
+        std::fs::remove_file(&fresh).ok();
+        write_failed(path, error)
+    })
+}
+
+/// Gives a file that is whole another name, which nothing has yet. On an error the file is where it was.
+pub(crate) fn name(aside: &Path, path: &Path) -> io::Result<()> {
+    match rustix::fs::renameat_with(CWD, aside, CWD, path, RenameFlags::NOREPLACE) {
+        // this file system knows only renames that replace; a link never does, but there are none on vfat
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            std::fs::hard_link(aside, path)?;
+            std::fs::remove_file(aside)
+        }
+        named => Ok(named?),
+    }
 }
 
 /// Replaces a file whole: whoever reads it sees the old or the new one.

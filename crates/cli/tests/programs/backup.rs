@@ -3,12 +3,15 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use futures::Stream;
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, StreamExt};
 use k8s::backup::Essentials;
 use k8s::control_plane::EncryptionKey;
 use k8s::pki::Authorities;
@@ -21,7 +24,7 @@ use testkit::tee::SoftTpm;
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::harness::{Lab, Ran};
+use crate::harness::{Lab, Ran, await_end};
 
 /// A control plane that answers with these bytes.
 #[derive(Clone)]
@@ -29,9 +32,11 @@ struct Gives {
     file: Vec<u8>,
     key: Vec<u8>,
     requests: Arc<Mutex<Vec<CreateRequest>>>,
+    /// What happens on the caller's host before the second half is sent.
+    half_way: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
 }
 
-type Pieces = Pin<Box<dyn Stream<Item = Result<Piece, Status>> + Send>>;
+pub(crate) type Pieces = Pin<Box<dyn Stream<Item = Result<Piece, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Api for Gives {
@@ -46,16 +51,23 @@ impl Api for Gives {
                 "the backup key is another\u{1b}[2J",
             ));
         }
-        let pieces: Vec<_> = self
-            .file
-            .chunks(50_000)
-            .map(|data| {
-                Ok(Piece {
-                    data: data.to_vec(),
+        let pieces = |bytes: &[u8]| {
+            let pieces: Vec<_> = bytes
+                .chunks(50_000)
+                .map(|data| {
+                    Ok(Piece {
+                        data: data.to_vec(),
+                    })
                 })
-            })
-            .collect();
-        Ok(Response::new(Box::pin(futures::stream::iter(pieces))))
+                .collect();
+            futures::stream::iter(pieces)
+        };
+        let (first, second) = self.file.split_at(self.file.len() / 2);
+        let between = (self.half_way)().into_stream();
+        let pieces = pieces(first)
+            .chain(between.filter_map(|()| async { None }))
+            .chain(pieces(second));
+        Ok(Response::new(Box::pin(pieces)))
     }
 
     async fn upload(
@@ -66,14 +78,14 @@ impl Api for Gives {
     }
 }
 
-struct Scene {
-    lab: Lab,
+pub(crate) struct Scene {
+    pub(crate) lab: Lab,
     key: BackupKey,
     cluster_id: ClusterId,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let lab = Lab::configured();
         let master = MasterSecretFile::generate().unwrap();
         std::fs::write(
@@ -93,7 +105,7 @@ impl Scene {
         scene
     }
 
-    fn write_state(&self, made: bool) {
+    pub(crate) fn write_state(&self, made: bool) {
         let mut state = format!(
             "version: v1\ninfrastructure:\n  clusterEndpoint: 127.44.9.9\n  initSecret: \"{}\"\n",
             "5a".repeat(32)
@@ -144,7 +156,7 @@ impl Scene {
         file
     }
 
-    fn whole(&self) -> Vec<u8> {
+    pub(crate) fn whole(&self) -> Vec<u8> {
         self.file(&self.cluster_id, "10.96.0.0/12")
     }
 
@@ -153,6 +165,7 @@ impl Scene {
             file,
             key: self.key.expose_bytes().to_vec(),
             requests: Arc::default(),
+            half_way: Arc::new(|| async {}.boxed()),
         }
     }
 
@@ -188,6 +201,21 @@ impl Scene {
     }
 }
 
+/// The file that is being written in this directory.
+async fn unfinished(directory: &Path) -> PathBuf {
+    loop {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_name().to_string_lossy().ends_with(".unfinished")
+                && entry.metadata().unwrap().len() > 0
+            {
+                return entry.path();
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 fn inside(path: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(path).unwrap();
     entries
@@ -200,6 +228,11 @@ async fn a_backup_is_written_whole_checked_and_for_its_owner_alone() {
     let scene = Scene::new();
     let outputs = tempfile::tempdir().unwrap();
     let output = outputs.path().join("b");
+    // what others have there is theirs, and what a killed command left is in nobody's way
+    let theirs = ["b.new", "constellation-backup-1.unfinished"];
+    for name in theirs {
+        std::fs::write(outputs.path().join(name), name).unwrap();
+    }
     let file = scene.whole();
     let gives = scene.gives(file.clone());
     let member = scene.member(&scene.lab.image, &scene.cluster_id);
@@ -210,7 +243,11 @@ async fn a_backup_is_written_whole_checked_and_for_its_owner_alone() {
     assert_eq!(std::fs::read(&output).unwrap(), file);
     let mode = std::fs::metadata(&output).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(inside(outputs.path()), ["b"]);
+    for name in theirs {
+        let there = std::fs::read_to_string(outputs.path().join(name)).unwrap();
+        assert_eq!(there, name);
+    }
+    assert_eq!(inside(outputs.path()).len(), 3);
     {
         let requests = gives.requests.lock().unwrap();
         assert_eq!(requests[0].cluster_id, scene.cluster_id.as_bytes());
@@ -259,6 +296,94 @@ async fn a_backup_that_is_cut_or_anothers_leaves_no_file_and_the_next_one_is_ask
     let ran = scene.create(&[nobody, cut, right], &output).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(std::fs::read(&output).unwrap(), whole);
+}
+
+/// What came was right: only reading it again shows that the disk has something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_the_disk_does_not_give_back_gets_no_name() {
+    let scene = Scene::new();
+    let outputs = tempfile::tempdir().unwrap();
+    let output = outputs.path().join("b");
+    let directory = outputs.path().to_owned();
+    let gives = Gives {
+        half_way: Arc::new(move || {
+            let directory = directory.clone();
+            async move {
+                let path = unfinished(&directory).await;
+                let file = std::fs::File::options().write(true).open(path).unwrap();
+                std::os::unix::fs::FileExt::write_all_at(&file, b"bad sector", 20_000).unwrap();
+            }
+            .boxed()
+        }),
+        ..scene.gives(scene.whole())
+    };
+    let member = scene.member(&scene.lab.image, &scene.cluster_id);
+    let address = scene.serve(&gives, member).await;
+    let ran = scene.create(&[address], &output).await;
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    assert!(ran.stderr.contains("is not what is read back"), "{ran:?}");
+    assert!(inside(outputs.path()).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_backup_whose_name_was_taken_meanwhile_is_kept_and_told() {
+    let scene = Scene::new();
+    let outputs = tempfile::tempdir().unwrap();
+    let output = outputs.path().join("b");
+    let whole = scene.whole();
+    let taken = output.clone();
+    let gives = Gives {
+        half_way: Arc::new(move || {
+            std::fs::write(&taken, "another's").unwrap();
+            async {}.boxed()
+        }),
+        ..scene.gives(whole.clone())
+    };
+    let member = scene.member(&scene.lab.image, &scene.cluster_id);
+    let address = scene.serve(&gives, member).await;
+    let ran = scene.create(&[address], &output).await;
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    assert_eq!(std::fs::read_to_string(&output).unwrap(), "another's");
+    let kept = unfinished(outputs.path()).await;
+    assert!(ran.stderr.contains(kept.to_str().unwrap()), "{ran:?}");
+    assert_eq!(std::fs::read(&kept).unwrap(), whole);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_backup_leaves_nothing() {
+    let scene = Scene::new();
+    let outputs = tempfile::tempdir().unwrap();
+    let output = outputs.path().join("b");
+    let gives = Gives {
+        half_way: Arc::new(|| std::future::pending().boxed()),
+        ..scene.gives(scene.whole())
+    };
+    let member = scene.member(&scene.lab.image, &scene.cluster_id);
+    let address = scene.serve(&gives, member).await.to_string();
+    let output = output.to_str().unwrap();
+    let arguments = [
+        "backup",
+        "create",
+        "--output",
+        output,
+        "--endpoint",
+        &address,
+    ];
+    let mut child = scene
+        .lab
+        .command(&arguments)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = unfinished(outputs.path());
+    tokio::time::timeout(Duration::from_secs(60), begun)
+        .await
+        .unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let ended = tokio::task::spawn_blocking(move || await_end(&mut child));
+    assert_eq!(ended.await.unwrap().code(), Some(130));
+    assert!(inside(outputs.path()).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
