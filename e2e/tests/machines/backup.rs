@@ -24,6 +24,13 @@ pub(crate) fn a_backup_makes_a_new_cluster_with_what_was_in_the_old(
         "backed-up",
         "--from-literal=value=kept",
     ]))?;
+    // a node that the new cluster does not get anew, and whose finalizer nobody ever removes
+    let departed = kept.join("node.json");
+    std::fs::write(
+        &departed,
+        r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "never-back", "finalizers": ["example.com/held"]}}"#,
+    )?;
+    succeed(world.kubectl(&["create", "-f"]).arg(&departed))?;
     let old = world.get(&["nodes"])?;
     succeed(&mut world.constellation(&["backup", "create", "--output", file]))?;
     let told: Value = serde_json::from_str(&succeed(

@@ -295,8 +295,9 @@ async fn a_source_whose_statements_are_being_made_does_not_get_others_begun() {
     .expect("what is over the bound ends at once");
     // Those that are left give up, and their statements go on.
     flood.shutdown().await;
+    let impatient = admin().with_deadline(Duration::from_millis(200));
     for _ in 0..limits.handshakes {
-        let again = admin().connect(open("127.0.0.3", address).await).await;
+        let again = impatient.connect(open("127.0.0.3", address).await).await;
         assert!(again.is_err(), "{again:?}");
     }
 

@@ -288,7 +288,7 @@ fn plans(sent: &[Sent; 2], cuts: impl Fn(usize) -> Vec<usize>) -> Vec<Plan> {
 
 /// Every byte; of records that are long, and none of whose bytes is of use before the last one is there, every eighth between the ends.
 fn everywhere(length: usize) -> Vec<usize> {
-    let near = |at: &usize| length < 600 || *at < 64 || at + 64 > length || at % 8 == 0;
+    let near = |at: &usize| length < 600 || *at < 64 || at + 64 > length || at.is_multiple_of(8);
     (0..=length).filter(near).collect()
 }
 
