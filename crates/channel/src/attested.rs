@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
@@ -17,6 +18,7 @@ use tokio_rustls::TlsStream;
 
 use crate::{
     admission::Seat,
+    lifetime::{Ending, Lifetime},
     verifier::{Proved, Unproved},
 };
 
@@ -25,11 +27,24 @@ use crate::{
 pub struct Peer<P> {
     proof: P,
     address: Option<SocketAddr>,
+    /// If a listener took the connection.
+    lifetime: Option<Lifetime>,
 }
 
 impl<P> Peer<P> {
     pub(crate) const fn new(proof: P, address: Option<SocketAddr>) -> Self {
-        Self { proof, address }
+        Self {
+            proof,
+            address,
+            lifetime: None,
+        }
+    }
+
+    /// Lets its connection reach an age beyond [`crate::Limits::age`], because of what it asked for and showed.
+    pub fn may_stay(&self, age: Duration) {
+        if let Some(lifetime) = &self.lifetime {
+            lifetime.extend(age);
+        }
     }
 
     /// Where the connection comes from or goes to, if it is a TCP connection.
@@ -66,6 +81,7 @@ pub struct Attested<S, P> {
     peer: Peer<P>,
     /// Counts the connection for its listener until it is closed: in all, and for its source.
     _slot: Option<(OwnedSemaphorePermit, Seat)>,
+    ending: Option<Ending>,
 }
 
 impl<S, P> Attested<S, P> {
@@ -75,12 +91,24 @@ impl<S, P> Attested<S, P> {
             stream,
             peer,
             _slot: None,
+            ending: None,
         }
     }
 
-    pub(crate) fn counted(self, in_all: OwnedSemaphorePermit, of_source: Seat) -> Self {
+    pub(crate) fn counted(
+        self,
+        in_all: OwnedSemaphorePermit,
+        of_source: Seat,
+        age: Duration,
+    ) -> Self {
+        let lifetime = Lifetime::begin(age);
         Self {
             _slot: Some((in_all, of_source)),
+            ending: Some(Ending::of(lifetime.clone())),
+            peer: Peer {
+                lifetime: Some(lifetime),
+                ..self.peer
+            },
             ..self
         }
     }
@@ -105,6 +133,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Unpin> AsyncRead for Attested<S, P> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // whoever serves a connection reads from it all the time
+        if let Some(ending) = &mut self.ending
+            && ending.poll(context).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

@@ -40,6 +40,8 @@ pub struct Limits {
     pub connections: usize,
     /// Finished connections at once of one IPv4 address or IPv6 /64.
     pub connections_per_source: usize,
+    /// How long a finished connection lives, whatever it does, unless a handler lets it stay: [`crate::Peer::may_stay`].
+    pub age: Duration,
 }
 
 impl Default for Limits {
@@ -49,6 +51,7 @@ impl Default for Limits {
             handshakes_per_source: 16,
             connections: 1024,
             connections_per_source: 64,
+            age: Duration::from_secs(150),
         }
     }
 }
@@ -188,7 +191,7 @@ async fn accept<D: Demand>(
             };
             if let Some((attested, seat)) = attested {
                 // An error means that nobody wants connections any more.
-                let _delivered = sender.send(attested.counted(connection, seat)).await;
+                let _delivered = sender.send(attested.counted(connection, seat, limits.age)).await;
             }
             drop(admission);
         });

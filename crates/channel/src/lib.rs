@@ -18,6 +18,7 @@ mod error;
 mod exchange;
 mod frame;
 mod incoming;
+mod lifetime;
 mod message;
 mod server;
 mod tls;

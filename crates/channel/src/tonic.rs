@@ -101,6 +101,13 @@ pub fn proved<T>(request: &tonic::Request<T>) -> Result<&Peer<Proved>, tonic::St
     })
 }
 
+/// Lets the connection of a request reach an age: [`Peer::may_stay`].
+pub fn may_stay<T, P: Clone + Send + Sync + 'static>(request: &tonic::Request<T>, age: Duration) {
+    if let Some(peer) = request.extensions().get::<Peer<P>>() {
+        peer.may_stay(age);
+    }
+}
+
 /// Where a request of any attested service comes from.
 pub fn address<T, P: Clone + Send + Sync + 'static>(
     request: &tonic::Request<T>,

@@ -121,7 +121,6 @@ pub async fn run(arguments: Arguments, context: runtime::Context) -> anyhow::Res
         .concurrency_limit_per_connection(2)
         .max_concurrent_streams(2)
         .http2_keepalive_interval(Some(Duration::from_secs(15)))
-        .max_connection_age(Duration::from_secs(120))
         .http2_max_header_list_size(16 * 1024)
         .add_service(ApiServer::new(service).max_decoding_message_size(MESSAGE_MAX))
         .serve_with_incoming_shutdown(incoming, context.shutdown.cancelled_owned())

@@ -15,10 +15,9 @@ use cluster::init::{Refused, SecretHash};
 use cluster::join::Taken;
 use cluster::network::API_PROXY_PORT;
 use cluster::node_state::{NodeState, NodeStateError};
-use cluster::plan::{DEADLINE, Failed};
+use cluster::plan::Failed;
 use cluster::{Metadata, Role};
 use k8s::files::FileError;
-use proto::init::api_server::ApiServer;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -31,10 +30,10 @@ use crate::network::{Manager, NetworkError};
 use crate::provider::insist;
 use crate::state_disk::{NodeDisk, NodeDiskError};
 use crate::{agent, mesh, network, systemd};
-use backup_server::{BackupServer, Member, Membered};
+use backup_server::{Member, Membered};
 use candidate::Candidate;
 use drive::DriveError;
-use init_server::{Begun, InitServer, MAX_REQUEST};
+use init_server::{Begun, InitServer};
 use join_client::JoinClient;
 use machine::{MachineError, MeasuredMachine};
 use restore::Restores;
@@ -47,6 +46,7 @@ mod candidate;
 pub mod cluster_records;
 mod control_plane;
 pub mod drive;
+pub mod init_port;
 pub mod init_server;
 pub mod init_steps;
 pub mod join_client;
@@ -66,14 +66,6 @@ const INIT_PORT: u16 = 9000;
 
 /// How long an administrator may come back to a finished init.
 const REATTACH: Duration = Duration::from_secs(15 * 60);
-
-/// How long a connection to the init server may be silent until it is asked whether somebody is there, and how long the answer may
-/// take. Minutes pass between two lines of progress, and what is on the way forgets silent connections.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-const KEEPALIVE_ANSWER: Duration = Duration::from_secs(60);
-
-/// How long a connection to the init server takes requests. One that was made before goes on as long as an init and its way back may.
-const CONNECTION_AGE: Duration = Duration::from_secs(10 * 60);
 
 /// The bootstrapper can not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -351,7 +343,8 @@ async fn become_member(
             Ok(founded?)
         }
         (awaiting, ticket, shared) = ticket => {
-            // whoever uploaded a backup has no use for it here any more
+            // nobody can init this machine any more, and whoever uploaded a backup has no use for it here
+            stop.cancel();
             restore::discard(&restores(host));
             Ok(candidate.join(awaiting, ticket, shared).await?)
         }
@@ -373,8 +366,6 @@ fn serve_init(
     stop: CancellationToken,
     member: Membered,
 ) -> Result<(), BootstrapperError> {
-    let channel =
-        channel::Server::node(candidate.machine.issuer()).map_err(BootstrapperError::Channel)?;
     let begin: init_server::Begin = Arc::new(move |begun: Begun| {
         // there is room for the one, and nobody listens only if the program is asked to stop
         let _stopping = begin.try_send(begun);
@@ -388,25 +379,7 @@ fn serve_init(
         candidate.host.console.clone(),
         restores,
     ));
-    let backups = BackupServer::beside(Arc::clone(&service), member);
-    let server = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
-        .max_connection_age(CONNECTION_AGE)
-        .max_connection_age_grace(DEADLINE + REATTACH)
-        .add_service(ApiServer::from_arc(service).max_decoding_message_size(MAX_REQUEST))
-        .add_service(
-            proto::backup::api_server::ApiServer::new(backups)
-                .max_decoding_message_size(backup_server::MAX_MESSAGE),
-        )
-        .serve_with_incoming_shutdown(
-            channel::tonic::incoming(listener, channel),
-            stop.cancelled_owned(),
-        );
-    tokio::spawn(async move {
-        if let Err(error) = server.await {
-            tracing::error!(error = %runtime::chain(&error), "the init server stopped");
-        }
-    });
+    init_port::serve(listener, candidate.machine.issuer(), service, member, stop)
+        .map_err(BootstrapperError::Channel)?;
     Ok(())
 }

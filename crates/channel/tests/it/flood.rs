@@ -363,3 +363,25 @@ async fn an_observer_sees_every_handshake_begin_and_end() {
     .await
     .unwrap_or_else(|_| panic!("seen {:?}", seen()));
 }
+
+/// Whoever attested may hold its connection and ask for nothing, and be busy with it: it ends all the same, and others get its place.
+#[tokio::test]
+async fn a_connection_ends_at_its_age_whatever_it_does() {
+    let limits = Limits {
+        connections: 1,
+        age: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let address = serve(node().with_limits(limits)).await;
+    let mut busy = attest(&admin(), "127.0.0.3", address).await.unwrap();
+    let ended = timeout(Duration::from_secs(10), async {
+        while busy.write_all(b"ping").await.is_ok() && busy.flush().await.is_ok() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let patient = admin();
+    let next = attest(&patient, "127.0.0.2", address);
+    let (ended, next) = tokio::join!(ended, next);
+    ended.expect("it ends");
+    next.expect("its place is free");
+}

@@ -11,8 +11,8 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use channel::Limits;
 use channel::tonic::incoming;
+use channel::{Limits, Peer, Unproved};
 use futures::Stream;
 use jiff::Timestamp;
 use k8s::control_plane::Node;
@@ -43,10 +43,8 @@ const PORT_PAUSE: Duration = Duration::from_secs(5);
 /// A connection that is silent is asked whether somebody is there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// How long a request may take to its first answer, and how long a connection takes requests: one that asks for nothing, or never
-/// finishes asking, leaves its place to others.
+/// How long a request may take to its first answer.
 const ANSWER: Duration = Duration::from_secs(60);
-const CONNECTION_AGE: Duration = Duration::from_secs(2 * 60);
 
 /// Whom strangers can keep waiting: only each other, and not for long.
 const LIMITS: Limits = Limits {
@@ -54,6 +52,8 @@ const LIMITS: Limits = Limits {
     handshakes_per_source: 4,
     connections: 32,
     connections_per_source: 8,
+    // and who has shown the key: as long as a backup may take
+    age: Duration::from_secs(120),
 };
 
 /// The member that this machine is, once it is one.
@@ -218,7 +218,11 @@ impl api_server::Api for BackupServer {
         let member = self.member.get().ok_or_else(|| {
             Status::failed_precondition("this machine is no control plane of a cluster yet")
         })?;
+        let peer = request.extensions().get::<Peer<Unproved>>().cloned();
         let admitted = member.admit(request.into_inner()).await?;
+        if let Some(peer) = peer {
+            peer.may_stay(DEADLINE);
+        }
         member
             .console
             .say("the administrator makes a backup of this cluster");
@@ -232,7 +236,7 @@ impl api_server::Api for BackupServer {
         let init = self.init.as_ref().ok_or_else(|| {
             Status::failed_precondition("this machine belongs to a cluster already")
         })?;
-        init.upload(request.into_inner()).await.map(Response::new)
+        init.upload(request).await.map(Response::new)
     }
 }
 
@@ -264,9 +268,8 @@ pub async fn serve(port: u16, member: Membered, console: &Console) {
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .concurrency_limit_per_connection(2)
+        .max_concurrent_streams(2)
         .timeout(ANSWER)
-        .max_connection_age(CONNECTION_AGE)
-        .max_connection_age_grace(DEADLINE)
         .add_service(service)
         .serve_with_incoming(incoming(listener, channel))
         .await;

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use channel::{Peer, Unproved};
 use cluster::boot_lock::BootLock;
 use cluster::init::{Admission, Admitted, AwaitingLock, Refused, RequestId, SecretHash};
 use cluster::plan::AwaitingMark;
@@ -33,6 +34,9 @@ const JOURNAL_CHUNK: usize = 1024;
 
 /// Largest request: a list of components and a policy.
 pub const MAX_REQUEST: usize = 1024 * 1024;
+
+/// How old a connection becomes that has shown the init secret: as long as an init and its way back, or an upload, may take.
+pub const TRUSTED_AGE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// How long whoever uploads may take to show the init secret.
 const FIRST_MESSAGE: Duration = Duration::from_secs(30);
@@ -88,8 +92,10 @@ impl InitServer {
     /// Takes a backup that a cluster is to be made of, from whoever has the init secret.
     pub async fn upload(
         &self,
-        mut messages: Streaming<UploadRequest>,
+        request: Request<Streaming<UploadRequest>>,
     ) -> Result<UploadResponse, Status> {
+        let peer = peer(&request);
+        let mut messages = request.into_inner();
         let first = tokio::time::timeout(FIRST_MESSAGE, messages.message())
             .await
             .map_err(|_| Status::deadline_exceeded("nothing came"))??
@@ -100,20 +106,25 @@ impl InitServer {
             tokio::task::block_in_place(|| admission.may_bring(&self.lock, &self.hash, &secret))
                 .map_err(refuse)?;
         }
+        stays(peer.as_ref());
         self.console
             .say("the administrator uploads a backup to make a cluster of");
         self.restores.store(messages).await
     }
 
     /// Decides on a request, and begins it if it is the one.
-    async fn receive(&self, request: InitRequest) -> Result<Arc<Log>, Status> {
+    async fn receive(&self, request: Request<InitRequest>) -> Result<Arc<Log>, Status> {
+        let peer = peer(&request);
+        let request = request.into_inner();
         let id = RequestId::from_wire(&request.request_id).map_err(refuse)?;
         let mut admission = self.admission.lock().await;
         // bcrypt takes its time, on a thread that nobody else needs
         let admitted = tokio::task::block_in_place(|| {
             admission.receive(&self.lock, id, &self.hash, &request.init_secret)
         });
-        match admitted.map_err(refuse)? {
+        let admitted = admitted.map_err(refuse)?;
+        stays(peer.as_ref());
+        match admitted {
             Admitted::Reattach => {
                 self.console
                     .say("the administrator came back to a running init");
@@ -160,6 +171,17 @@ impl InitServer {
     }
 }
 
+fn peer<T>(request: &Request<T>) -> Option<Peer<Unproved>> {
+    request.extensions().get().cloned()
+}
+
+/// Whoever has the init secret is no stranger.
+fn stays(peer: Option<&Peer<Unproved>>) {
+    if let Some(peer) = peer {
+        peer.may_stay(TRUSTED_AGE);
+    }
+}
+
 fn refuse(refused: Refused) -> Status {
     let text = refused.to_string();
     match refused {
@@ -178,7 +200,7 @@ impl api_server::Api for InitServer {
         &self,
         request: Request<InitRequest>,
     ) -> Result<Response<Self::InitStream>, Status> {
-        match self.receive(request.into_inner()).await {
+        match self.receive(request).await {
             Ok(log) => Ok(Response::new(Box::pin(replay(log)))),
             Err(status) => {
                 self.console

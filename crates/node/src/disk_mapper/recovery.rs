@@ -36,11 +36,12 @@ const LIMITS: Limits = Limits {
     handshakes_per_source: 8,
     connections: 2048,
     connections_per_source: 1024,
+    age: AGE,
 };
 /// Sources are forgotten when there are more than so many and nobody waits for them.
 const SOURCES: usize = 1024;
 
-/// A connection ends after the first of the two if it does nothing, and after their sum whatever it does.
+/// A connection ends after the first of the two if it gives no keys, and after their sum whatever it does.
 const AGE: Duration = Duration::from_secs(15);
 const GRACE: Duration = Duration::from_secs(90);
 const MAX_REQUEST: usize = 4 * 1024;
@@ -161,8 +162,6 @@ impl RecoveryServer {
         let stop = CancellationToken::new();
         let serving = tonic::transport::Server::builder()
             .timeout(GRACE)
-            .max_connection_age(AGE)
-            .max_connection_age_grace(GRACE)
             .max_concurrent_streams(1)
             .http2_max_header_list_size(MAX_HEADERS)
             .add_service(ApiServer::new(service).max_decoding_message_size(MAX_REQUEST))
@@ -273,6 +272,8 @@ impl Api for Recovery {
     ) -> Result<Response<RecoverResponse>, Status> {
         let from = channel::tonic::address::<_, Unproved>(&request)
             .ok_or_else(|| Status::unauthenticated("not over the attested channel"))?;
+        // as long as they may wait for their turn
+        channel::tonic::may_stay::<_, Unproved>(&request, AGE + GRACE);
         let offer = Keys::from(request.into_inner())
             .check()
             .map_err(|error| Status::invalid_argument(runtime::chain(&error).to_string()))?;

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use attest::{ClusterMark, RefusalCode};
 use channel::{Client, Verifier};
@@ -9,8 +10,9 @@ use cluster::boot_lock::BootLock;
 use cluster::init::SecretHash;
 use cluster::plan::{Marked, Step};
 use keys::{ClusterId, MasterSecret, MeasurementSalt, MeasurementSecret, Salt};
-use node::bootstrapper::backup_server::{BackupServer, Membered};
+use node::bootstrapper::backup_server::Membered;
 use node::bootstrapper::drive::{Steps, drive};
+use node::bootstrapper::init_port;
 use node::bootstrapper::init_server::{Begin, Begun, InitServer};
 use node::bootstrapper::machine::MeasuredMachine;
 use node::bootstrapper::restore::Restores;
@@ -18,9 +20,10 @@ use node::bootstrapper::steps::StepError;
 use node::progress::Event;
 use proto::components::Component;
 use proto::init::init_response::Kind;
-use proto::init::{InitRequest, api_client::ApiClient, api_server::ApiServer};
+use proto::init::{InitRequest, api_client::ApiClient};
 use testkit::boot::Image;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use super::machine::{Machine, cluster_id};
@@ -77,20 +80,17 @@ impl Served {
             machine.console(),
             restores,
         );
-        let server = Arc::new(server);
-        let backups = proto::backup::api_server::ApiServer::new(BackupServer::beside(
-            Arc::clone(&server),
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        init_port::serve(
+            listener,
+            machine.measured.issuer(),
+            Arc::new(server),
             Membered::default(),
-        ));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let channel = channel::Server::node(machine.measured.issuer()).unwrap();
-        tokio::spawn(
-            tonic::transport::Server::builder()
-                .add_service(ApiServer::from_arc(server))
-                .add_service(backups)
-                .serve_with_incoming(channel::tonic::incoming(listener, channel)),
-        );
+            CancellationToken::new(),
+        )
+        .unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self {
             machine,
             address,
@@ -109,7 +109,7 @@ impl Served {
         let client = Client::admin(Verifier::new(Arc::new(self.machine.image.policy()), mark));
         let (channel, _node) = channel::tonic::connect(&client, self.address)
             .await
-            .unwrap();
+            .map_err(|error| Status::unavailable(error.to_string()))?;
         let mut stream = ApiClient::new(channel).init(request).await?.into_inner();
         let mut kinds = Vec::new();
         while let Some(response) = stream.message().await? {
@@ -460,5 +460,49 @@ async fn a_step_that_fails_is_told_with_the_journal_and_stops_the_rest() {
         !steps
             .iter()
             .any(|(step, _)| matches!(step, Step::ApiServer | Step::DiskKey))
+    );
+}
+
+/// Every place of the port is held by connections that finished the exchange, which asks nobody for evidence, and then ask for nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_that_hold_connections_do_not_keep_an_init_out() {
+    let served = Served::on(Machine::boot(Image::default()), None).await;
+    let mut held = Vec::new();
+    for source in 11..16 {
+        for _ in 0..32 {
+            let policy = Arc::new(served.machine.image.policy());
+            let stranger = Client::admin(Verifier::new(policy, ClusterMark::NotJoined));
+            let socket = TcpSocket::new_v4().unwrap();
+            let from = SocketAddr::from(([127, 0, 0, source], 0));
+            socket.bind(from).unwrap();
+            // the last source finds no place
+            let connecting = async {
+                let stream = socket.connect(served.address).await.ok()?;
+                stranger.connect(stream).await.ok()
+            };
+            let short = Duration::from_secs(2);
+            match tokio::time::timeout(short, connecting).await {
+                Ok(Some(attested)) => held.push(attested),
+                _ => break,
+            }
+        }
+    }
+    assert!(held.len() > 100, "only {} are held", held.len());
+    let kinds = tokio::time::timeout(Duration::from_secs(120), async {
+        loop {
+            match served
+                .init(ClusterMark::NotJoined, request(1, SECRET))
+                .await
+            {
+                Ok(kinds) => return kinds,
+                Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+            }
+        }
+    })
+    .await
+    .expect("the administrator is kept out");
+    assert!(
+        matches!(kinds.last(), Some(Kind::InitSuccess(_))),
+        "{kinds:?}"
     );
 }
