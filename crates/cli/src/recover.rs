@@ -35,6 +35,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long a machine may take to try a key; others may be before this one.
 const ATTEMPT: Duration = Duration::from_secs(90);
+/// Different machines behind one address that are not what they must be; each could have a new text at each visit, to keep us here.
+const REFUSALS: usize = 16;
 /// How long machines that have too much to do are asked again, whatever the user's patience is.
 const BUSY: Duration = Duration::from_secs(600);
 /// How long somebody who only wants to know waits for a machine.
@@ -118,7 +120,7 @@ impl<'a> Recovery<'a> {
                     }
                     ended = Ended::Unreachable { reason: why };
                 }
-                Err(refusal) if refusals.contains(&refusal) => {}
+                Err(refusal) if refusals.len() == REFUSALS || refusals.contains(&refusal) => {}
                 Err(refusal) => {
                     self.terminal
                         .line(format_args!("{address}: NOT TRUSTED, and was sent nothing"));
@@ -178,6 +180,8 @@ impl<'a> Recovery<'a> {
                 let reason = printable(status.message());
                 return Ok(Visit::Nothing(match status.code() {
                     Code::FailedPrecondition => Ended::NothingWaits,
+                    // it is there, it waits, and others hold its connections
+                    _ if ended_on_the_way(&status) => return Ok(Visit::Busy(reason)),
                     _ => Ended::Unreachable { reason },
                 }));
             }
@@ -259,6 +263,11 @@ pub(crate) async fn is_waiting(policy: &Policy, address: &str) -> bool {
     tokio::time::timeout(2 * GLANCE, asked)
         .await
         .is_ok_and(|described| described.is_some())
+}
+
+/// Whether no answer of the machine's came, but the end of its connection.
+fn ended_on_the_way(status: &Status) -> bool {
+    status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
 }
 
 fn late(deadline: Duration) -> Status {

@@ -176,7 +176,7 @@ impl fmt::Display for Unique {
 pub enum Denial {
     /// Another node has it.
     #[error(
-        "its {what} is recorded for the node {other}; if that node is gone for good, delete its record (ConfigMap {other} in constellation-nodes)"
+        "its {what} is recorded for the node {other}; if that node is gone for good, `kubectl delete node {other}` ends its record; one that never was a Node is the ConfigMap {other} in constellation-nodes"
     )]
     Taken {
         /// What.
@@ -186,7 +186,7 @@ pub enum Denial {
     },
     /// It is a node already.
     #[error(
-        "{0} has joined before: it must rejoin with the disk on record; if that disk is lost, delete its record first (ConfigMap {0} in constellation-nodes)"
+        "{0} has joined before: it must rejoin with the disk on record; if that disk is lost, `kubectl delete node {0}` first"
     )]
     AlreadyJoined(NodeName),
     /// A node keeps its role.

@@ -26,6 +26,8 @@ struct Waits {
     key: Option<Arc<Vec<u8>>>,
     /// So many keys are turned away before one is tried.
     busy: Arc<AtomicUsize>,
+    /// So many connections end before it is said which disk waits.
+    crowded: Arc<AtomicUsize>,
     /// Whether the answer to the right key is lost.
     loses_its_answer: bool,
     requests: Arc<Mutex<Vec<RecoverRequest>>>,
@@ -38,6 +40,10 @@ impl Api for Waits {
         &self,
         _request: Request<DescribeRequest>,
     ) -> Result<Response<DescribeResponse>, Status> {
+        if self.crowded.load(Ordering::Relaxed) > 0 {
+            self.crowded.fetch_sub(1, Ordering::Relaxed);
+            return Err(Status::unavailable("the connection ended"));
+        }
         Ok(Response::new(DescribeResponse {
             disk_uuid: self.disk.to_string(),
             node_name: String::new(),
@@ -123,6 +129,7 @@ impl Scene {
             disk,
             key: Some(Arc::new(key.expose_bytes().to_vec())),
             busy: Arc::default(),
+            crowded: Arc::default(),
             loses_its_answer: false,
             requests: Arc::default(),
             over: CancellationToken::new(),
@@ -225,6 +232,20 @@ async fn each_machine_gets_the_key_of_its_own_disk_and_the_rest_is_left_alone() 
     assert!(outcomes(&report).is_empty());
     assert_eq!(report["endpoints"][0]["status"], "nothingWaits");
     assert_eq!(one.requests.lock().unwrap().len(), 1);
+}
+
+/// It proved that it waits; that others hold its connections for longer than the user's patience does not make it one that does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_connections_others_hold_is_asked_until_it_answers() {
+    let scene = Scene::new();
+    let waits = scene.waits(1);
+    waits.crowded.store(8, Ordering::Relaxed);
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let address = scene.boot(&waits, None, any).await.to_string();
+    let (ran, report) = scene.recover(&["-e", &address]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let expected = [(Scene::disk(1).to_string(), "recovered".to_owned())];
+    assert_eq!(outcomes(&report), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
