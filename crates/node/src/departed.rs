@@ -1,10 +1,13 @@
 //! Deleting a node with `kubectl delete node` takes all of it: its member of etcd, its record, and with the record its place in the
-//! mesh, its certificates and its disk's key.
+//! mesh, the renewal of its certificates and its disk's key.
 //!
 //! Control planes put a finalizer on every Node object whose node is on record; a deletion then waits until one of them has done
 //! these things, in this order. The member goes first: without its record a node is out of the mesh, and while too few others answer
 //! etcd needs it there. Until then its deletion waits. Several control planes may do these things at once, and each may be done again.
 //! No control plane removes itself: the only one stays, and of several another one does it. As k3s does it.
+//!
+//! A kubelet can take the finalizer off again. So they also note on the record which Node object the node has: a record whose Node
+//! object is gone, or is another one, is that of a node that was deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,8 +38,15 @@ pub async fn look(client: &Client, node: &Node) -> Result<(), RemovalError> {
         .into_iter()
         .map(|record| (record.identity.name.clone(), record))
         .collect();
-    let mut leaving = BTreeSet::new();
-    for found in records::nodes(client).await? {
+    let nodes = records::nodes(client).await?;
+    let mut leaving = without_their_node(&recorded, &nodes, own);
+    for found in nodes {
+        if let Some(record) = recorded.get(&found.name)
+            && record.node_uid.is_none()
+            && !found.deleted
+        {
+            records::note_node(client, record, &found.uid).await?;
+        }
         match step(&found, recorded.contains_key(&found.name), own) {
             Step::Mark => records::mark_node(client, &found.name).await?,
             Step::Remove => {
@@ -71,6 +81,23 @@ pub async fn look(client: &Client, node: &Node) -> Result<(), RemovalError> {
         tracing::info!(node = %name, "removed");
     }
     Ok(())
+}
+
+/// Who is on record with a Node object that there is no more. The nodes were listed after the records.
+fn without_their_node(
+    recorded: &BTreeMap<NodeName, Recorded>,
+    nodes: &[records::FoundNode],
+    own: &NodeName,
+) -> BTreeSet<NodeName> {
+    let there: BTreeMap<_, _> = nodes.iter().map(|node| (&node.name, &node.uid)).collect();
+    recorded
+        .iter()
+        .filter(|(name, record)| {
+            let noted = record.node_uid.as_ref();
+            *name != own && noted.is_some() && noted != there.get(name).copied()
+        })
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 /// The records as they are once those who leave have none.
@@ -114,6 +141,7 @@ mod tests {
         let own: NodeName = "control-plane-0".parse().unwrap();
         let found = |name: &str, deleted, marked| records::FoundNode {
             name: name.parse().unwrap(),
+            uid: "1".to_owned(),
             deleted,
             marked,
         };

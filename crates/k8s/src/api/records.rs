@@ -109,6 +109,8 @@ pub struct Recorded {
     pub identity: identity::NodeIdentity,
     /// The API's number of it.
     pub uid: Option<String>,
+    /// The API's number of the Node object that its node has, once it was seen.
+    pub node_uid: Option<String>,
 }
 
 /// The records of all nodes, none left out: an error if one cannot be used.
@@ -121,6 +123,7 @@ pub async fn all_records(client: &Client) -> Result<Vec<Recorded>, ApiError> {
     let recorded = |record: NodeIdentity| {
         Ok(Recorded {
             identity: record.to_identity()?,
+            node_uid: record.annotations().get(NODE_UID).cloned(),
             uid: record.metadata.uid,
         })
     };
@@ -136,11 +139,17 @@ pub async fn all_node_identities(client: &Client) -> Result<Vec<identity::NodeId
 /// Holds a Node object's deletion until a control plane has removed all of the node.
 pub const FINALIZER: &str = "constellation.edgeless.systems/node";
 
+/// Annotation of a record: the UID of its node's Node object. A kubelet may take the finalizer off its own Node object, and does not
+/// reach this.
+const NODE_UID: &str = "constellation.edgeless.systems/node-uid";
+
 /// A Node object, as far as its removal goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundNode {
     /// Its name.
     pub name: NodeName,
+    /// The API's number of it.
+    pub uid: String,
     /// Whether somebody deleted it.
     pub deleted: bool,
     /// Whether its deletion waits for [`FINALIZER`].
@@ -157,6 +166,7 @@ pub async fn nodes(client: &Client) -> Result<Vec<FoundNode>, ApiError> {
     let found = |node: Node| {
         Some(FoundNode {
             name: NodeName::new(node.metadata.name.as_deref()?).ok()?,
+            uid: node.uid()?,
             deleted: node.metadata.deletion_timestamp.is_some(),
             marked: node.finalizers().iter().any(|name| name == FINALIZER),
         })
@@ -172,6 +182,23 @@ pub async fn mark_node(client: &Client, name: &NodeName) -> Result<(), ApiError>
         }
     })
     .await
+}
+
+/// Takes down on a record which Node object its node has.
+pub async fn note_node(client: &Client, record: &Recorded, node_uid: &str) -> Result<(), ApiError> {
+    let api: Api<NodeIdentity> = identities::api(client.clone());
+    let name = &record.identity.name;
+    // a record that was written since under its name has another UID, and is left alone
+    let patch = json!({ "metadata": { "uid": record.uid, "annotations": { NODE_UID: node_uid } } });
+    match api
+        .patch(name.as_str(), &PatchParams::default(), &Patch::Merge(patch))
+        .await
+    {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        noted => noted
+            .map(drop)
+            .map_err(request(format!("change the record of node {name}"))),
+    }
 }
 
 /// Takes [`FINALIZER`] off a Node object: its deletion goes on.

@@ -118,6 +118,44 @@ async fn a_deleted_control_plane_keeps_its_record_until_its_member_has_gone() {
     assert_eq!(connection.members().await.unwrap().len(), 1);
 }
 
+/// Whoever has a node's credentials takes the finalizer off its Node object before an administrator deletes it, and may register
+/// again at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_takes_off_its_finalizer_is_removed_all_the_same() {
+    let (cluster, client, own) = cluster().await;
+    let look = || node::departed::look(&client, cluster.control_plane.node());
+    create(&client, CONTROL_PLANE).await;
+    let workers = ["worker-0", "worker-1", "worker-2"];
+    for (name, index) in workers.into_iter().zip(2..) {
+        let identity = NodeIdentity {
+            name: name.parse().unwrap(),
+            role: cluster::Role::Worker,
+            index,
+            ..own.clone()
+        };
+        records::put_node_identity(&client, &identity)
+            .await
+            .unwrap();
+        // not registered yet: no reason to take it for a deleted one
+        look().await.unwrap();
+        create(&client, name).await;
+    }
+    look().await.unwrap();
+    for name in [CONTROL_PLANE, "worker-0", "worker-1"] {
+        records::release_node(&client, &name.parse().unwrap())
+            .await
+            .unwrap();
+        delete(&client, name).await;
+    }
+    create(&client, "worker-1").await;
+    look().await.unwrap();
+    // nobody removes himself
+    assert_eq!(recorded(&client).await, [CONTROL_PLANE, "worker-2"]);
+    look().await.unwrap();
+    assert_eq!(names(&client).await, ["worker-1", "worker-2"]);
+    assert_eq!(recorded(&client).await, [CONTROL_PLANE, "worker-2"]);
+}
+
 /// A control plane that read the records long ago does not take the one that was written since under the same name.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_record_of_a_new_node_outlives_the_removal_of_its_namesake() {
