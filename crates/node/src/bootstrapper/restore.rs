@@ -196,10 +196,11 @@ async fn receive(path: &Path, messages: &mut Streaming<UploadRequest>) -> Result
     if let Some(directory) = path.parent() {
         tokio::fs::create_dir_all(directory).await.map_err(failed)?;
     }
+    // a new file: what an upload that was given up still writes goes to the old one
+    remove(path);
     let mut file = tokio::fs::OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(path)
         .await
