@@ -41,8 +41,12 @@ impl Lifetime {
     }
 }
 
+/// A year is for ever here, and can be added to any moment.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 fn millis(age: Duration) -> u64 {
-    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+    let millis = age.min(LONGEST).as_millis();
+    u64::try_from(millis).expect("a year in milliseconds")
 }
 
 /// The connection's side: says when it is over.
@@ -96,5 +100,9 @@ mod tests {
         lifetime.extend(Duration::from_secs(10));
         assert!(!ended(40).await);
         assert!(ended(2).await);
+        Lifetime::begin(Duration::MAX).extend(Duration::MAX);
+        let mut endless = Ending::of(Lifetime::begin(Duration::MAX));
+        let ended = poll_fn(|context| endless.poll(context));
+        assert!(timeout(Duration::from_secs(3600), ended).await.is_err());
     }
 }
