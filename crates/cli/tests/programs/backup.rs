@@ -16,7 +16,7 @@ use k8s::backup::Essentials;
 use k8s::control_plane::EncryptionKey;
 use k8s::pki::Authorities;
 use keys::backup::{Header, PART, Sealer};
-use keys::{BackupKey, ClusterId, MasterSecretFile, MeasurementSalt, MeasurementSecret};
+use keys::{BackupKey, ClusterId, MasterSecretFile};
 use proto::backup::api_server::{Api, ApiServer};
 use proto::backup::{CreateRequest, Piece, UploadRequest, UploadResponse};
 use testkit::boot::Image;
@@ -87,15 +87,7 @@ pub(crate) struct Scene {
 impl Scene {
     pub(crate) fn new() -> Self {
         let lab = Lab::configured();
-        let master = MasterSecretFile::generate().unwrap();
-        std::fs::write(
-            lab.file("constellation-mastersecret.json"),
-            master.expose_json().as_bytes(),
-        )
-        .unwrap();
-        let secret = MeasurementSecret::derive(&master.master_secret, &master.salt);
-        let salt = MeasurementSalt::from_slice(&[3; 32]).unwrap();
-        let cluster_id = ClusterId::derive(&secret, &salt);
+        let (master, cluster_id) = lab.with_master_secret();
         let scene = Self {
             key: BackupKey::derive(&master.master_secret, &master.salt),
             cluster_id,

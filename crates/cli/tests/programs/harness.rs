@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output};
 use std::time::{Duration, Instant};
 
+use keys::{ClusterId, MasterSecretFile, MeasurementSalt, MeasurementSecret};
 use tempfile::TempDir;
 use testkit::boot::Image;
 
@@ -58,7 +59,21 @@ impl From<Output> for Ran {
     }
 }
 
+/// The measurement salt of every cluster in these tests.
+const SALT: [u8; 32] = [3; 32];
+
 impl Lab {
+    /// Puts a new master secret into the workspace, and says which cluster it makes with [`SALT`].
+    pub(crate) fn with_master_secret(&self) -> (MasterSecretFile, ClusterId) {
+        let master = MasterSecretFile::generate().unwrap();
+        let path = self.file("constellation-mastersecret.json");
+        std::fs::write(path, master.expose_json().as_bytes()).unwrap();
+        let secret = MeasurementSecret::derive(&master.master_secret, &master.salt);
+        let salt = MeasurementSalt::from_slice(&SALT).unwrap();
+        let cluster_id = ClusterId::derive(&secret, &salt);
+        (master, cluster_id)
+    }
+
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let lab = Self {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cluster::DiskUuid;
-use keys::{ClusterId, DiskKey, MasterSecretFile, MeasurementSalt, MeasurementSecret};
+use keys::{DiskKey, MasterSecretFile};
 use proto::recover::api_server::{Api, ApiServer};
 use proto::recover::{DescribeRequest, DescribeResponse, RecoverRequest, RecoverResponse};
 use serde_json::Value;
@@ -90,15 +90,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let lab = Lab::configured();
-        let master = MasterSecretFile::generate().unwrap();
-        std::fs::write(
-            lab.file("constellation-mastersecret.json"),
-            master.expose_json().as_bytes(),
-        )
-        .unwrap();
-        let secret = MeasurementSecret::derive(&master.master_secret, &master.salt);
-        let salt = MeasurementSalt::from_slice(&[3; 32]).unwrap();
-        let id = ClusterId::derive(&secret, &salt);
+        let (master, id) = lab.with_master_secret();
         std::fs::write(
             lab.file("constellation-state.yaml"),
             format!(
