@@ -1,14 +1,14 @@
 //! Which connections a listener keeps: bounded in all, and bounded per source.
 //!
 //! Three bounds, each where its cost begins. An open socket costs a descriptor: it counts as a connection. A peer that said hello
-//! is about to cost a statement of the device and room for its evidence: it waits for one of a few slots, whose queue is in order.
-//! And a source has a share of what is unfinished, so that one address is never all of it.
+//! is about to cost a statement of the device and room for its evidence: it waits for one of a few slots, first of its source's and then
+//! of the listener's; both queues are in order. And a source has a share of what is unfinished, so that one address is never all of it.
 //!
 //! What has not said hello is worth the least. The oldest such connection of a source makes room for the newest of the same source
 //! when the share is used up, and that of the source with the most of them makes room for anybody when the listener is full. A flood
 //! of connections that never finish, from however many addresses, then costs descriptors, and honest peers, also behind the
-//! same address, still get through. Where all have said hello, work was begun for each of them and the newest goes, or waits. Of finished
-//! connections the newest goes.
+//! same address, still get through. Where all of a source's share have said hello, the newest goes. Of finished connections the newest goes
+//! where its source has its share of them; all end at an age ([`crate::lifetime`]).
 
 use std::{
     collections::{HashMap, VecDeque},

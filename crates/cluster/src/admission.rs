@@ -22,8 +22,8 @@
 //! 4. A record's role never changes. Whether a machine should be a control plane cannot be proven: both roles run the same
 //!    measured image, and which one it takes comes from the host. What is enforced is that the answer is given once and recorded.
 //!    What limits the damage is that a control plane machine proves the same measurements as those that already hold the keys.
-//! 5. Places (mesh address, pod CIDR) are given out upwards; one of a deleted node is used again as late as possible. A pending
-//!    record whose place another record has too gets a new one when its machine asks again.
+//! 5. Places (mesh address, pod CIDR) are given out upwards from the highest on record; those below it are used again only when there
+//!    are no higher ones. A pending record whose place another record has too gets a new one when its machine asks again.
 //!
 //! Two services that decide at once are the caller's matter: after writing the record it looks again, see [`conflict`].
 //! Design: `cluster.md`, "Join". Does no IO and has no clock.

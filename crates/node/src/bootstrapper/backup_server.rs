@@ -46,13 +46,12 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long a request may take to its first answer.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// Whom strangers can keep waiting: only each other, and not for long.
+/// Whom strangers can keep waiting: only each other, and not for long. Who has shown the key may stay as long as a backup may take.
 const LIMITS: Limits = Limits {
     handshakes: 16,
     handshakes_per_source: 4,
     connections: 32,
     connections_per_source: 8,
-    // and who has shown the key: as long as a backup may take
     age: Duration::from_secs(120),
 };
 

@@ -2,8 +2,8 @@
 //!
 //! Every machine that waits serves it, whatever the infrastructure says about its role, and before the infrastructure has said
 //! anything (`docs/adr/whoever-waits-serves-recovery.md`). Anybody may connect, so nothing here may keep an administrator out: connections
-//! that do nothing end after a minute or two, and for each of them this machine's TPM had to make a statement, so that they do not come
-//! faster than they go; keys are tried one after the other: those of one source in the order in which they came, one source after the
+//! that give no keys end after seconds, others after a minute or two, and for each of them this machine's TPM had to make a statement, so
+//! that they do not come faster than they go; keys are tried one after the other: those of one source in the order in which they came, one source after the
 //! other. So a key is tried after at most as many others as a source has connections, and there are sources.
 //! Whose key opens the disk is decided by the disk. The one who tries keys is [`super::unlock`].
 
