@@ -9,6 +9,7 @@ mod programs {
     mod init;
     mod join;
     mod machine;
+    mod own_network;
     mod records;
     mod recover;
     mod rejoin;

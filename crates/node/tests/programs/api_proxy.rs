@@ -13,8 +13,8 @@ use cluster::identity::WireGuardPublicKey;
 use cluster::network::{API_PORT, API_PROXY_PORT, AddressPlan, MeshPeer};
 use node::api_proxy::ApiServers;
 
-/// Set in the process that has a network of its own.
-const OWN_NETWORK: &str = "CONSTELLATION_TEST_OWN_NETWORK";
+use super::own_network::{in_own_network, run};
+
 const PROXY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, API_PROXY_PORT);
 /// Until the silence of a control plane has ended a connection; a kubelet that says nothing for 40 s is given up.
 const NOTICED: Duration = Duration::from_secs(15);
@@ -87,12 +87,6 @@ fn ends(mut stream: TcpStream) -> Result<Duration> {
     Ok(begun.elapsed())
 }
 
-fn run(program: &str, args: &[&str]) -> Result<()> {
-    let status = Command::new(program).args(args).status();
-    ensure!(status.context(program.to_owned())?.success(), "{args:?}");
-    Ok(())
-}
-
 /// No packet from or to it any more, and nobody who says so.
 fn cut_power(server: Ipv4Addr) -> Result<()> {
     let rules = format!(
@@ -112,8 +106,7 @@ fn cut_power(server: Ipv4Addr) -> Result<()> {
     Ok(())
 }
 
-fn without_power() -> Result<()> {
-    run("ip", &["link", "set", "lo", "up"])?;
+async fn without_power() -> Result<()> {
     let (dark, lit) = (peer(1)?, peer(2)?);
     for peer in [&dark, &lit] {
         // in one network the first address would be the source of what goes to the second
@@ -121,11 +114,8 @@ fn without_power() -> Result<()> {
         run("ip", &["address", "add", &address, "dev", "lo"])?;
         serve(peer.mesh_ip)?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
     let servers = ApiServers::default();
-    let _proxy = runtime.block_on(servers.listen())?;
+    let _proxy = servers.listen().await?;
     servers.follow(Role::Worker, &[dark.clone(), lit.clone()]);
 
     let idle = connect_to(dark.mesh_ip)?;
@@ -165,27 +155,8 @@ fn without_power() -> Result<()> {
 
 #[test]
 fn a_control_plane_that_loses_its_power_is_noticed_in_seconds() -> Result<()> {
-    if std::env::var_os(OWN_NETWORK).is_some() {
-        return without_power();
-    }
-    let name = concat!(
-        "programs::api_proxy::",
-        "a_control_plane_that_loses_its_power_is_noticed_in_seconds"
-    );
-    let output = Command::new("unshare")
-        .arg("--net")
-        .arg(std::env::current_exe()?)
-        .args(["--exact", name, "--nocapture"])
-        .env(OWN_NETWORK, "1")
-        .output()
-        .context("run unshare (this test needs root)")?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complained = String::from_utf8_lossy(&output.stderr);
-    // a test of another name would be no test
-    ensure!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}\n{complained}"
-    );
-    println!("{said}");
-    Ok(())
+    in_own_network(
+        "programs::api_proxy::a_control_plane_that_loses_its_power_is_noticed_in_seconds",
+        without_power,
+    )
 }

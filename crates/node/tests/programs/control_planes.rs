@@ -1,5 +1,5 @@
 //! Three control planes of this project's making on loopback: real etcd, real kube-apiserver, and the proxy through which a node's
-//! programs reach them. Each in turn loses its power, while a client writes.
+//! programs reach them, in a network of their own. Each in turn loses its power, while a client writes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,6 +23,8 @@ use node::api_proxy::ApiServers;
 use testkit::etcd::{EtcdNode, EtcdNodes};
 use testkit::kubernetes::Release;
 use tokio_util::sync::CancellationToken;
+
+use super::own_network::in_own_network;
 
 /// A join or a start, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -242,8 +244,15 @@ async fn everything(client: Client) -> Result<BTreeMap<String, String>> {
     Ok(there)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_api_outlives_each_of_three_control_planes_and_loses_no_write() -> Result<()> {
+#[test]
+fn the_api_outlives_each_of_three_control_planes_and_loses_no_write() -> Result<()> {
+    in_own_network(
+        "programs::control_planes::the_api_outlives_each_of_three_control_planes_and_loses_no_write",
+        each_of_three_loses_its_power,
+    )
+}
+
+async fn each_of_three_loses_its_power() -> Result<()> {
     let release = Release::find()?;
     let etcds = EtcdNodes::found(3)?;
     let first = etcds.node(0).node().paths().clone();
