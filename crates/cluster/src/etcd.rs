@@ -88,7 +88,7 @@ pub enum Step {
     Start,
     /// Take the lock: what follows changes the list of members.
     Lock,
-    /// Delete what the directory holds: the member that it belonged to was removed while this node was away.
+    /// Delete what the directory holds: the member that it belonged to was removed.
     Discard(MemberGone),
     /// Remove an entry.
     Remove(MemberId, Why),
@@ -153,15 +153,6 @@ impl ControlPlanes {
         self.0.values().copied()
     }
 
-    /// As they are once the records of these nodes are deleted.
-    #[must_use]
-    pub fn without<'a>(mut self, leaving: impl IntoIterator<Item = &'a NodeName>) -> Self {
-        for name in leaving {
-            self.0.remove(name.as_str());
-        }
-        self
-    }
-
     fn has(&self, own: &Place) -> bool {
         self.0.get(own.name.as_str()) == Some(&own.peer)
     }
@@ -198,7 +189,7 @@ pub fn next(view: &View<'_>) -> Step {
             Data::None | Data::Unmarked | Data::Fresh(_) | Data::Of(_) => Step::Wait(For::Majority),
         };
     };
-    match own_member(view, members) {
+    match own_member(view.own, view.data, members) {
         // At its first start etcd compares the members that it is told of with those that there are: the list must not change.
         Some(_) if !view.running && matches!(view.data, Data::Fresh(_)) => {
             may_change(view).unwrap_or(Step::Start)
@@ -227,16 +218,25 @@ fn may_change(view: &View<'_>) -> Option<Step> {
     }
 }
 
+/// Whether the member that a node's data belongs to was removed, though etcd may run with that data still. `members` is the list as a
+/// majority knew it once, however long ago: a number that was removed is never given again.
+pub fn was_removed(own: &Place, data: Data, members: &[Member]) -> bool {
+    match data {
+        // no member has run with it
+        Data::None | Data::Fresh(_) => false,
+        Data::Unmarked | Data::Of(_) => own_member(own, data, members).is_none(),
+    }
+}
+
 /// The entry that the data on the disk belongs to.
-fn own_member<'a>(view: &View<'_>, members: &'a [Member]) -> Option<&'a Member> {
-    members.iter().find(|member| match view.data {
+fn own_member<'a>(own: &Place, data: Data, members: &'a [Member]) -> Option<&'a Member> {
+    members.iter().find(|member| match data {
         Data::None => false,
         Data::Of(id) => member.id == id,
         // one that did start had data, and without it must not start again: it would have forgotten what it promised
         Data::Fresh(id) => member.id == id && member.learner && member.name.is_none(),
         Data::Unmarked => {
-            member.peer == Some(view.own.peer)
-                && member.name.as_deref() == Some(view.own.name.as_str())
+            member.peer == Some(own.peer) && member.name.as_deref() == Some(own.name.as_str())
         }
     })
 }

@@ -1,8 +1,9 @@
 //! etcd's members: a client for its API, and what a control plane does to become a member, to stay one, and to let others go.
 //!
 //! What is to be done is decided in `cluster::etcd`; here it is asked and done. [`take_part`] runs on a control plane after each
-//! boot, once its kubelet is a member of Kubernetes, until its etcd is a member with a vote. [`remove_departed`] runs on control
-//! planes from time to time. Both change the list of members only under a [`lock::Lock`], which ends by itself when its holder stops.
+//! boot, once its kubelet is a member of Kubernetes, until its etcd is a member with a vote; [`stay`] watches from then on that it
+//! is one. [`remove_departed`] runs on control planes from time to time. Both that change the list of members do so only under a
+//! [`lock::Lock`], which ends by itself when its holder stops.
 //!
 //! The lock keeps control planes from working against each other; safety does not rest on it. A holder that was stopped for longer
 //! than its lease and goes on may still send its one request: etcd allows one learner, promotes none that has not caught up, and
@@ -16,12 +17,14 @@ mod client;
 mod departed;
 mod directory;
 pub mod lock;
+mod removed;
 mod take_part;
 pub mod wire;
 
 pub use client::{Access, Client, Connection, EtcdError, Snapshot, Status};
 pub use departed::{Departed, DepartedError, remove_departed};
 pub use directory::{Directory, DirectoryError};
+pub use removed::stay;
 pub use take_part::{News, TakePartError, take_part, take_part_within};
 
 use crate::control_plane::{EtcdMembership, Node};
@@ -48,22 +51,6 @@ pub trait LocalEtcd: Records {
 
     /// Hears what happens, to tell people about it.
     fn tell(&self, news: News<'_>);
-}
-
-/// The records in the Kubernetes API.
-pub struct ApiRecords {
-    /// Who asks.
-    pub client: kube::Client,
-    /// Port of etcd's peers.
-    pub peer_port: u16,
-}
-
-#[async_trait::async_trait]
-impl Records for ApiRecords {
-    async fn control_planes(&self) -> Result<ControlPlanes, LocalError> {
-        let records = crate::api::records::all_node_identities(&self.client).await?;
-        Ok(ControlPlanes::of_all_records(&records, self.peer_port))
-    }
 }
 
 impl Node {

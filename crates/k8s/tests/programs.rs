@@ -14,6 +14,8 @@ mod disk_full;
 mod etcd;
 #[path = "programs/etcd_deadlines.rs"]
 mod etcd_deadlines;
+#[path = "programs/etcd_removed.rs"]
+mod etcd_removed;
 #[path = "programs/kubelet_request.rs"]
 mod kubelet_request;
 #[path = "programs/manifests.rs"]

@@ -182,7 +182,10 @@ pub async fn run(
     let control_plane = async {
         if membership.role == Role::ControlPlane {
             control_plane::bring_up(&host, &membership).await;
-            serve_backups(&host, machine, &membership, member).await;
+            tokio::join!(
+                control_plane::stay_up(&host, &membership),
+                serve_backups(&host, machine, &membership, member),
+            );
         }
     };
     let agent = agent::run(&host, &membership, &shutdown);

@@ -8,15 +8,18 @@
 //!
 //! A kubelet can take the finalizer off again. So they also note on the record which Node object the node has: a record whose Node
 //! object is gone, or is another one, is that of a node that was deleted.
+//!
+//! Between finding a deleted node and removing it any time may pass, and a new node may have its name then. So what goes, goes by
+//! UID: a record, and a Node object that is noted on it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use cluster::etcd::ControlPlanes;
 use cluster::{NodeName, Role};
-use k8s::api::records::Recorded;
+use k8s::api::records::{FoundNode, Recorded};
 use k8s::api::{ApiError, records};
 use k8s::control_plane::Node;
-use k8s::etcd::{ApiRecords, DepartedError, LocalError, Records, remove_departed};
+use k8s::etcd::{DepartedError, LocalError, Records, remove_departed};
 use kube::Client;
 
 /// What did not work; it is tried again.
@@ -30,45 +33,83 @@ pub enum RemovalError {
     Etcd(#[from] DepartedError),
 }
 
+/// A node that was deleted: this one, and none that has its name afterwards.
+#[derive(Debug)]
+pub struct Leaving {
+    name: NodeName,
+    /// Its record, if it still has one.
+    record: Option<Recorded>,
+    /// Its Node object, if that still waits.
+    node: Option<FoundNode>,
+}
+
 /// Removes what has gone and marks what is there. `node` is a control plane, whose own etcd runs.
 pub async fn look(client: &Client, node: &Node) -> Result<(), RemovalError> {
-    let own = &node.config().node_name;
-    let recorded: BTreeMap<NodeName, Recorded> = records::all_records(client)
-        .await?
-        .into_iter()
-        .map(|record| (record.identity.name.clone(), record))
-        .collect();
+    let leaving = find(client, &node.config().node_name).await?;
+    remove(client, node, &leaving).await
+}
+
+/// Marks what is there and says who leaves. `own` stays: no control plane removes itself.
+pub async fn find(client: &Client, own: &NodeName) -> Result<Vec<Leaving>, RemovalError> {
+    let recorded = records::all_records(client).await?;
     let nodes = records::nodes(client).await?;
-    let mut leaving = without_their_node(&recorded, &nodes, own);
-    for found in nodes {
-        if let Some(record) = recorded.get(&found.name)
+    let mut deleted = Vec::new();
+    for found in &nodes {
+        let record = recorded
+            .iter()
+            .find(|record| record.identity.name == found.name)
+            .filter(|record| {
+                let noted = record.node_uid.as_ref();
+                noted.is_none_or(|noted| *noted == found.uid)
+            });
+        if let Some(record) = record
             && record.node_uid.is_none()
             && !found.deleted
         {
             records::note_node(client, record, &found.uid).await?;
         }
-        match step(&found, recorded.contains_key(&found.name), own) {
-            Step::Mark => records::mark_node(client, &found.name).await?,
-            Step::Remove => {
-                leaving.insert(found.name);
-            }
+        match step(found, record.is_some(), own) {
+            Step::Mark => records::mark_node(client, found).await?,
+            Step::Remove => deleted.push(found),
             Step::Leave => {}
         }
     }
+    let mut leaving = without_their_node(recorded, &nodes, own);
+    if deleted.is_empty() {
+        return Ok(leaving);
+    }
+    // A Node object is noted on its record before it is marked. The note may be younger than the records above, and those younger than
+    // its deletion: another node may have its name by now.
+    let now = records::all_records(client).await?;
+    leaving.extend(deleted.into_iter().map(|found| {
+        Leaving {
+            name: found.name.clone(),
+            record: now
+                .iter()
+                .find(|record| record.node_uid.as_ref() == Some(&found.uid))
+                .cloned(),
+            node: Some(found.clone()),
+        }
+    }));
+    Ok(leaving)
+}
+
+/// Removes all of those who leave, as far as etcd can do without them.
+pub async fn remove(client: &Client, node: &Node, leaving: &[Leaving]) -> Result<(), RemovalError> {
     let remaining = Remaining {
-        all: ApiRecords {
-            client: client.clone(),
-            peer_port: node.etcd_peer_port(),
-        },
-        leaving: &leaving,
+        client,
+        peer_port: node.etcd_peer_port(),
+        leaving: leaving
+            .iter()
+            .filter_map(|leaving| leaving.record.as_ref()?.uid.as_deref())
+            .collect(),
     };
     let members = remove_departed(node, &remaining).await?;
     for member in &members.removed {
         tracing::info!(%member, "removed from etcd");
     }
-    for name in &leaving {
-        let record = recorded.get(name);
-        let role = record.map(|record| record.identity.role);
+    for Leaving { name, record, node } in leaving {
+        let role = record.as_ref().map(|record| record.identity.role);
         if role == Some(Role::ControlPlane) && !members.staying.is_empty() {
             tracing::warn!(node = %name, "its deletion waits: now etcd can not do without its member");
             continue;
@@ -77,7 +118,9 @@ pub async fn look(client: &Client, node: &Node) -> Result<(), RemovalError> {
             records::delete_record(client, record).await?;
             tracing::info!(node = %name, "its record was removed: the node was deleted");
         }
-        records::release_node(client, name).await?;
+        if let Some(node) = node {
+            records::release_node(client, node).await?;
+        }
         tracing::info!(node = %name, "removed");
     }
     Ok(())
@@ -85,31 +128,60 @@ pub async fn look(client: &Client, node: &Node) -> Result<(), RemovalError> {
 
 /// Who is on record with a Node object that there is no more. The nodes were listed after the records.
 fn without_their_node(
-    recorded: &BTreeMap<NodeName, Recorded>,
-    nodes: &[records::FoundNode],
+    recorded: Vec<Recorded>,
+    nodes: &[FoundNode],
     own: &NodeName,
-) -> BTreeSet<NodeName> {
-    let there: BTreeMap<_, _> = nodes.iter().map(|node| (&node.name, &node.uid)).collect();
+) -> Vec<Leaving> {
     recorded
-        .iter()
-        .filter(|(name, record)| {
-            let noted = record.node_uid.as_ref();
-            *name != own && noted.is_some() && noted != there.get(name).copied()
+        .into_iter()
+        .filter(|record| record.identity.name != *own && !has_its_node(record, nodes))
+        .map(|record| Leaving {
+            name: record.identity.name.clone(),
+            record: Some(record),
+            node: None,
         })
-        .map(|(name, _)| name.clone())
         .collect()
+}
+
+/// Whether the Node object that is noted on a record is among these, or none is noted yet.
+fn has_its_node(record: &Recorded, nodes: &[FoundNode]) -> bool {
+    let noted = record.node_uid.as_ref();
+    noted.is_none_or(|uid| nodes.iter().any(|node| node.uid == *uid))
+}
+
+/// The control planes on record that nobody deletes, this one included: one that is deleted and whose member has gone already must not
+/// come back into etcd while its record is there still.
+pub async fn staying(client: &Client, peer_port: u16) -> Result<ControlPlanes, ApiError> {
+    let recorded = records::all_records(client).await?;
+    let mut nodes = records::nodes(client).await?;
+    nodes.retain(|node| !node.deleted);
+    let staying = recorded
+        .iter()
+        .filter(|record| has_its_node(record, &nodes))
+        .map(|record| &record.identity);
+    Ok(ControlPlanes::of_all_records(staying, peer_port))
 }
 
 /// The records as they are once those who leave have none.
 struct Remaining<'a> {
-    all: ApiRecords,
-    leaving: &'a BTreeSet<NodeName>,
+    client: &'a Client,
+    peer_port: u16,
+    /// UIDs of their records.
+    leaving: BTreeSet<&'a str>,
 }
 
 #[async_trait::async_trait]
 impl Records for Remaining<'_> {
     async fn control_planes(&self) -> Result<ControlPlanes, LocalError> {
-        Ok(self.all.control_planes().await?.without(self.leaving))
+        let recorded = records::all_records(self.client).await?;
+        let remaining = recorded
+            .iter()
+            .filter(|record| {
+                let uid = record.uid.as_deref();
+                !uid.is_some_and(|uid| self.leaving.contains(uid))
+            })
+            .map(|record| &record.identity);
+        Ok(ControlPlanes::of_all_records(remaining, self.peer_port))
     }
 }
 
@@ -124,7 +196,7 @@ enum Step {
     Leave,
 }
 
-fn step(found: &records::FoundNode, recorded: bool, own: &NodeName) -> Step {
+fn step(found: &FoundNode, recorded: bool, own: &NodeName) -> Step {
     match (found.deleted, found.marked) {
         (true, true) if found.name != *own => Step::Remove,
         (false, false) if recorded => Step::Mark,
@@ -139,7 +211,7 @@ mod tests {
     #[test]
     fn a_deleted_node_is_removed_by_another_and_only_recorded_ones_are_marked() {
         let own: NodeName = "control-plane-0".parse().unwrap();
-        let found = |name: &str, deleted, marked| records::FoundNode {
+        let found = |name: &str, deleted, marked| FoundNode {
             name: name.parse().unwrap(),
             uid: "1".to_owned(),
             deleted,

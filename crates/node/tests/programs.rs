@@ -14,6 +14,7 @@ mod programs {
     mod recover;
     mod rejoin;
     mod renewal;
+    mod several;
     mod start_anew;
     mod two_clusters;
 }

@@ -167,6 +167,24 @@ fn data_of_a_member_that_was_removed_is_discarded() {
 }
 
 #[test]
+fn a_member_was_removed_if_its_number_is_in_the_list_no_more() {
+    let listed = [member(10, 1), member(20, 2)];
+    let (own, other) = (place(2), place(3));
+    for (place, data, removed) in [
+        (&own, Data::Of(MemberId(20)), false),
+        (&own, Data::Unmarked, false),
+        // another one has its name and its address by now
+        (&own, Data::Of(MemberId(19)), true),
+        (&other, Data::Unmarked, true),
+        // nothing of a member's that ran
+        (&other, Data::None, false),
+        (&other, Data::Fresh(MemberId(30)), false),
+    ] {
+        assert_eq!(was_removed(place, data, &listed), removed, "{data:?}");
+    }
+}
+
+#[test]
 fn the_nodes_own_dead_entry_goes_before_a_new_one_comes() {
     let removed = Step::Remove(MemberId(20), Why::OwnDataIsGone);
     let others = [member(10, 1), member(30, 3)];
@@ -224,13 +242,8 @@ fn a_member_without_a_record_goes_if_a_majority_stays() {
     assert_eq!(departed(&place(2), &one_down, &two), None);
     // its node is needed as long as it stays
     assert_eq!(unrecorded(&one_down, &two), [MemberId(30)]);
-    let deleted = place(3).name;
-    let three = records(&[1, 2, 3]);
-    assert_eq!(unrecorded(&members, &three), []);
-    assert_eq!(
-        unrecorded(&members, &three.without([&deleted])),
-        [MemberId(30)]
-    );
+    assert_eq!(unrecorded(&members, &records(&[1, 2, 3])), []);
+    assert_eq!(unrecorded(&members, &two), [MemberId(30)]);
     // one whose place cannot be read is no node's
     let mut foreign = members.clone();
     (foreign[2].name, foreign[2].peer) = (None, None);
@@ -299,6 +312,8 @@ enum Event {
     NewDisk(u8),
     /// The node is removed: its record goes.
     RemoveNode(u8),
+    /// Its member is removed and its record stays: by hand, or by a request from when it was on record no more.
+    RemoveMember(u8),
     /// A control plane looks for members whose node is gone.
     LookForDeparted(u8),
 }
@@ -313,6 +328,7 @@ fn events(nodes: u8) -> impl Strategy<Value = Event> {
         1 => Just(Event::LeaseEnds),
         1 => node.clone().prop_map(Event::NewDisk),
         1 => node.clone().prop_map(Event::RemoveNode),
+        1 => node.clone().prop_map(Event::RemoveMember),
         3 => node.prop_map(Event::LookForDeparted),
     ]
 }
@@ -404,6 +420,21 @@ impl Model {
             Event::RemoveNode(node) => {
                 if self.outlives(at(node)) {
                     self.nodes[at(node)].recorded = false;
+                }
+            }
+            Event::RemoveMember(node) => {
+                if self.outlives(at(node)) {
+                    let data = self.nodes[at(node)].data;
+                    let before = self.members.clone();
+                    self.members.retain(|member| match data {
+                        Data::None => true,
+                        Data::Fresh(id) | Data::Of(id) => member.id != id,
+                        Data::Unmarked => member.id != MemberId(100),
+                    });
+                    // etcd itself refuses what would leave it without a majority
+                    if !self.has_majority() {
+                        self.members = before;
+                    }
                 }
             }
             Event::LookForDeparted(node) => {
@@ -572,7 +603,8 @@ proptest! {
         }
         for event in &events {
             let (Event::Step(node) | Event::StopWithin(node) | Event::Off(node) | Event::On(node)
-                | Event::NewDisk(node) | Event::RemoveNode(node) | Event::LookForDeparted(node)) = event
+                | Event::NewDisk(node) | Event::RemoveNode(node) | Event::RemoveMember(node)
+                | Event::LookForDeparted(node)) = event
             else {
                 model.apply(event);
                 continue;

@@ -175,8 +175,8 @@ pub async fn nodes(client: &Client) -> Result<Vec<FoundNode>, ApiError> {
 }
 
 /// Puts [`FINALIZER`] on a Node object.
-pub async fn mark_node(client: &Client, name: &NodeName) -> Result<(), ApiError> {
-    edit_finalizers(client, name, |finalizers| {
+pub async fn mark_node(client: &Client, node: &FoundNode) -> Result<(), ApiError> {
+    edit_finalizers(client, node, |finalizers| {
         if !finalizers.iter().any(|name| name == FINALIZER) {
             finalizers.push(FINALIZER.to_owned());
         }
@@ -202,24 +202,28 @@ pub async fn note_node(client: &Client, record: &Recorded, node_uid: &str) -> Re
 }
 
 /// Takes [`FINALIZER`] off a Node object: its deletion goes on.
-pub async fn release_node(client: &Client, name: &NodeName) -> Result<(), ApiError> {
-    edit_finalizers(client, name, |finalizers| {
+pub async fn release_node(client: &Client, node: &FoundNode) -> Result<(), ApiError> {
+    edit_finalizers(client, node, |finalizers| {
         finalizers.retain(|name| name != FINALIZER);
     })
     .await
 }
 
-/// Changes the list as it was read and no other; a node that is gone needs no change.
+/// Changes the list as it was read and no other; a node that is gone needs no change, and another one of its name stays as it is.
 async fn edit_finalizers(
     client: &Client,
-    name: &NodeName,
+    found: &FoundNode,
     edit: impl FnOnce(&mut Vec<String>),
 ) -> Result<(), ApiError> {
+    let name = &found.name;
     let api: Api<Node> = Api::all(client.clone());
     let failed = || request(format!("change the finalizers of node {name}"));
     let Some(mut node) = api.get_opt(name.as_str()).await.map_err(failed())? else {
         return Ok(());
     };
+    if node.uid().as_ref() != Some(&found.uid) {
+        return Ok(());
+    }
     edit(node.finalizers_mut());
     let patch = json!({ "metadata": {
         "resourceVersion": node.metadata.resource_version,

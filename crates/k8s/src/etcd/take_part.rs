@@ -53,7 +53,7 @@ impl std::fmt::Display for News<'_> {
             News::Step(Step::Start) => f.write_str("etcd starts"),
             News::Step(Step::Lock) => f.write_str("asking for the lock of etcd's members"),
             News::Step(Step::Discard(_)) => f.write_str(
-                "while this node was away its member of etcd was removed: its copy of the data is DELETED, and it joins again",
+                "this node's member of etcd was removed, and the others have what it had: its copy of the data is DELETED, and it joins again",
             ),
             News::Step(Step::Remove(id, why)) => {
                 let why = match why {
@@ -70,7 +70,7 @@ impl std::fmt::Display for News<'_> {
             News::Step(Step::Wait(wait)) => f.write_str(match wait {
                 For::Majority => "waiting for a majority of etcd's members to answer",
                 For::Records => "waiting for the records of the cluster's nodes",
-                For::OwnRecord => "waiting for this node's record: without one it can not join etcd",
+                For::OwnRecord => "waiting for this node's record: without one, or while it is being deleted, it can not join etcd",
                 For::Startup => "waiting for etcd to come up",
                 For::Margin => "waiting for more of etcd's members to answer: without them none may be removed",
             }),

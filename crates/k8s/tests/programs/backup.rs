@@ -98,8 +98,10 @@ async fn fill(client: &Client) -> Result<()> {
         };
         let nodes = Api::<Node>::all(client.clone());
         nodes.create(&PostParams::default(), &node).await?;
+    }
+    for node in records::nodes(client).await? {
         // what keeps it until its member of etcd has gone
-        records::mark_node(client, &name.parse()?).await?;
+        records::mark_node(client, &node).await?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use cluster::Role;
 use cluster::etcd::ControlPlanes;
 use k8s::control_plane::{EtcdMembership, Node, Paths, Service};
-use k8s::etcd::{ApiRecords, LocalError, LocalEtcd, News, Records, take_part};
+use k8s::etcd::{LocalError, LocalEtcd, News, Records, stay, take_part};
 use k8s::files::FileError;
 
 use super::cluster_records::label_when_registered;
@@ -21,7 +21,8 @@ use super::steps::StepError;
 use crate::console::Console;
 use crate::host::Host;
 use crate::membership::Membership;
-use crate::{mesh, systemd};
+use crate::mesh::MeshError;
+use crate::{departed, mesh, systemd};
 
 /// Before everything is tried again.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -40,6 +41,42 @@ pub(super) async fn bring_up(host: &Host, membership: &Membership) {
     host.console.say("the control plane of this node is up");
 }
 
+/// Looks after it from then on: a member of etcd that is removed while it runs joins again, if its node still belongs.
+pub(super) async fn stay_up(host: &Host, membership: &Membership) {
+    let node = loop {
+        match membership.node() {
+            Ok(node) => break node,
+            Err(error) => host
+                .console
+                .complain("whether etcd keeps this node", &error),
+        }
+        tokio::time::sleep(PAUSE).await;
+    };
+    let elders = || match elders(host) {
+        Ok(elders) => elders,
+        Err(error) => {
+            tracing::warn!(error = %runtime::chain(&error), "only this node's etcd is asked");
+            Vec::new()
+        }
+    };
+    stay(&node, elders, async || {
+        host.console.say("this node's member of etcd was removed while it ran; its control plane is brought up again");
+        // Without etcd it answers nothing, and what this node asks would go to it first.
+        if let Err(error) = systemd::stop(Service::ApiServer.unit_name()).await {
+            host.console.complain("the API server of this node is not stopped", &error);
+        }
+        bring_up(host, membership).await;
+    })
+    .await;
+}
+
+/// Mesh addresses of the other control planes, as this node knew them last.
+fn elders(host: &Host) -> Result<Vec<Ipv4Addr>, MeshError> {
+    let peers = mesh::kept_peers(&host.paths)?;
+    let control_planes = peers.iter().filter(|peer| peer.role == Role::ControlPlane);
+    Ok(control_planes.map(|peer| peer.mesh_ip).collect())
+}
+
 async fn attempt(host: &Host, membership: &Membership) -> Result<(), StepError> {
     let node = membership.node().map_err(StepError::Membership)?;
     let paths = node.paths();
@@ -52,12 +89,7 @@ async fn attempt(host: &Host, membership: &Membership) -> Result<(), StepError> 
         })
     })?;
     make_directory(&paths.etcd_data, 0o700)?;
-    let elders: Vec<Ipv4Addr> = mesh::kept_peers(&host.paths)
-        .map_err(StepError::Mesh)?
-        .iter()
-        .filter(|peer| peer.role == Role::ControlPlane)
-        .map(|peer| peer.mesh_ip)
-        .collect();
+    let elders = elders(host).map_err(StepError::Mesh)?;
     let etcd = OwnEtcd {
         node: node.clone(),
         ca_certificate: &ca_certificate,
@@ -123,11 +155,7 @@ struct OwnEtcd<'a> {
 impl Records for OwnEtcd<'_> {
     async fn control_planes(&self) -> Result<ControlPlanes, LocalError> {
         let client = k8s::api::client(&self.node.paths().node_agent_kubeconfig()).await?;
-        let records = ApiRecords {
-            client,
-            peer_port: self.node.etcd_peer_port(),
-        };
-        records.control_planes().await
+        Ok(departed::staying(&client, self.node.etcd_peer_port()).await?)
     }
 }
 

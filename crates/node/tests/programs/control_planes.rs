@@ -1,248 +1,20 @@
-//! Three control planes of this project's making on loopback: real etcd, real kube-apiserver, and the proxy through which a node's
-//! programs reach them, in a network of their own. Each in turn loses its power, while a client writes.
+//! Three control planes on loopback, and the proxy through which a node's programs reach them, in a network of their own. Each in turn
+//! loses its power, or its member of etcd, while a client writes.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use cluster::Role;
-use cluster::identity::WireGuardPublicKey;
-use cluster::network::{API_PORT, API_PROXY_PORT, MeshPeer};
-use k8s::control_plane::{EncryptionKey, Listen, Node, NodeConfig, Service, Shared};
-use k8s::etcd::take_part;
-use k8s::files;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{ListParams, ObjectMeta, PostParams};
-use kube::{Api, Client};
+use cluster::etcd::Member;
+use cluster::network::MeshPeer;
+use k8s::etcd::stay;
 use node::api_proxy::ApiServers;
-use testkit::etcd::{EtcdNode, EtcdNodes};
-use testkit::kubernetes::Release;
-use tokio_util::sync::CancellationToken;
+use testkit::etcd::EtcdNodes;
 
 use super::own_network::in_own_network;
-
-/// A join or a start, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(300);
-/// Until the API has gone on without a control plane, on a busy machine.
-const FAILOVER: Duration = Duration::from_secs(120);
-/// How long an answer may take until it counts as none.
-const ANSWER: Duration = Duration::from_secs(10);
-/// Writes that have to be acknowledged while a control plane is gone.
-const WRITES: usize = 50;
-
-/// One control plane: its etcd, and beside it its API server.
-struct ControlPlane {
-    etcd: Arc<EtcdNode>,
-    node: Node,
-    api_server: Option<Child>,
-}
-
-impl ControlPlane {
-    /// Renders the API server of a node whose etcd is there, with what all control planes share.
-    fn prepare(etcd: Arc<EtcdNode>, shared: &Shared, release: &Release) -> Result<Self> {
-        let own = etcd.node();
-        let mesh_ip = own.config().addresses.mesh_ip;
-        let config = NodeConfig {
-            version: release.version,
-            // as on every node: by the proxy
-            api_endpoint: SocketAddrV4::new(Ipv4Addr::LOCALHOST, API_PROXY_PORT),
-            ..own.config().clone()
-        };
-        let mut paths = own.paths().clone();
-        paths.bin.clone_from(&release.programs);
-        let listen = Listen {
-            api: (IpAddr::V4(mesh_ip), API_PORT),
-            // the API server refuses to announce a loopback address; nobody uses this one
-            advertise: config.plan.node(config.addresses.index)?.mesh_ip,
-            ..*own.listen()
-        };
-        let node = Node::new(config, paths, listen)?;
-        shared.write(node.paths())?;
-        let authority = shared.authorities().cluster_certificate();
-        files::write_all(&node.files(Service::ApiServer, authority))?;
-        fs::create_dir_all(&node.paths().logs)?;
-        Ok(Self {
-            etcd,
-            node,
-            api_server: None,
-        })
-    }
-
-    /// As `bootstrapper/control_plane.rs` does it: its part in etcd, then its API server.
-    async fn bring_up(&mut self, elders: &[Ipv4Addr]) -> Result<()> {
-        tokio::time::timeout(PATIENCE, take_part(self.etcd.node(), elders, &*self.etcd))
-            .await
-            .map_err(|_| anyhow::anyhow!("no member of etcd yet:\n{}", self.etcd.log()))?;
-        let program = self.node.program(Service::ApiServer);
-        let log = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log())?;
-        let child = Command::new(&program.binary)
-            .args(&program.args)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("start kube-apiserver")?;
-        self.api_server = Some(child);
-        let own = self.client().await?;
-        let begun = Instant::now();
-        while let Err(reason) = k8s::api::ready(&own).await {
-            if begun.elapsed() > PATIENCE {
-                let text = fs::read_to_string(self.log()).unwrap_or_default();
-                let lines: Vec<_> = text.lines().collect();
-                let end = lines[lines.len().saturating_sub(20)..].join("\n");
-                bail!("{} has no API: {reason}\n{end}", self.etcd.name());
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        Ok(())
-    }
-
-    /// kill -9 of both programs.
-    fn cut_power(&mut self) -> Result<()> {
-        self.etcd.cut_power();
-        self.end_api_server()
-    }
-
-    fn end_api_server(&mut self) -> Result<()> {
-        if let Some(mut child) = self.api_server.take() {
-            child.kill()?;
-            child.wait()?;
-        }
-        Ok(())
-    }
-
-    fn log(&self) -> PathBuf {
-        self.node.paths().logs.join("kube-apiserver.log")
-    }
-
-    /// The agent's client, past the proxy to this API server.
-    async fn client(&self) -> Result<Client> {
-        let kubeconfig = fs::read_to_string(self.node.paths().node_agent_kubeconfig())?;
-        let (proxy, own) = (
-            self.node.api_server(),
-            format!("https://{}:{API_PORT}", self.mesh_ip()),
-        );
-        ensure!(kubeconfig.contains(&proxy), "the agent asks the proxy");
-        let kubeconfig = files::SecretText::new(kubeconfig.replace(&proxy, &own));
-        Ok(k8s::api::client_from(&kubeconfig).await?)
-    }
-
-    fn mesh_ip(&self) -> Ipv4Addr {
-        self.node.config().addresses.mesh_ip
-    }
-
-    fn peer(&self) -> MeshPeer {
-        let config = self.node.config();
-        MeshPeer {
-            node_name: config.node_name.clone(),
-            role: Role::ControlPlane,
-            public_key: WireGuardPublicKey::new([7; 32]),
-            endpoint: self.mesh_ip(),
-            mesh_ip: self.mesh_ip(),
-            pod_cidr: config.addresses.pod_cidr,
-        }
-    }
-}
-
-impl Drop for ControlPlane {
-    fn drop(&mut self) {
-        // the test is over, or has failed and says why
-        let _ended = self.end_api_server();
-    }
-}
-
-/// Writes one object after the other, and remembers which were acknowledged.
-struct Checker {
-    acknowledged: Arc<Mutex<BTreeMap<String, String>>>,
-    stop: CancellationToken,
-    writer: tokio::task::JoinHandle<()>,
-}
-
-impl Checker {
-    fn start(client: Client) -> Self {
-        let acknowledged = Arc::<Mutex<BTreeMap<String, String>>>::default();
-        let stop = CancellationToken::new();
-        let (seen, stopped) = (Arc::clone(&acknowledged), stop.clone());
-        let writer = tokio::spawn(async move {
-            let maps: Api<ConfigMap> = Api::namespaced(client, "default");
-            for number in 0_u64.. {
-                if stopped.is_cancelled() {
-                    return;
-                }
-                let (name, value) = (format!("written-{number:06}"), format!("value {number}"));
-                let map = object(&name, &value);
-                let params = PostParams::default();
-                let answer = tokio::time::timeout(ANSWER, maps.create(&params, &map)).await;
-                if matches!(answer, Ok(Ok(_))) {
-                    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                    seen.insert(name, value);
-                } else {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
-        });
-        Self {
-            acknowledged,
-            stop,
-            writer,
-        }
-    }
-
-    fn count(&self) -> usize {
-        let acknowledged = self.acknowledged.lock();
-        acknowledged.unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// Waits until the API has gone on for a while.
-    async fn goes_on(&self) -> Result<()> {
-        let (begun, before) = (Instant::now(), self.count());
-        while self.count() < before + WRITES {
-            ensure!(
-                begun.elapsed() < FAILOVER,
-                "writes are not acknowledged any more"
-            );
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        Ok(())
-    }
-
-    async fn finish(self) -> Result<BTreeMap<String, String>> {
-        self.stop.cancel();
-        self.writer.await?;
-        let acknowledged = self.acknowledged.lock();
-        Ok(acknowledged.unwrap_or_else(PoisonError::into_inner).clone())
-    }
-}
-
-fn object(name: &str, value: &str) -> ConfigMap {
-    ConfigMap {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            ..ObjectMeta::default()
-        },
-        data: Some([("value".to_owned(), value.to_owned())].into()),
-        ..ConfigMap::default()
-    }
-}
-
-async fn everything(client: Client) -> Result<BTreeMap<String, String>> {
-    let maps: Api<ConfigMap> = Api::namespaced(client, "default");
-    let mut there = BTreeMap::new();
-    for map in maps.list(&ListParams::default()).await? {
-        let name = map.metadata.name.context("a name")?;
-        let value = map.data.unwrap_or_default().remove("value");
-        there.extend(value.map(|value| (name, value)));
-    }
-    Ok(there)
-}
+use super::several::{Checker, ControlPlane, PATIENCE, prepare};
 
 #[test]
 fn the_api_outlives_each_of_three_control_planes_and_loses_no_write() -> Result<()> {
@@ -253,19 +25,7 @@ fn the_api_outlives_each_of_three_control_planes_and_loses_no_write() -> Result<
 }
 
 async fn each_of_three_loses_its_power() -> Result<()> {
-    let release = Release::find()?;
-    let etcds = EtcdNodes::found(3)?;
-    let first = etcds.node(0).node().paths().clone();
-    EncryptionKey::generate()?
-        .file(first.encryption_config())
-        .write()?;
-    let mut control_planes = (0..3)
-        .map(|index| {
-            // what a ticket carries from one control plane to another
-            let shared = Shared::from_files(Shared::load(&first.kubernetes)?.to_files())?;
-            ControlPlane::prepare(etcds.node(index), &shared, &release)
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let (_etcds, mut control_planes) = prepare(3)?;
     let peers: Vec<MeshPeer> = control_planes.iter().map(ControlPlane::peer).collect();
     let elders: Vec<Ipv4Addr> = peers.iter().map(|peer| peer.mesh_ip).collect();
 
@@ -291,15 +51,86 @@ async fn each_of_three_loses_its_power() -> Result<()> {
 
     let acknowledged = checker.finish().await?;
     for control_plane in &control_planes {
-        let there = everything(control_plane.client().await?).await?;
-        for (name, value) in &acknowledged {
-            ensure!(
-                there.get(name) == Some(value),
-                "{name} was acknowledged, and {} has {:?}",
-                control_plane.etcd.name(),
-                there.get(name)
-            );
+        control_plane.has(&acknowledged).await?;
+    }
+    Ok(())
+}
+
+/// The members of etcd, as a majority knows them.
+async fn members(etcds: &EtcdNodes) -> Result<Vec<Member>> {
+    Ok(etcds.client().with_majority().await?.1)
+}
+
+#[test]
+fn a_control_plane_whose_member_is_removed_while_it_runs_gets_its_vote_again() -> Result<()> {
+    in_own_network(
+        "programs::control_planes::a_control_plane_whose_member_is_removed_while_it_runs_gets_its_vote_again",
+        each_of_three_is_removed,
+    )
+}
+
+/// By a request that comes past this project: of an administrator, or held back by the host until it was wrong.
+async fn each_of_three_is_removed() -> Result<()> {
+    let (etcds, mut control_planes) = prepare(3)?;
+    let peers: Vec<MeshPeer> = control_planes.iter().map(ControlPlane::peer).collect();
+    let elders: Vec<Ipv4Addr> = peers.iter().map(|peer| peer.mesh_ip).collect();
+    let servers = ApiServers::default();
+    let _proxy = servers.listen().await.context("listen as the proxy")?;
+    servers.follow(Role::Worker, &peers);
+    for control_plane in &mut control_planes {
+        control_plane.bring_up(&elders).await?;
+    }
+    let kubeconfig = control_planes[0].node.paths().node_agent_kubeconfig();
+    let checker = Checker::start(k8s::api::client(&kubeconfig).await?);
+    checker.goes_on().await?;
+
+    for control_plane in &mut control_planes {
+        let etcd = Arc::clone(&control_plane.etcd);
+        let (mut connection, before) = etcds.client().with_majority().await?;
+        let name = Some(etcd.name());
+        let own = before.iter().find(|member| member.name.as_deref() == name);
+        let id = own.context("it is a member")?.id;
+        let removal = async {
+            // etcd wants to have seen the others for some seconds
+            while connection.remove(id).await.is_err() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, removal).await?;
+
+        let again =
+            |member: &Member| member.name.as_deref() == name && !member.learner && member.id != id;
+        let back = async {
+            while !members(&etcds).await.is_ok_and(|all| all.iter().any(again)) {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        // as `bootstrapper/control_plane.rs` does it
+        let stays = stay(
+            etcd.node(),
+            || elders.clone(),
+            async || {
+                let came_back = async {
+                    control_plane.end_api_server()?;
+                    control_plane.bring_up(&elders).await
+                };
+                came_back.await.expect("its programs start");
+            },
+        );
+        tokio::select! {
+            () = back => {}
+            () = stays => {}
+            () = tokio::time::sleep(PATIENCE) => bail!("it has no vote:\n{}", etcd.log()),
         }
+        control_plane.end_api_server()?;
+        control_plane.bring_up(&elders).await?;
+        checker.goes_on().await?;
+    }
+    ensure!(members(&etcds).await?.len() == 3);
+
+    let acknowledged = checker.finish().await?;
+    for control_plane in &control_planes {
+        control_plane.has(&acknowledged).await?;
     }
     Ok(())
 }

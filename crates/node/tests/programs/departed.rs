@@ -11,6 +11,9 @@ use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use kube::{Api, Client};
 use testkit::harness::{CONTROL_PLANE, Cluster};
 
+/// A control plane besides the one that runs.
+const SECOND: &str = "control-plane-1";
+
 async fn create(client: &Client, name: &str) {
     let node = Node {
         metadata: ObjectMeta {
@@ -142,7 +145,9 @@ async fn a_node_that_takes_off_its_finalizer_is_removed_all_the_same() {
     }
     look().await.unwrap();
     for name in [CONTROL_PLANE, "worker-0", "worker-1"] {
-        records::release_node(&client, &name.parse().unwrap())
+        let nodes = records::nodes(&client).await.unwrap();
+        let found = nodes.iter().find(|node| node.name.as_str() == name);
+        records::release_node(&client, found.unwrap())
             .await
             .unwrap();
         delete(&client, name).await;
@@ -168,6 +173,93 @@ async fn the_record_of_a_new_node_outlives_the_removal_of_its_namesake() {
     let now = records::all_records(&client).await.unwrap().remove(0);
     records::delete_record(&client, &now).await.unwrap();
     assert!(recorded(&client).await.is_empty());
+}
+
+/// A second control plane as the join service would have recorded it.
+async fn record_second(client: &Client, own: &NodeIdentity, last: u8) -> NodeIdentity {
+    let second = NodeIdentity {
+        name: SECOND.parse().unwrap(),
+        index: 3,
+        mesh_ip: Ipv4Addr::new(127, 0, 0, last),
+        ..own.clone()
+    };
+    records::put_node_identity(client, &second).await.unwrap();
+    second
+}
+
+/// A control plane finds a deleted node and is stopped before it removes it; meanwhile another one does so, and a new machine joins
+/// under that name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namesake_that_joined_meanwhile_keeps_its_member_and_its_record() {
+    let (cluster, client, own) = cluster().await;
+    let node = cluster.control_plane.node();
+    record_second(&client, &own, 13).await;
+    create(&client, SECOND).await;
+    let look = || node::departed::look(&client, node);
+    look().await.unwrap();
+    delete(&client, SECOND).await;
+    let found = node::departed::find(&client, &own.name).await.unwrap();
+    assert_eq!(found.len(), 1);
+    look().await.unwrap();
+    assert_eq!(recorded(&client).await, [CONTROL_PLANE]);
+
+    let namesake = record_second(&client, &own, 14).await;
+    create(&client, SECOND).await;
+    look().await.unwrap();
+    let access = Access::of(&node.paths().pki());
+    let etcd = Etcd::new(access, vec![node.etcd_own_client()]);
+    let (mut connection, _) = etcd.with_majority().await.unwrap();
+    let peer = SocketAddrV4::new(namesake.mesh_ip, node.etcd_peer_port());
+    connection.add_learner(peer).await.unwrap();
+
+    node::departed::remove(&client, node, &found).await.unwrap();
+    assert_eq!(connection.members().await.unwrap().len(), 2);
+    assert_eq!(recorded(&client).await, [CONTROL_PLANE, SECOND]);
+    let nodes = records::nodes(&client).await.unwrap();
+    assert!(nodes.iter().any(|node| node.marked), "it keeps its mark");
+}
+
+/// A control plane stops after it deleted a record and before it let the Node object go; a new machine has joined when another one
+/// comes to that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_object_that_was_left_takes_no_namesakes_record_with_it() {
+    let (cluster, client, own) = cluster().await;
+    let look = || node::departed::look(&client, cluster.control_plane.node());
+    record_second(&client, &own, 13).await;
+    create(&client, SECOND).await;
+    look().await.unwrap();
+    delete(&client, SECOND).await;
+    let all = records::all_records(&client).await.unwrap();
+    let first = all
+        .iter()
+        .find(|record| record.identity.name.as_str() == SECOND);
+    records::delete_record(&client, first.unwrap())
+        .await
+        .unwrap();
+    record_second(&client, &own, 14).await;
+    look().await.unwrap();
+    assert!(names(&client).await.is_empty());
+    assert_eq!(recorded(&client).await, [CONTROL_PLANE, SECOND]);
+}
+
+/// Between the removal of its member and that of its record a deleted control plane looks whether it may join etcd again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_that_is_deleted_does_not_belong_to_etcd_any_more() {
+    let (cluster, client, own) = cluster().await;
+    let node = cluster.control_plane.node();
+    let second = record_second(&client, &own, 13).await;
+    let port = node.etcd_peer_port();
+    let peers = async || {
+        let staying = node::departed::staying(&client, port).await.unwrap();
+        staying.peers().map(|peer| *peer.ip()).collect::<Vec<_>>()
+    };
+    let both = [own.mesh_ip, second.mesh_ip];
+    assert_eq!(peers().await, both, "before its kubelet has registered");
+    create(&client, SECOND).await;
+    node::departed::look(&client, node).await.unwrap();
+    assert_eq!(peers().await, both);
+    delete(&client, SECOND).await;
+    assert_eq!(peers().await, [own.mesh_ip]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
