@@ -2,7 +2,7 @@
 //!
 //! Decides nothing but who gets a kubelet certificate (`csr`, a pure function over the records).
 
-use std::{collections::HashMap, path::Path, time::Duration};
+use std::{collections::HashMap, net::SocketAddrV4, path::Path, time::Duration};
 
 use http::StatusCode;
 use kube::{
@@ -112,6 +112,17 @@ pub(crate) fn request(operation: impl Into<String>) -> impl FnOnce(kube::Error) 
 /// A client by a kubeconfig file. Certificates it names are read now: make a new client after they were renewed.
 pub async fn client(kubeconfig: &Path) -> Result<Client, ApiError> {
     from_kubeconfig(Kubeconfig::read_from(kubeconfig).map_err(ApiError::Kubeconfig)?).await
+}
+
+/// A client of the API server at this address, by a kubeconfig file that names another one of the same cluster.
+pub async fn client_of(kubeconfig: &Path, server: SocketAddrV4) -> Result<Client, ApiError> {
+    let mut kubeconfig = Kubeconfig::read_from(kubeconfig).map_err(ApiError::Kubeconfig)?;
+    for named in &mut kubeconfig.clusters {
+        if let Some(cluster) = &mut named.cluster {
+            cluster.server = Some(format!("https://{server}"));
+        }
+    }
+    from_kubeconfig(kubeconfig).await
 }
 
 /// A client by the text of a kubeconfig.

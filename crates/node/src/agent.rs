@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::departed;
 use crate::host::Host;
-use crate::membership::{Membership, MembershipError};
+use crate::membership::{Membership, MembershipError, kubeconfig};
 use crate::mesh::{self, MeshError};
 use crate::renewal::outlived;
 use crate::systemd::{self, SystemdError};
@@ -105,7 +105,7 @@ async fn restart(service: Service) -> Result<(), AgentError> {
 /// Removes all of a node that was deleted.
 async fn deleted(membership: &Membership) -> Result<(), AgentError> {
     let node = membership.node().map_err(AgentError::Membership)?;
-    let client = k8s::api::client(&kubeconfig(&node))
+    let client = k8s::api::client(&kubeconfig(membership.role, node.paths()))
         .await
         .map_err(AgentError::Api)?;
     departed::look(&client, &node)
@@ -148,7 +148,7 @@ where
 async fn follow(host: &Host, membership: &Membership) -> Result<(), AgentError> {
     let node = membership.node().map_err(AgentError::Membership)?;
     let key = mesh::ensure_key(&host.paths).map_err(AgentError::Mesh)?;
-    let client = k8s::api::client(&kubeconfig(&node))
+    let client = k8s::api::client(&kubeconfig(membership.role, node.paths()))
         .await
         .map_err(AgentError::Api)?;
     let records: Api<identities::NodeIdentity> = identities::api(client);
@@ -161,16 +161,18 @@ async fn follow(host: &Host, membership: &Membership) -> Result<(), AgentError> 
             break;
         };
         if known.take(event) {
-            apply(host, membership.role, &key, &mut known).await?;
+            apply(host, &node, &key, &mut known).await?;
         }
     }
     Ok(())
 }
 
-async fn apply(host: &Host, role: Role, key: &Key, known: &mut Known) -> Result<(), AgentError> {
+async fn apply(host: &Host, node: &Node, key: &Key, known: &mut Known) -> Result<(), AgentError> {
+    let role = node.config().role;
     let identities = known.identities.values().map(PlacedNode::identity);
     let peers = wireguard::peers(identities, key.public());
-    host.api_servers.follow(role, &peers);
+    let credentials = kubeconfig(role, node.paths());
+    host.api_servers.follow(role, &peers, credentials);
     if known.applied.as_ref() != Some(&peers) {
         mesh::set_peers(&host.paths, key, &peers)
             .await
@@ -180,14 +182,6 @@ async fn apply(host: &Host, role: Role, key: &Key, known: &mut Known) -> Result<
         known.applied = Some(peers);
     }
     Ok(())
-}
-
-/// On a control plane the agent has a certificate of its own; on a worker it uses kubelet's.
-fn kubeconfig(node: &Node) -> std::path::PathBuf {
-    match node.config().role {
-        Role::ControlPlane => node.paths().node_agent_kubeconfig(),
-        Role::Worker => node.paths().kubelet_kubeconfig(),
-    }
 }
 
 /// The cluster's records as the watch tells them.

@@ -2,10 +2,12 @@
 //! the agent outlive any one control plane.
 //!
 //! A control plane's own API server comes first, then the others through the mesh, in turns. What answers too late or not at all
-//! is left out for a moment; a control plane that lost its power sends no end of a connection, so silence ends one as well. Nothing here
-//! knows what passes: the clients check the API server's certificate. Like Talos' KubePrism.
+//! is left out for a moment; a control plane that lost its power sends no end of a connection, so silence ends one as well. One that is
+//! not ready ([`health`]) comes after those that are, and its connections end as soon as there is another. Nothing here knows what
+//! passes: the clients check the API server's certificate. Like Talos' KubePrism.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +19,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+
+mod health;
+
+use health::Health;
 
 /// Connections at once; more wait in the kernel's queue. A node's programs have a few dozen.
 const CONNECTIONS: usize = 1024;
@@ -38,6 +44,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 struct Servers {
     own: Option<SocketAddrV4>,
     others: Vec<SocketAddrV4>,
+    /// Whose credentials they are asked with whether they are ready.
+    kubeconfig: Option<PathBuf>,
+}
+
+impl Servers {
+    fn all(&self) -> impl Iterator<Item = SocketAddrV4> {
+        self.own.into_iter().chain(self.others.iter().copied())
+    }
 }
 
 /// Tells the proxy where API servers are. Clones tell the same one.
@@ -45,8 +59,8 @@ struct Servers {
 pub struct ApiServers(watch::Sender<Servers>);
 
 impl ApiServers {
-    /// Takes the mesh as a node with this role knows it.
-    pub fn follow(&self, role: Role, peers: &[MeshPeer]) {
+    /// Takes the mesh as a node with this role knows it, and the kubeconfig with which it asks whether an API server is ready.
+    pub fn follow(&self, role: Role, peers: &[MeshPeer], kubeconfig: PathBuf) {
         let own = match role {
             Role::ControlPlane => Some(SocketAddrV4::new(Ipv4Addr::LOCALHOST, API_PORT)),
             Role::Worker => None,
@@ -56,7 +70,11 @@ impl ApiServers {
             .filter(|peer| peer.role == Role::ControlPlane)
             .map(|peer| SocketAddrV4::new(peer.mesh_ip, API_PORT))
             .collect();
-        self.set(Servers { own, others });
+        self.set(Servers {
+            own,
+            others,
+            kubeconfig: Some(kubeconfig),
+        });
     }
 
     fn set(&self, servers: Servers) {
@@ -71,13 +89,20 @@ impl ApiServers {
     pub async fn listen(&self) -> std::io::Result<JoinSet<()>> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, API_PROXY_PORT)).await?;
         let mut serving = JoinSet::new();
-        serving.spawn(serve(listener, self.0.subscribe(), CONNECTIONS));
+        let health = Health::default();
+        serving.spawn(health.clone().follow(self.0.subscribe()));
+        serving.spawn(serve(listener, self.0.subscribe(), health, CONNECTIONS));
         Ok(serving)
     }
 }
 
-async fn serve(listener: TcpListener, servers: watch::Receiver<Servers>, most: usize) {
-    let chooser = Arc::new(Chooser::new(servers));
+async fn serve(
+    listener: TcpListener,
+    servers: watch::Receiver<Servers>,
+    health: Health,
+    most: usize,
+) {
+    let chooser = Arc::new(Chooser::new(servers, health));
     let slots = Arc::new(Semaphore::new(most));
     let mut connections = JoinSet::new();
     loop {
@@ -96,8 +121,11 @@ async fn serve(listener: TcpListener, servers: watch::Receiver<Servers>, most: u
         while connections.try_join_next().is_some() {}
         let chooser = Arc::clone(&chooser);
         connections.spawn(async move {
-            if let Some(server) = chooser.connect().await {
-                pass(client, server).await;
+            if let Some((server, stream)) = chooser.connect().await {
+                tokio::select! {
+                    () = pass(client, stream) => {}
+                    () = chooser.health.better_elsewhere(server) => {}
+                }
             }
             drop(slot);
         });
@@ -117,33 +145,40 @@ async fn pass(mut client: TcpStream, mut server: TcpStream) {
 /// Chooses an API server for a connection.
 struct Chooser {
     servers: watch::Receiver<Servers>,
+    health: Health,
     /// Until when a server is asked last.
     left_out: Mutex<Vec<(SocketAddrV4, Instant)>>,
     turn: AtomicUsize,
 }
 
 impl Chooser {
-    fn new(servers: watch::Receiver<Servers>) -> Self {
+    fn new(servers: watch::Receiver<Servers>, health: Health) -> Self {
         Self {
             servers,
+            health,
             left_out: Mutex::default(),
             turn: AtomicUsize::new(0),
         }
     }
 
-    async fn connect(&self) -> Option<TcpStream> {
+    async fn connect(&self) -> Option<(SocketAddrV4, TcpStream)> {
         for server in self.order() {
             match timeout(CONNECT, TcpStream::connect(server)).await {
-                Ok(Ok(stream)) if notice_silence(&stream).is_ok() => return Some(stream),
+                Ok(Ok(stream)) if notice_silence(&stream).is_ok() => {
+                    return Some((server, stream));
+                }
                 _ => self.leave_out(server),
             }
         }
         None
     }
 
-    /// The own server, the others beginning with another one each time, and last those that did not answer.
+    /// The own server, the others beginning with another one each time, then those that are not ready, and last those that did not
+    /// answer.
     fn order(&self) -> Vec<SocketAddrV4> {
-        let Servers { own, mut others } = self.servers.borrow().clone();
+        let Servers {
+            own, mut others, ..
+        } = self.servers.borrow().clone();
         if !others.is_empty() {
             let first = self.turn.fetch_add(1, Ordering::Relaxed) % others.len();
             others.rotate_left(first);
@@ -151,15 +186,17 @@ impl Chooser {
         let now = Instant::now();
         let mut left_out = self.lock();
         left_out.retain(|(_, until)| *until > now);
-        let (last, mut order): (Vec<_>, Vec<_>) = own
-            .into_iter()
-            .chain(others)
-            .partition(|server| left_out.iter().any(|(left, _)| left == server));
-        order.extend(last);
+        let mut order: Vec<_> = own.into_iter().chain(others).collect();
+        // stable: the order stays among equals
+        order.sort_by_key(|server| {
+            let is_left_out = left_out.iter().any(|(left, _)| left == server);
+            (is_left_out, self.health.is_unready(*server))
+        });
         order
     }
 
     fn leave_out(&self, server: SocketAddrV4) {
+        self.health.doubt(server);
         let mut left_out = self.lock();
         left_out.retain(|(left, _)| *left != server);
         left_out.push((server, Instant::now() + LEFT_OUT));
@@ -180,237 +217,4 @@ fn notice_silence(stream: &TcpStream) -> rustix::io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-    use super::*;
-
-    /// Connections at once in these tests.
-    const MOST: usize = 8;
-
-    /// A server that says its name and then repeats what it hears until it is told that nothing more comes.
-    struct Server {
-        address: SocketAddrV4,
-        serving: JoinSet<()>,
-    }
-
-    impl Server {
-        async fn start(name: &'static str) -> Self {
-            Self::start_at(name, SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).await
-        }
-
-        async fn start_at(name: &'static str, address: SocketAddrV4) -> Self {
-            let listener = TcpListener::bind(address).await.unwrap();
-            let SocketAddr::V4(address) = listener.local_addr().unwrap() else {
-                panic!("an IPv4 address")
-            };
-            let mut serving = JoinSet::new();
-            serving.spawn(async move {
-                let mut connections = JoinSet::new();
-                loop {
-                    let (mut stream, _) = listener.accept().await.unwrap();
-                    connections.spawn(async move {
-                        stream.write_all(name.as_bytes()).await.unwrap();
-                        let mut heard = Vec::new();
-                        if stream.read_to_end(&mut heard).await.is_ok() {
-                            let _gone = stream.write_all(&heard).await;
-                        }
-                    });
-                }
-            });
-            Self { address, serving }
-        }
-
-        async fn stop(mut self) {
-            self.serving.shutdown().await;
-        }
-    }
-
-    async fn proxy(servers: Servers) -> (SocketAddr, ApiServers, JoinSet<()>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let known = ApiServers::default();
-        known.set(servers);
-        let mut serving = JoinSet::new();
-        serving.spawn(serve(listener, known.0.subscribe(), MOST));
-        (address, known, serving)
-    }
-
-    /// The name of the server that a new connection reaches; empty if it is closed.
-    async fn reached(proxy: SocketAddr) -> String {
-        let mut stream = TcpStream::connect(proxy).await.unwrap();
-        let mut name = [0; 3];
-        match stream.read_exact(&mut name).await {
-            Ok(_) => String::from_utf8(name.to_vec()).unwrap(),
-            Err(_) => String::new(),
-        }
-    }
-
-    #[tokio::test]
-    async fn the_own_server_is_first_and_the_others_take_turns_without_it() {
-        let (own, one, two) = (
-            Server::start("own").await,
-            Server::start("one").await,
-            Server::start("two").await,
-        );
-        let others = vec![one.address, two.address];
-        let (address, _known, _serving) = proxy(Servers {
-            own: Some(own.address),
-            others,
-        })
-        .await;
-        for _ in 0..4 {
-            assert_eq!(reached(address).await, "own");
-        }
-        let place = own.address;
-        own.stop().await;
-        let mut seen = std::collections::BTreeSet::new();
-        for _ in 0..4 {
-            seen.insert(reached(address).await);
-        }
-        assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["one", "two"]);
-
-        // all of them gone, and one back: it is asked although it was left out
-        one.stop().await;
-        two.stop().await;
-        assert_eq!(reached(address).await, "");
-        let _own = Server::start_at("own", place).await;
-        assert_eq!(reached(address).await, "own");
-    }
-
-    #[tokio::test]
-    async fn a_server_that_was_left_out_is_asked_first_again_after_a_while() {
-        let (own, one) = (Server::start("own").await, Server::start("one").await);
-        let (address, _known, _serving) = proxy(Servers {
-            own: Some(own.address),
-            others: vec![one.address],
-        })
-        .await;
-        let place = own.address;
-        own.stop().await;
-        assert_eq!(reached(address).await, "one");
-        let _own = Server::start_at("own", place).await;
-        assert_eq!(reached(address).await, "one", "it is left out");
-        tokio::time::pause();
-        tokio::time::advance(LEFT_OUT).await;
-        tokio::time::resume();
-        assert_eq!(reached(address).await, "own");
-    }
-
-    #[tokio::test]
-    async fn one_connection_too_many_waits_until_another_ends() {
-        let server = Server::start("own").await;
-        let (address, _known, _serving) = proxy(Servers {
-            own: Some(server.address),
-            others: Vec::new(),
-        })
-        .await;
-        let mut open = Vec::new();
-        for _ in 0..MOST {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.read_exact(&mut [0; 3]).await.unwrap();
-            open.push(stream);
-        }
-        let waiting = reached(address);
-        tokio::pin!(waiting);
-        timeout(Duration::from_millis(500), &mut waiting)
-            .await
-            .expect_err("there is no room for it");
-        drop(open.pop());
-        assert_eq!(waiting.await, "own");
-    }
-
-    #[tokio::test]
-    async fn the_list_of_servers_is_followed() {
-        let (one, two) = (Server::start("one").await, Server::start("two").await);
-        let only = |server: &Server| Servers {
-            own: None,
-            others: vec![server.address],
-        };
-        let (address, known, _serving) = proxy(Servers::default()).await;
-        assert_eq!(reached(address).await, "", "nobody is known");
-        known.set(only(&one));
-        assert_eq!(reached(address).await, "one");
-        known.set(only(&two));
-        assert_eq!(reached(address).await, "two");
-    }
-
-    #[tokio::test]
-    async fn what_is_sent_arrives_also_after_one_side_is_done() {
-        let server = Server::start("own").await;
-        let (address, _known, _serving) = proxy(Servers {
-            own: Some(server.address),
-            others: Vec::new(),
-        })
-        .await;
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let sent: Vec<u8> = (0..1_000_000u32).map(|number| number as u8).collect();
-        stream.write_all(&sent).await.unwrap();
-        stream.shutdown().await.unwrap();
-        let mut heard = Vec::new();
-        stream.read_to_end(&mut heard).await.unwrap();
-        assert_eq!(&heard[..3], b"own");
-        assert!(heard[3..] == sent);
-    }
-
-    /// A server whose queue is full, as one behind a mesh whose other end has lost its power: no answer at all.
-    #[tokio::test]
-    async fn a_server_that_does_not_answer_is_passed_over() {
-        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        rustix::net::listen(&silent, 0).unwrap();
-        let SocketAddr::V4(place) = silent.local_addr().unwrap() else {
-            panic!("an IPv4 address")
-        };
-        let _queue: Vec<_> = (0..2)
-            .map(|_| {
-                std::thread::spawn(move || {
-                    std::net::TcpStream::connect_timeout(&place.into(), Duration::from_secs(1))
-                })
-            })
-            .collect();
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let server = Server::start("two").await;
-        let (address, _known, _serving) = proxy(Servers {
-            own: Some(place),
-            others: vec![server.address],
-        })
-        .await;
-        // both wait for it at the same time
-        let both = async { tokio::join!(reached(address), reached(address)) };
-        let both = timeout(CONNECT + Duration::from_secs(1), both).await;
-        assert_eq!(both.unwrap(), ("two".to_owned(), "two".to_owned()));
-        // the next one does not wait for it again
-        assert_eq!(timeout(CONNECT, reached(address)).await.unwrap(), "two");
-    }
-
-    #[test]
-    fn control_planes_are_the_servers() {
-        let peer = |index: u16, role| {
-            let addresses = cluster::network::AddressPlan::default()
-                .node(index)
-                .unwrap();
-            MeshPeer {
-                node_name: format!("node-{index}").parse().unwrap(),
-                role,
-                public_key: cluster::identity::WireGuardPublicKey::new([7; 32]),
-                endpoint: [10, 42, 1, 10].into(),
-                mesh_ip: addresses.mesh_ip,
-                pod_cidr: addresses.pod_cidr,
-            }
-        };
-        let peers = [peer(1, Role::ControlPlane), peer(2, Role::Worker)];
-        let known = ApiServers::default();
-        known.follow(Role::Worker, &peers);
-        let other = SocketAddrV4::new([10, 45, 0, 1].into(), API_PORT);
-        let expected = |own| Servers {
-            own,
-            others: vec![other],
-        };
-        assert_eq!(*known.0.borrow(), expected(None));
-        known.follow(Role::ControlPlane, &peers);
-        let own = SocketAddrV4::new(Ipv4Addr::LOCALHOST, API_PORT);
-        assert_eq!(*known.0.borrow(), expected(Some(own)));
-    }
-}
+mod tests;

@@ -5,12 +5,13 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use cluster::kubernetes::{Version, VersionError};
-use cluster::network::{API_PROXY_PORT, AddressPlan, NetworkError, NodeAddresses};
+use cluster::network::{API_PROXY_PORT, AddressPlan, MeshPeer, NetworkError, NodeAddresses};
 use cluster::{ClusterName, NodeName, Role};
 use k8s::control_plane::{EtcdMembership, Listen, Node, NodeConfig};
 use k8s::files::{File, FileError};
 use serde::{Deserialize, Serialize};
 
+use crate::api_proxy::ApiServers;
 use crate::host::Paths;
 use crate::renewal::Renewal;
 
@@ -88,6 +89,12 @@ impl Membership {
         Node::new(config, paths, Listen::node(addresses.mesh_ip)).map_err(MembershipError::Version)
     }
 
+    /// Tells the proxy to the API who the control planes are.
+    pub fn tell(&self, servers: &ApiServers, peers: &[MeshPeer]) {
+        let credentials = kubeconfig(self.role, &k8s::control_plane::Paths::node());
+        servers.follow(self.role, peers, credentials);
+    }
+
     /// The certificates of this node, if it is a control plane.
     pub fn renewal(&self) -> Result<Renewal, MembershipError> {
         Ok(Renewal::new(
@@ -117,6 +124,14 @@ impl Membership {
             })
         })?;
         serde_json::from_slice(&json).map_err(MembershipError::Form)
+    }
+}
+
+/// With what this program asks the API: on a control plane it has a certificate of its own; on a worker it uses kubelet's.
+pub fn kubeconfig(role: Role, paths: &k8s::control_plane::Paths) -> PathBuf {
+    match role {
+        Role::ControlPlane => paths.node_agent_kubeconfig(),
+        Role::Worker => paths.kubelet_kubeconfig(),
     }
 }
 

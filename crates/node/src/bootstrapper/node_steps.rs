@@ -94,7 +94,7 @@ impl NodeSteps {
     /// Brings the mesh up.
     pub async fn mesh(&self, peers: &[MeshPeer]) -> Result<(), StepError> {
         let own = self.membership.addresses().map_err(StepError::Membership)?;
-        self.host.api_servers.follow(self.membership.role, peers);
+        self.membership.tell(&self.host.api_servers, peers);
         mesh::bring_up(&self.host.paths, &self.membership.networks, &own, peers)
             .await
             .map_err(StepError::Mesh)

@@ -31,7 +31,7 @@ pub(super) async fn resume(host: &Host, membership: &Membership) -> Result<(), B
         .addresses()
         .map_err(BootstrapperError::Membership)?;
     let peers = mesh::kept_peers(&host.paths).map_err(BootstrapperError::Mesh)?;
-    host.api_servers.follow(membership.role, &peers);
+    membership.tell(&host.api_servers, &peers);
     mesh::bring_up(&host.paths, &membership.networks, &own, &peers)
         .await
         .map_err(BootstrapperError::Mesh)?;

@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use cluster::Role;
 use cluster::etcd::Member;
-use cluster::network::MeshPeer;
+use cluster::network::{API_PORT, MeshPeer};
 use k8s::etcd::stay;
 use node::api_proxy::ApiServers;
 use testkit::etcd::EtcdNodes;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::own_network::in_own_network;
 use super::several::{Checker, ControlPlane, PATIENCE, prepare};
@@ -32,9 +33,9 @@ async fn each_of_three_loses_its_power() -> Result<()> {
     // a worker's way to the API
     let servers = ApiServers::default();
     let _proxy = servers.listen().await.context("listen as the proxy")?;
-    servers.follow(Role::Worker, &peers);
-    control_planes[0].bring_up(&elders).await?;
     let kubeconfig = control_planes[0].node.paths().node_agent_kubeconfig();
+    servers.follow(Role::Worker, &peers, kubeconfig.clone());
+    control_planes[0].bring_up(&elders).await?;
     let checker = Checker::start(k8s::api::client(&kubeconfig).await?);
     checker.goes_on().await?;
 
@@ -76,11 +77,11 @@ async fn each_of_three_is_removed() -> Result<()> {
     let elders: Vec<Ipv4Addr> = peers.iter().map(|peer| peer.mesh_ip).collect();
     let servers = ApiServers::default();
     let _proxy = servers.listen().await.context("listen as the proxy")?;
-    servers.follow(Role::Worker, &peers);
+    let kubeconfig = control_planes[0].node.paths().node_agent_kubeconfig();
+    servers.follow(Role::Worker, &peers, kubeconfig.clone());
     for control_plane in &mut control_planes {
         control_plane.bring_up(&elders).await?;
     }
-    let kubeconfig = control_planes[0].node.paths().node_agent_kubeconfig();
     let checker = Checker::start(k8s::api::client(&kubeconfig).await?);
     checker.goes_on().await?;
 
@@ -130,6 +131,52 @@ async fn each_of_three_is_removed() -> Result<()> {
 
     let acknowledged = checker.finish().await?;
     for control_plane in &control_planes {
+        control_plane.has(&acknowledged).await?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_api_server_whose_etcd_has_gone_keeps_no_program_of_its_node() -> Result<()> {
+    in_own_network(
+        "programs::control_planes::an_api_server_whose_etcd_has_gone_keeps_no_program_of_its_node",
+        etcd_of_the_own_control_plane_is_killed,
+    )
+}
+
+async fn etcd_of_the_own_control_plane_is_killed() -> Result<()> {
+    let (_etcds, mut control_planes) = prepare(3)?;
+    let peers: Vec<MeshPeer> = control_planes.iter().map(ControlPlane::peer).collect();
+    let elders: Vec<Ipv4Addr> = peers.iter().map(|peer| peer.mesh_ip).collect();
+    let kubeconfig = control_planes[0].node.paths().node_agent_kubeconfig();
+
+    // the first one's own way to the API: on a node its API server listens on loopback as well
+    let (own, others) = (peers[0].mesh_ip, &peers[1..]);
+    let loopback = TcpListener::bind((Ipv4Addr::LOCALHOST, API_PORT)).await?;
+    let _forwarding = tokio::spawn(async move {
+        while let Ok((mut client, _)) = loopback.accept().await {
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect((own, API_PORT)).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    let servers = ApiServers::default();
+    let _proxy = servers.listen().await.context("listen as the proxy")?;
+    servers.follow(Role::ControlPlane, others, kubeconfig.clone());
+    for control_plane in &mut control_planes {
+        control_plane.bring_up(&elders).await?;
+    }
+    let checker = Checker::start(k8s::api::client(&kubeconfig).await?);
+    checker.goes_on().await?;
+
+    control_planes[0].etcd.cut_power();
+    checker
+        .goes_on()
+        .await
+        .context("its API server still accepts, and answers nothing")?;
+    let acknowledged = checker.finish().await?;
+    for control_plane in &control_planes[1..] {
         control_plane.has(&acknowledged).await?;
     }
     Ok(())
