@@ -166,6 +166,17 @@ pub enum StateDiskError {
     /// Wiping failed.
     #[error("cannot make the integrity tags")]
     Wipe(#[source] WipeError),
+    /// Something failed after the device was opened, and closing it failed as well.
+    #[error(
+        "the state disk stays open ({close}): it takes no key until the machine was switched off"
+    )]
+    StaysOpen {
+        /// Why it could not be closed.
+        close: Box<Self>,
+        /// What failed before.
+        #[source]
+        failure: Box<Self>,
+    },
     /// The disk has its key already.
     #[error("the state disk {0} has its key already")]
     HasKey(Uuid),
@@ -226,21 +237,24 @@ impl StateDisk {
         report(Progress::Begin(Step::Open));
         open(device, &files.header(), NAME, &[], &input)?;
 
-        report(Progress::Begin(Step::FileSystem));
-        make_file_system(&mapped(NAME))?;
+        closed_on_failure(NAME, || {
+            report(Progress::Begin(Step::FileSystem));
+            make_file_system(&mapped(NAME))?;
 
-        let disk = Self {
-            device: device.to_owned(),
-            files,
-            uuid: header.uuid(),
-            first_boot: true,
-            mounted_at: None,
-        };
-        disk.describe()?;
-        Ok(disk)
+            let disk = Self {
+                device: device.to_owned(),
+                files,
+                uuid: header.uuid(),
+                first_boot: true,
+                mounted_at: None,
+            };
+            disk.describe()?;
+            Ok(disk)
+        })
     }
 
-    /// Opens an initialised disk with its key. A key that does not open it changes nothing and may be followed by another.
+    /// Opens an initialised disk with its key. A key that does not open it changes nothing and may be followed by another; so may one
+    /// that opens it where something fails afterwards.
     pub fn open(
         device: &Path,
         files: RunFiles,
@@ -251,18 +265,20 @@ impl StateDisk {
         remove(&files.header())?;
         write_detached(&files.header(), &disk.header, &disk.keyslot)?;
         open(device, &files.header(), NAME, &[], &[key.expose_bytes()])?;
-        if disk.header.secondary_is_blank() {
-            apply(device, &[commit::complete(&disk.header)])?;
-        }
-        let opened = Self {
-            device: device.to_owned(),
-            files,
-            uuid: disk.uuid(),
-            first_boot: false,
-            mounted_at: None,
-        };
-        opened.describe()?;
-        Ok(opened)
+        closed_on_failure(NAME, || {
+            if disk.header.secondary_is_blank() {
+                apply(device, &[commit::complete(&disk.header)])?;
+            }
+            let opened = Self {
+                device: device.to_owned(),
+                files,
+                uuid: disk.uuid(),
+                first_boot: false,
+                mounted_at: None,
+            };
+            opened.describe()?;
+            Ok(opened)
+        })
     }
 
     /// Mounts the file system.
@@ -392,6 +408,21 @@ impl StateDisk {
         write_new(&temporary, 0o644, &text)?;
         fs::rename(&temporary, &path).map_err(file("replace", &path))
     }
+}
+
+/// Does what comes after a device was opened under this name. If it fails the device is closed again: while it is open nobody can open
+/// it, with whatever key.
+fn closed_on_failure<T>(
+    name: &str,
+    after: impl FnOnce() -> Result<T, StateDiskError>,
+) -> Result<T, StateDiskError> {
+    after().map_err(|failure| match close(name) {
+        Ok(()) => failure,
+        Err(close) => StateDiskError::StaysOpen {
+            close: close.into(),
+            failure: failure.into(),
+        },
+    })
 }
 
 /// Reads a detached header that cryptsetup has written, checks it like any other, and writes it anew with a change.

@@ -1,6 +1,7 @@
 //! The header guard and `set_key` with the real `cryptsetup`, on files in the place of devices.
 //!
-//! Everything but opening a device works without the kernel's device mapper; that is tested in machines.
+//! Everything but opening a device works without the kernel's device mapper; that is tested in machines. What comes after it is tested
+//! here in a namespace (root, `unshare`, `mount`) in which a file stands for the mapping.
 
 #![expect(
     clippy::unwrap_used,
@@ -430,4 +431,64 @@ fn a_changed_header_of_an_initialised_disk_is_refused() {
         refusal.contains(r#"is "cipher_null-ecb", only "aes-xts-plain64" is accepted"#),
         "{refusal}"
     );
+}
+
+/// Set in the process whose cryptsetup needs no device mapper.
+const OWN_MOUNTS: &str = "CONSTELLATION_TEST_OWN_MOUNTS";
+
+/// After the key has opened the disk something fails; the next try must not find it open. Both tries are made with the real header and
+/// the real key, by [`testkit::luks::without_device_mapper`].
+#[test]
+fn a_disk_that_fails_after_it_was_opened_can_be_opened_again() {
+    if std::env::var_os(OWN_MOUNTS).is_none() {
+        let directory = TempDir::new().unwrap();
+        let program = testkit::luks::without_device_mapper(directory.path()).unwrap();
+        let output = Command::new("unshare")
+            .args([
+                "--mount",
+                "sh",
+                "-ec",
+                "mount --bind \"$1\" \"$(command -v cryptsetup)\"; shift; exec \"$@\"",
+                "sh",
+            ])
+            .arg(program)
+            .arg(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "a_disk_that_fails_after_it_was_opened_can_be_opened_again",
+                "--nocapture",
+            ])
+            .env(OWN_MOUNTS, "1")
+            .output()
+            .expect("unshare (this test needs root)");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let complained = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && said.contains("1 passed"),
+            "{said}\n{complained}"
+        );
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let boot = FirstBoot::new(directory.path());
+    boot.load().set_key(&key()).unwrap();
+    let Found::Initialized(found) = probe(&boot.device()).unwrap() else {
+        panic!("its key is set");
+    };
+    let run = directory.path().join("next-boot");
+    let open = || StateDisk::open(&boot.device(), RunFiles::new(&run), &found, &key());
+    // nothing can be written where the description is to be
+    let in_the_way = run.join("state-disk.new");
+    fs::create_dir_all(&in_the_way).unwrap();
+    let error = open().unwrap_err();
+    assert!(error.to_string().starts_with("cannot remove"), "{error}");
+
+    fs::remove_dir(&in_the_way).unwrap();
+    let disk = open().unwrap();
+    // as long as it is open nobody else opens it
+    let twice = open().unwrap_err();
+    let reason = std::error::Error::source(&twice).unwrap().to_string();
+    assert!(reason.contains("already exists"), "{reason}");
+    disk.close().unwrap();
+    open().unwrap().close().unwrap();
 }

@@ -1,13 +1,58 @@
-//! A disk with a LUKS2 header on which keys are tried by `cryptsetup`, without the kernel's device mapper.
+//! A disk with a LUKS2 header on which keys are tried by `cryptsetup`, and a `cryptsetup` that opens one, without the kernel's device
+//! mapper.
 
+use std::fs::Permissions;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
+
+/// Is cryptsetup in everything but the mapping: a key is tried on the header as ever, and a file in the directory then says that a
+/// device of this name is there. Exit codes and words are those of cryptsetup 2.6.
+const WITHOUT_DEVICE_MAPPER: &str = r#"#!/bin/sh
+directory=@directory@
+case "$1 $*" in
+*--test-passphrase*) ;;
+open*)
+    for name; do :; done
+    if test -e "$directory/mapped-$name"; then
+        echo "Device $name already exists." >&2
+        exit 5
+    fi
+    "$directory/real" "$@" --test-passphrase || exit
+    : > "$directory/mapped-$name"
+    exit ;;
+close*)
+    if ! rm "$directory/mapped-$2"; then
+        echo "Device $2 is not active." >&2
+        exit 4
+    fi
+    exit ;;
+esac
+exec "$directory/real" "$@"
+"#;
+
+/// Makes a program that is to be mounted over cryptsetup, in a directory without spaces in its name.
+///
+/// # Errors
+/// When there is no cryptsetup, or the directory can not be written.
+pub fn without_device_mapper(directory: &Path) -> Result<PathBuf> {
+    let real = ["/usr/sbin/cryptsetup", "/sbin/cryptsetup"];
+    let real = real.into_iter().find(|path| Path::new(path).exists());
+    let real = real.context("no cryptsetup (package cryptsetup-bin)")?;
+    std::fs::copy(real, directory.join("real")).context("cannot copy cryptsetup")?;
+    let program = directory.join("cryptsetup");
+    let text = WITHOUT_DEVICE_MAPPER.replace("@directory@", &directory.display().to_string());
+    std::fs::write(&program, text)
+        .and_then(|()| std::fs::set_permissions(&program, Permissions::from_mode(0o755)))
+        .context("cannot write the program")?;
+    Ok(program)
+}
 
 /// The disk; clones are the same one.
 #[derive(Clone)]
