@@ -7,8 +7,14 @@
 //! What has not said hello is worth the least. The oldest such connection of a source makes room for the newest of the same source
 //! when the share is used up, and that of the source with the most of them makes room for anybody when the listener is full. A flood
 //! of connections that never finish, from however many addresses, then costs descriptors, and honest peers, also behind the
-//! same address, still get through. Where all of a source's share have said hello, the newest goes. Of finished connections the newest goes
-//! where its source has its share of them; all end at an age ([`crate::lifetime`]).
+//! same address, still get through. Where all of a source's share have said hello, the newest goes.
+//!
+//! A peer that was accepted, and owes nothing but its own verdict, rests: the work for it is over, so slot and place are free. From then
+//! on it counts among the finished of its source, and still ends at the deadline. What rests is worth less than what
+//! finishes: where a source has its share of both, its oldest that rests makes room for its next, and where there is none, the next
+//! goes; when the listener is full and nobody in it is silent, the oldest of the source that has the most of them goes. A peer that was
+//! refused keeps its slot, for the two seconds that it has to read that. Of finished connections none makes room; all end at an age
+//! ([`crate::lifetime`]).
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,41 +31,97 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 #[derive(Clone, Default)]
 pub(crate) struct Admission(Option<Arc<Share>>);
 
-/// One handshake's share of the bounds. Held by work on blocking threads too: it goes on when the connection is gone, and must
-/// still count.
+/// One handshake's share of the bounds.
 struct Share {
-    place: Place,
+    turn: Arc<Turn>,
     slots: Arc<Semaphore>,
+    seats: Seats,
+    /// Nothing once the handshake rests.
+    work: Mutex<Option<Work>>,
+    /// Since it rests, until it is finished.
+    seat: Mutex<Option<Seat>>,
+}
+
+/// What a handshake counts for while there is work to do for it. Held by work on blocking threads too: it goes on when the connection
+/// is gone, and must still count.
+#[derive(Clone)]
+pub(crate) struct Work(Arc<Working>);
+
+struct Working {
+    place: Place,
     slot: OnceLock<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
 }
 
+/// Where the connections of a source sit when they are finished, or as good as that.
+pub(crate) struct Seats {
+    pub(crate) finished: Finished,
+    pub(crate) source: Source,
+    pub(crate) bound: usize,
+}
+
 impl Admission {
-    pub(crate) fn new(place: Place, slots: Arc<Semaphore>) -> Self {
+    pub(crate) fn new(place: Place, slots: Arc<Semaphore>, seats: Seats) -> Self {
+        let turn = Arc::clone(&place.turn);
+        let slot = OnceLock::new();
         Self(Some(Arc::new(Share {
-            place,
+            turn,
             slots,
-            slot: OnceLock::new(),
+            seats,
+            work: Mutex::new(Some(Work(Arc::new(Working { place, slot })))),
+            seat: Mutex::default(),
         })))
+    }
+
+    /// For work that may outlive the handshake.
+    pub(crate) fn work(&self) -> Option<Work> {
+        self.0.as_ref().and_then(|share| lock(&share.work).clone())
     }
 
     /// The peer has said hello: from here on the handshake keeps its place, and waits for a slot. Does not return if its place was
     /// given to another one already, so no work begins that nobody counts.
     pub(crate) async fn spoke(&self) {
         let Some(share) = &self.0 else { return };
-        if share.place.turn.taken.swap(true, Ordering::AcqRel) {
+        let Some(Work(work)) = self.work() else {
+            return;
+        };
+        if share.turn.taken.swap(true, Ordering::AcqRel) {
             std::future::pending().await
         }
         // its source's first: one source is never all of the queue for the listener's
-        let own = acquire(&share.place.slots).await;
+        let own = acquire(&work.place.slots).await;
         let slot = acquire(&share.slots).await;
         // said once in an exchange
-        let _first = share.slot.set((own, slot));
+        let _first = work.slot.set((own, slot));
+    }
+
+    /// Nothing is left but what the peer owes: place and slot are free as soon as no thread works for the handshake any more, and it
+    /// counts among the finished of its source. `false` if there are too many of them.
+    #[must_use]
+    pub(crate) fn rests(&self) -> bool {
+        let Some(share) = &self.0 else { return true };
+        let Seats {
+            finished,
+            source,
+            bound,
+        } = &share.seats;
+        let Some(seat) = finished.enter(*source, *bound, &share.turn) else {
+            return false;
+        };
+        *lock(&share.seat) = Some(seat);
+        drop(lock(&share.work).take());
+        true
+    }
+
+    /// The seat of a handshake that is finished; nothing if it did not rest, or made room for another one.
+    pub(crate) fn finish(&self) -> Option<Seat> {
+        let seat = lock(&self.0.as_ref()?.seat).take()?;
+        seat.settle()
     }
 
     /// Returns when the handshake has to make room for another one.
     pub(crate) async fn evicted(&self) {
         match &self.0 {
-            Some(share) => share.place.turn.evicted.notified().await,
+            Some(share) => share.turn.evicted.notified().await,
             None => std::future::pending().await,
         }
     }
@@ -135,13 +197,14 @@ impl Unfinished {
         })
     }
 
-    /// Ends the oldest silent handshake of the source that has the most of them, if there is one.
-    pub(crate) fn make_room(&self) {
+    /// Ends the oldest silent handshake of the source that has the most of them. Whether there was one.
+    pub(crate) fn make_room(&self) -> bool {
         let mut by_source = lock(&self.by_source);
         let silent = |of: &OfSource| of.turns.iter().filter(|t| t.is_silent()).count();
-        if let Some(most) = by_source.values_mut().max_by_key(|of| silent(of)) {
-            evict_oldest_silent(&mut most.turns);
-        }
+        by_source
+            .values_mut()
+            .max_by_key(|of| silent(of))
+            .is_some_and(|most| evict_oldest_silent(&mut most.turns))
     }
 }
 
@@ -168,40 +231,95 @@ impl Drop for Place {
     }
 }
 
-/// The finished connections of one listener.
+/// The connections of one listener that are finished, or rest.
 #[derive(Clone, Default)]
 pub(crate) struct Finished {
-    by_source: Arc<Mutex<HashMap<Source, usize>>>,
+    by_source: Arc<Mutex<HashMap<Source, Seated>>>,
 }
 
-/// A finished connection among those of its source, until it is dropped.
+/// Those of one source.
+#[derive(Default)]
+struct Seated {
+    finished: usize,
+    resting: VecDeque<Arc<Turn>>,
+}
+
+/// A connection among the finished of its source, until it is dropped.
 pub(crate) struct Seat {
-    finished: Finished,
+    all: Finished,
     source: Source,
+    turn: Arc<Turn>,
+    settled: bool,
 }
 
 impl Finished {
-    /// Takes a connection in, unless there are `bound` of the same source already.
-    pub(crate) fn enter(&self, source: Source, bound: usize) -> Option<Seat> {
+    /// Takes in a handshake that rests. If there are `bound` of its source already, the oldest that rests ends; nothing, if there is no
+    /// such one.
+    fn enter(&self, source: Source, bound: usize, turn: &Arc<Turn>) -> Option<Seat> {
         let mut by_source = lock(&self.by_source);
-        let count = by_source.entry(source).or_default();
-        if *count >= bound.max(1) {
+        let seated = by_source.entry(source).or_default();
+        if seated.finished + seated.resting.len() >= bound.max(1) && !seated.evict_oldest_resting()
+        {
             return None;
         }
-        *count += 1;
+        seated.resting.push_back(Arc::clone(turn));
         Some(Seat {
-            finished: self.clone(),
+            all: self.clone(),
             source,
+            turn: Arc::clone(turn),
+            settled: false,
         })
+    }
+
+    /// Ends the oldest handshake that rests of the source that has the most of them, if there is one.
+    pub(crate) fn make_room(&self) {
+        let mut by_source = lock(&self.by_source);
+        if let Some(most) = by_source.values_mut().max_by_key(|of| of.resting.len()) {
+            most.evict_oldest_resting();
+        }
+    }
+}
+
+impl Seated {
+    /// Whether there was one that could be evicted.
+    fn evict_oldest_resting(&mut self) -> bool {
+        let evicted = self.resting.pop_front();
+        if let Some(turn) = &evicted {
+            turn.evicted.notify_one();
+        }
+        evicted.is_some()
+    }
+
+    /// Whether it rested, and was not evicted.
+    fn remove(&mut self, turn: &Arc<Turn>) -> bool {
+        let at = self.resting.iter().position(|one| Arc::ptr_eq(one, turn));
+        at.is_some_and(|at| self.resting.remove(at).is_some())
+    }
+}
+
+impl Seat {
+    /// The handshake is finished, and makes room for nobody any more; nothing if it did already.
+    fn settle(mut self) -> Option<Self> {
+        if let Some(seated) = lock(&self.all.by_source).get_mut(&self.source)
+            && seated.remove(&self.turn)
+        {
+            seated.finished += 1;
+            self.settled = true;
+        }
+        self.settled.then_some(self)
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut by_source = lock(&self.finished.by_source);
-        if let Some(count) = by_source.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
+        let mut by_source = lock(&self.all.by_source);
+        if let Some(seated) = by_source.get_mut(&self.source) {
+            if self.settled {
+                seated.finished -= 1;
+            } else {
+                seated.remove(&self.turn);
+            }
+            if seated.finished == 0 && seated.resting.is_empty() {
                 by_source.remove(&self.source);
             }
         }
@@ -230,167 +348,4 @@ fn lock<T>(counts: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tokio::time::timeout;
-
-    use super::*;
-
-    fn source(address: &str) -> Source {
-        address.parse::<SocketAddr>().unwrap().into()
-    }
-
-    #[test]
-    fn sources_are_addresses_or_networks_of_64_bits() {
-        assert_eq!(source("10.0.0.1:1"), source("[::ffff:10.0.0.1]:2"));
-        assert_ne!(source("10.0.0.1:1"), source("10.0.0.2:1"));
-        assert_eq!(
-            source("[2001:db8:0:1::1]:1"),
-            source("[2001:db8:0:1:ffff::9]:1")
-        );
-        assert_ne!(source("[2001:db8:0:1::1]:1"), source("[2001:db8:0:2::1]:1"));
-        assert_ne!(source("[::a00:1:0:0:0:0]:1"), source("10.0.0.1:1"));
-    }
-
-    fn is_evicted(place: &Place) -> bool {
-        // Taken by nobody but the listener: none of these says hello after it was evicted.
-        place.turn.taken.load(Ordering::Relaxed)
-            && !lock(&place.unfinished.by_source)
-                .values()
-                .flat_map(|of| &of.turns)
-                .any(|turn| Arc::ptr_eq(turn, &place.turn))
-    }
-
-    #[test]
-    fn the_oldest_silent_handshake_of_a_full_source_makes_room() {
-        let unfinished = Unfinished::default();
-        let (flood, honest) = (source("10.0.0.1:1"), source("10.0.0.2:1"));
-        let enter = |from| unfinished.enter(from, 1);
-        let says_hello = |place: &Place| place.turn.taken.store(true, Ordering::Relaxed);
-
-        let first = enter(honest).unwrap();
-        let spoke: Vec<Place> = (1..QUEUE).map(|_| enter(flood).unwrap()).collect();
-        spoke.iter().for_each(says_hello);
-        let silent = enter(flood).unwrap();
-        let next = enter(flood).expect("in the place of the silent one");
-        assert!(is_evicted(&silent) && !spoke.iter().any(is_evicted) && !is_evicted(&first));
-        says_hello(&next);
-        assert!(enter(flood).is_none(), "all of them have said hello");
-        assert!(!spoke.iter().any(is_evicted) && !is_evicted(&next));
-        assert!(enter(honest).is_some(), "another source has its own bound");
-
-        // The one that was evicted is not counted a second time when it is gone.
-        drop(silent);
-        assert!(enter(flood).is_none());
-        drop(spoke);
-        let last = enter(flood).expect("a place is free");
-        drop((first, next, last));
-        assert!(lock(&unfinished.by_source).is_empty());
-    }
-
-    /// Whoever comes again and again is no sooner served than who came once.
-    #[tokio::test]
-    async fn hellos_of_one_source_are_served_in_their_order_and_only_so_many_at_once() {
-        let unfinished = Unfinished::default();
-        let slots = Arc::new(Semaphore::new(8));
-        let from = source("10.0.0.1:1");
-        let enter = |from| {
-            let place = unfinished.enter(from, 1).unwrap();
-            Admission::new(place, Arc::clone(&slots))
-        };
-        let (served, patient, again) = (enter(from), enter(from), enter(from));
-        served.spoke().await;
-        let (mut second, mut third) = (Box::pin(patient.spoke()), Box::pin(again.spoke()));
-        assert!(timeout(Duration::ZERO, &mut second).await.is_err());
-        assert!(timeout(Duration::ZERO, &mut third).await.is_err());
-        let other = enter(source("10.0.0.2:1"));
-        other.spoke().await;
-        drop(served);
-        assert!(timeout(Duration::ZERO, &mut third).await.is_err());
-        timeout(Duration::ZERO, &mut second)
-            .await
-            .expect("it was first");
-        assert!(timeout(Duration::ZERO, &mut third).await.is_err());
-        drop(second);
-        drop(patient);
-        third.await;
-    }
-
-    #[tokio::test]
-    async fn a_handshake_that_was_evicted_begins_no_work() {
-        let unfinished = Unfinished::default();
-        let slots = Arc::new(Semaphore::new(2));
-        let from = source("10.0.0.1:1");
-        let enter = || {
-            let place = unfinished.enter(from, 1).unwrap();
-            Admission::new(place, Arc::clone(&slots))
-        };
-        let evicted = enter();
-        let stays = enter();
-        unfinished.make_room();
-        evicted.evicted().await;
-        let spoke = tokio::select! {
-            biased;
-            () = evicted.spoke() => true,
-            () = stays.spoke() => false,
-        };
-        assert!(!spoke);
-    }
-
-    #[tokio::test]
-    async fn who_says_hello_waits_for_a_slot_and_who_does_not_has_none() {
-        let unfinished = Unfinished::default();
-        let slots = Arc::new(Semaphore::new(1));
-        let enter = |from| {
-            Admission::new(
-                unfinished.enter(source(from), 8).unwrap(),
-                Arc::clone(&slots),
-            )
-        };
-        let _silent = enter("10.0.0.1:1");
-        let (first, second) = (enter("10.0.0.2:1"), enter("10.0.0.3:1"));
-        first.spoke().await;
-        let waiting = second.spoke();
-        tokio::pin!(waiting);
-        assert!(timeout(Duration::ZERO, &mut waiting).await.is_err());
-        // work on another thread still counts
-        let at_work = first.clone();
-        drop(first);
-        assert!(timeout(Duration::ZERO, &mut waiting).await.is_err());
-        drop(at_work);
-        waiting.await;
-    }
-
-    #[test]
-    fn room_is_made_by_the_source_that_is_silent_most_often() {
-        let unfinished = Unfinished::default();
-        let enter = |from| unfinished.enter(source(from), 8).unwrap();
-        let one = enter("10.0.0.1:1");
-        let spoke: Vec<_> = (0..3).map(|_| enter("10.0.0.2:1")).collect();
-        for place in &spoke {
-            place.turn.taken.store(true, Ordering::Relaxed);
-        }
-        let (older, newer) = (enter("10.0.0.3:1"), enter("10.0.0.3:1"));
-        unfinished.make_room();
-        assert!(is_evicted(&older) && !is_evicted(&newer) && !is_evicted(&one));
-        unfinished.make_room();
-        unfinished.make_room();
-        assert!(is_evicted(&newer) && is_evicted(&one));
-        // nobody is left who has not said hello
-        unfinished.make_room();
-        assert!(!spoke.iter().any(is_evicted));
-    }
-
-    #[test]
-    fn finished_connections_count_until_they_are_dropped() {
-        let finished = Finished::default();
-        let (one, other) = (source("10.0.0.1:1"), source("10.0.0.2:1"));
-        let seats = [finished.enter(one, 2), finished.enter(one, 2)];
-        assert!(seats.iter().all(Option::is_some));
-        assert!(finished.enter(one, 2).is_none());
-        assert!(finished.enter(other, 2).is_some());
-        drop(seats);
-        assert!(lock(&finished.by_source).is_empty());
-    }
-}
+mod tests;

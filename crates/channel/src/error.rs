@@ -70,6 +70,9 @@ pub enum Error {
     /// The peer sent more than was due, before it could know that it is accepted.
     #[error("the peer sent data before it was accepted")]
     EarlyData,
+    /// The peer's address has as many connections to this listener as one may have.
+    #[error("too many connections of one source")]
+    TooMany,
     /// gRPC could not be started on the attested connection.
     #[error("cannot start gRPC on the attested connection")]
     Grpc(#[source] tonic::transport::Error),
@@ -81,7 +84,7 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Deadline(_) | Self::Grpc(_) => true,
+            Self::Connect { .. } | Self::Deadline(_) | Self::TooMany | Self::Grpc(_) => true,
             Self::Frame(error) => {
                 matches!(
                     error,

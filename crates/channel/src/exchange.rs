@@ -80,6 +80,9 @@ impl<D: Judge> Party<'_, D> {
             // Nothing is due from the peer any more until it has our verdict.
             nothing_pending(&mut stream).await?;
         }
+        if judged.is_ok() && !self.admission.rests() {
+            return Err(Error::TooMany);
+        }
         let proof = self.exchange_verdicts(&mut stream, judged).await?;
         Ok(Attested::new(stream, Peer::new(proof, address)))
     }
@@ -188,10 +191,10 @@ impl<D: Judge> Party<'_, D> {
             let Some(issuer) = self.issuer.clone() else {
                 return Ok(());
             };
-            let (binding, admission) = (session.own.clone(), self.admission.clone());
+            let (binding, work) = (session.own.clone(), self.admission.work());
             let evidence = task::spawn_blocking(move || {
                 let evidence = issuer.issue(&binding);
-                drop(admission);
+                drop(work);
                 evidence
             });
             let evidence = evidence
@@ -213,11 +216,11 @@ impl<D: Judge> Party<'_, D> {
         peer: &Hello,
         address: Option<SocketAddr>,
     ) -> Result<Result<D::Proof, Refusal>, Error> {
-        let (demand, admission) = (self.demand.clone(), self.admission.clone());
+        let (demand, work) = (self.demand.clone(), self.admission.work());
         let binding = session.peer.clone();
         let judged = task::spawn_blocking(move || {
             let judged = demand.judge(received, &binding);
-            drop(admission);
+            drop(work);
             judged
         });
         let judged = judged.await.map_err(Error::Interrupted)?;

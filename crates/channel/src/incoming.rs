@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 use crate::{
     Error,
-    admission::{Admission, Finished, Seat, Source, Unfinished, acquire},
+    admission::{Admission, Finished, Seat, Seats, Source, Unfinished, acquire},
     attested::Attested,
     server::Server,
     verifier::Demand,
@@ -38,7 +38,8 @@ pub struct Limits {
     pub handshakes_per_source: usize,
     /// Connections at once, finished and unfinished.
     pub connections: usize,
-    /// Finished connections at once of one IPv4 address or IPv6 /64.
+    /// Connections at once of one IPv4 address or IPv6 /64 that are finished, or lack only what the peer owes. Those that are finished are
+    /// not ended for others.
     pub connections_per_source: usize,
     /// How long a finished connection lives, whatever it does, unless a handler lets it stay: [`crate::Peer::may_stay`].
     pub age: Duration,
@@ -119,7 +120,7 @@ impl<P: Send + 'static> Incoming<P> {
         server: Server<D>,
         observer: Observer,
     ) -> Self {
-        // One: what nobody takes keeps its handshake's slot, so a service that is behind stops accepting.
+        // One: what nobody takes still counts as a connection, so a service that is behind stops accepting.
         let (sender, attested) = mpsc::channel(1);
         Self {
             attested,
@@ -164,14 +165,14 @@ async fn accept<D: Demand>(
                         "cannot accept a connection"
                     );
                     // where descriptors are short, a silent peer's is given to one that may say something
-                    unfinished.make_room();
+                    make_room(&unfinished, &finished);
                     sleep(PAUSE).await;
                 }
             }
         };
         while tasks.try_join_next().is_some() {}
         if connections.available_permits() == 0 {
-            unfinished.make_room();
+            make_room(&unfinished, &finished);
         }
         let connection = acquire(&connections).await;
 
@@ -180,21 +181,31 @@ async fn accept<D: Demand>(
         let Some(place) = unfinished.enter(source, limits.handshakes_per_source) else {
             continue;
         };
-        let admission = Admission::new(place, Arc::clone(&handshakes));
-        let (server, sender, finished) = (server.clone(), sender.clone(), finished.clone());
+        let seats = Seats {
+            finished: finished.clone(),
+            source,
+            bound: limits.connections_per_source,
+        };
+        let admission = Admission::new(place, Arc::clone(&handshakes), seats);
+        let (server, sender) = (server.clone(), sender.clone());
         tasks.spawn(async move {
-            let seat = || finished.enter(source, limits.connections_per_source);
             let attested = tokio::select! {
                 biased;
                 () = admission.evicted() => return,
-                attested = handshake(&server, stream, address, admission.clone(), observed, seat) => attested,
+                attested = handshake(&server, stream, address, admission.clone(), observed) => attested,
             };
             if let Some((attested, seat)) = attested {
                 // An error means that nobody wants connections any more.
                 let _delivered = sender.send(attested.counted(connection, seat, limits.age)).await;
             }
-            drop(admission);
         });
+    }
+}
+
+/// Ends the connection that is worth the least, if one makes room.
+fn make_room(unfinished: &Unfinished, finished: &Finished) {
+    if !unfinished.make_room() {
+        finished.make_room();
     }
 }
 
@@ -204,19 +215,23 @@ async fn handshake<D: Demand>(
     address: SocketAddr,
     admission: Admission,
     observed: Observed,
-    seat: impl FnOnce() -> Option<Seat>,
 ) -> Option<(Attested<TcpStream, D::Proof>, Seat)> {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(peer = %address, error = &error as &dyn std::error::Error, "cannot set TCP_NODELAY");
     }
-    match server.accept_from(stream, Some(address), admission).await {
+    match server
+        .accept_from(stream, Some(address), admission.clone())
+        .await
+    {
         Ok(attested) => {
-            let Some(seat) = seat() else {
-                warn!(peer = %address, "too many connections of one source");
-                return None;
-            };
+            // none: it made room in this very moment
+            let seat = admission.finish()?;
             observed.end(Handshake::Attested);
             Some((attested, seat))
+        }
+        Err(error @ Error::TooMany) => {
+            warn!(peer = %address, "{error}");
+            None
         }
         Err(error) => {
             observed.end(Handshake::Failed(&error));

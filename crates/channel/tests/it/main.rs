@@ -6,6 +6,7 @@
 
 mod flood;
 mod grpc;
+mod kept_verdict;
 
 use std::sync::Arc;
 

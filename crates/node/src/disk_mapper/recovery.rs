@@ -30,7 +30,7 @@ pub const RECOVERY_PORT: u16 = 9999;
 
 /// Handshakes make the TPM work, which software emulation makes slow: no more at once than it does within the channel's deadline.
 /// Finished connections cost memory only, and one that does nothing ends after [`AGE`]: there is room for all that a TPM can make
-/// statements for in that time, also a fast one in software.
+/// statements for in that time, also a fast one in software. One that is never finished makes room.
 const LIMITS: Limits = Limits {
     handshakes: 16,
     handshakes_per_source: 8,
