@@ -36,7 +36,7 @@ pub(crate) fn appraise(
 ) -> Result<Verified, Refusal> {
     let mut report = Report::new(Variant::QemuVtpm, policy);
     match steps(&mut report, bytes, binding, policy, mark) {
-        Ok((ak, pcrs)) => report.verdict(ak.id(), pcrs),
+        Ok((ak, quoted)) => report.verdict(ak.id(), quoted.pcrs, quoted.reset_count),
         Err(Stop) => Err(report.refusal()),
     }
 }
@@ -49,23 +49,24 @@ fn steps(
     binding: &Binding,
     policy: &Policy,
     mark: &ClusterMark,
-) -> Result<(PublicArea, PcrValues), Stop> {
+) -> Result<(PublicArea, Quoted), Stop> {
     let document = report.parse(
         Step::Document,
         CheckName::DocumentFormat,
         Document::parse(bytes),
     )?;
     let ak = trusted_key(report, &document)?;
-    let pcrs = quoted_values(report, &document, &ak, binding)?;
+    let quoted = quoted_values(report, &document, &ak, binding)?;
+    let pcrs = &quoted.pcrs;
 
-    let log = event_log(report, &document, &pcrs);
+    let log = event_log(report, &document, pcrs);
     let hints = Hints {
         log: log.as_ref(),
         command_line: document.command_line.as_deref(),
     };
-    measurements(report, policy, &pcrs, &hints);
-    cluster_mark(report, mark, &pcrs);
-    Ok((ak, pcrs))
+    measurements(report, policy, pcrs, &hints);
+    cluster_mark(report, mark, pcrs);
+    Ok((ak, quoted))
 }
 
 /// Step 2. The only place where this variant decides to trust a key.
@@ -94,13 +95,19 @@ fn trusted_key(report: &mut Report, document: &Document) -> Result<PublicArea, S
     Ok(ak)
 }
 
+/// What the TPM stated.
+struct Quoted {
+    pcrs: PcrValues,
+    reset_count: u32,
+}
+
 /// Steps 3 and 4: the PCR values, once they are known to be those of the one verified quote.
 fn quoted_values(
     report: &mut Report,
     document: &Document,
     ak: &PublicArea,
     binding: &Binding,
-) -> Result<PcrValues, Stop> {
+) -> Result<Quoted, Stop> {
     const FORGED: &str =
         "the evidence was altered or composed by something other than a TPM: refuse this machine";
     let statement = report.parse(
@@ -163,7 +170,10 @@ fn quoted_values(
         &pcrs.quote_digest().to_string(),
         "the PCR values in the document are not those the TPM quoted; if it happens once, a PCR changed in between: ask again",
     )?;
-    Ok(pcrs)
+    Ok(Quoted {
+        pcrs,
+        reset_count: quote.reset_count,
+    })
 }
 
 fn selection(report: &mut Report, quote: &Quote<'_>) -> Result<(), Stop> {

@@ -262,6 +262,9 @@ pub struct Verified {
     pub(crate) image: Option<String>,
     #[serde(rename = "pcrs")]
     pub(crate) measurements: PcrValues,
+    /// Nothing that a report shows.
+    #[serde(skip)]
+    pub(crate) reset_count: u32,
     pub(crate) checks: Vec<Check>,
 }
 
@@ -288,6 +291,14 @@ impl Verified {
     #[must_use]
     pub const fn measurements(&self) -> &PcrValues {
         &self.measurements
+    }
+
+    /// How often the TPM was reset, by the quote: a number that says of two boots of one TPM which was later, and nothing else. For a key
+    /// outside the endorsement and platform hierarchies the TPM adds a constant of the key's, modulo 2^32 (TPM 2.0, part 1,
+    /// "Attestation"), so it is compared as a serial number.
+    #[must_use]
+    pub const fn reset_count(&self) -> u32 {
+        self.reset_count
     }
 
     /// The image the policy named.

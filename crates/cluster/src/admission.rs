@@ -16,7 +16,10 @@
 //!    (name and attestation key) that asks while its record is pending lost its ticket or was interrupted: it gets its place
 //!    again. If its disk, key or address is new (first boot formats afresh), the record takes them over. That gives away nothing
 //!    that the machine was not given before: name, role, place and attestation key stay, and its earlier token is no longer the
-//!    record's.
+//!    record's. A request of an earlier boot than the record's last is refused: the TPM counts its resets in every quote. Its disk is
+//!    gone, so a host that kept it back would have the record name a disk that nobody has. The count begins anew when the TPM is
+//!    cleared, which leaves the attestation key as it is (a primary of the endorsement hierarchy); then an administrator deletes the
+//!    record.
 //! 3. A joined node is never admitted again. It rejoins with the disk on record; if that disk is lost, an administrator deletes
 //!    the record first. So a host that wipes a node's disk gets a refusal, not a new node under an old name.
 //! 4. A record's role never changes. Whether a machine should be a control plane cannot be proven: both roles run the same
@@ -57,6 +60,7 @@ pub struct Proven {
     variant: String,
     key_id: String,
     measurements: BTreeMap<u32, String>,
+    reset_count: u32,
 }
 
 impl From<&attest::Verified> for Proven {
@@ -69,6 +73,7 @@ impl From<&attest::Verified> for Proven {
                 .iter()
                 .map(|(index, value)| (u32::from(index.number()), value.to_string()))
                 .collect(),
+            reset_count: verified.reset_count(),
         }
     }
 }
@@ -78,6 +83,27 @@ impl Proven {
     pub fn key_id(&self) -> &str {
         &self.key_id
     }
+
+    /// How this boot of the machine lies to the one that is recorded for it. Counts are serial numbers: a TPM may add a constant to all of
+    /// a key's, so they may pass through zero. Half of the numbers are later ones; 2^31 resets take a host 68 years at one a second.
+    fn boot(&self, recorded: &NodeIdentity) -> Boot {
+        match recorded
+            .reset_count
+            .map(|count| self.reset_count.wrapping_sub(count))
+        {
+            Some(0) => Boot::Recorded,
+            Some(resets) if resets > u32::MAX / 2 => Boot::Earlier,
+            None | Some(_) => Boot::Later,
+        }
+    }
+}
+
+/// A boot of a machine, beside the one that its record has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Boot {
+    Earlier,
+    Recorded,
+    Later,
 }
 
 /// How far a recorded node has come.
@@ -132,12 +158,18 @@ impl AdmittedNode {
 #[derive(Debug)]
 pub struct RecognisedNode {
     identity: NodeIdentity,
+    write: Write,
 }
 
 impl RecognisedNode {
     /// The node's record.
     pub fn identity(&self) -> &NodeIdentity {
         &self.identity
+    }
+
+    /// What has to be written before it gets the key: never [`Write::Create`].
+    pub fn write(&self) -> Write {
+        self.write
     }
 }
 
@@ -198,6 +230,18 @@ pub enum Denial {
         recorded: Role,
         /// What it asks for.
         asked: Role,
+    },
+    /// The host kept the request back until the machine was started anew, or the TPM is not what it was.
+    #[error(
+        "its evidence is of an earlier boot (TPM reset {asked}) than the record of {name} (reset {recorded}): a request that came late is of no use, and the machine asks again by itself; if its TPM was cleared or put back, `kubectl delete node {name}` ends its record; one that never was a Node is the ConfigMap {name} in constellation-nodes"
+    )]
+    EarlierBoot {
+        /// Which node.
+        name: NodeName,
+        /// The count of the record.
+        recorded: u32,
+        /// The count of the evidence.
+        asked: u32,
     },
     /// Nobody can have this address.
     #[error("{0} cannot be the address of a machine")]
@@ -286,6 +330,7 @@ pub fn admit(
         node_ip: request.node_ip,
         wireguard_public_key: request.wireguard_public_key,
         admitted_at: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        reset_count: Some(proven.reset_count),
     };
     if let Some((what, other)) = conflict(&identity, records) {
         return Err(Denial::Taken {
@@ -305,7 +350,9 @@ pub fn admit(
     Ok(AdmittedNode { identity, write })
 }
 
-/// Decides whether a machine gets the key of a disk again.
+/// Decides whether a machine gets the key of a disk again. A record that is pending takes over the boot: a join request that a host got
+/// out of the machine between the boot on record and this one, with a disk that it exchanged, must not take the record any more. A joined
+/// node's record is nobody's to take, and is not written.
 ///
 /// # Errors
 /// When no record has both the disk and the machine's attestation key.
@@ -326,9 +373,14 @@ pub fn recognise(
             node: record.identity.name.clone(),
         });
     }
-    Ok(RecognisedNode {
-        identity: record.identity.clone(),
-    })
+    let mut identity = record.identity.clone();
+    let write = if record.standing == Standing::Pending && proven.boot(&identity) == Boot::Later {
+        identity.reset_count = Some(proven.reset_count);
+        Write::Replace
+    } else {
+        Write::Keep
+    };
+    Ok(RecognisedNode { identity, write })
 }
 
 /// The first thing that `identity` shares with another node's record, and that node.
@@ -364,7 +416,7 @@ pub fn conflict<'a>(
         })
 }
 
-/// A record of the wanted name: only its own machine, only while it is pending, only in its role.
+/// A record of the wanted name: only its own machine, only while it is pending, not of a boot that is over, only in its role.
 fn check_same_node(request: &JoinRequest, proven: &Proven, record: &Record) -> Result<(), Denial> {
     let identity = &record.identity;
     if identity.attestation_key_id != proven.key_id
@@ -377,6 +429,13 @@ fn check_same_node(request: &JoinRequest, proven: &Proven, record: &Record) -> R
     }
     if record.standing == Standing::Joined {
         return Err(Denial::AlreadyJoined(identity.name.clone()));
+    }
+    if let (Boot::Earlier, Some(recorded)) = (proven.boot(identity), identity.reset_count) {
+        return Err(Denial::EarlierBoot {
+            name: identity.name.clone(),
+            recorded,
+            asked: proven.reset_count,
+        });
     }
     if identity.role != request.role {
         return Err(Denial::RoleFixed {

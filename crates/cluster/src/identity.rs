@@ -64,6 +64,9 @@ pub struct NodeIdentity {
     pub wireguard_public_key: WireGuardPublicKey,
     /// When it was admitted, RFC 3339 in UTC.
     pub admitted_at: String,
+    /// How often its TPM was reset when it last asked, until it had joined. Records of the first node and of earlier releases have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_count: Option<u32>,
 }
 
 /// A node whose addresses are those that the cluster's plan has for its number, and so nobody else's.

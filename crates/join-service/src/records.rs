@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use cluster::{
     NodeName,
-    admission::{AdmittedNode, Record, Standing, Unique, Write, conflict},
+    admission::{AdmittedNode, RecognisedNode, Record, Standing, Unique, Write, conflict},
 };
 use k8s::identities::{self, NodeIdentity, RecordError};
 use kube::{
@@ -166,6 +166,26 @@ impl Records {
                 Err(conflict)
             }
         }
+    }
+
+    /// Takes note of the boot that a node which is not joined yet asks for its disk's key in.
+    pub(crate) async fn note_boot(
+        &self,
+        recognised: &RecognisedNode,
+        stored: Stored,
+    ) -> Result<Stored, RecordsError> {
+        if recognised.write() == Write::Keep {
+            return Ok(stored);
+        }
+        let name = stored.name();
+        let mut object = NodeIdentity::from_identity(recognised.identity());
+        // with its token and its version: whatever changed since it was read is decided on anew
+        object.metadata = stored.object.metadata.clone();
+        let written = self
+            .0
+            .replace(name.as_str(), &PostParams::default(), &object)
+            .await;
+        Stored::read(written.map_err(|error| failed(name, error))?)
     }
 
     /// Binds a bootstrap token to a node.

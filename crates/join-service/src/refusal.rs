@@ -43,6 +43,10 @@ impl Refusal {
                 Code::AlreadyExists,
                 "this node has joined before; ask the administrator, who sees why",
             ),
+            Self::Denied(Denial::EarlierBoot { .. }) => (
+                Code::PermissionDenied,
+                "this node was seen in a later boot of its TPM; if the TPM was cleared or put back, ask the administrator, who sees why",
+            ),
             Self::Denied(Denial::Full(_)) => {
                 (Code::ResourceExhausted, "no place is left for another node")
             }

@@ -96,10 +96,14 @@ impl JoinService {
         let records: Vec<Record> = stored.iter().map(|stored| stored.record.clone()).collect();
         let recognised = recognise(disk, proven, &records).map_err(Refusal::Unrecognised)?;
         let name = &recognised.identity().name;
-        let stored = stored.iter().find(|stored| stored.name() == name);
+        let stored = stored.into_iter().find(|stored| stored.name() == name);
+        let stored = match stored {
+            Some(stored) => Some(self.records.note_boot(&recognised, stored).await?),
+            None => None,
+        };
         let now = jiff::Timestamp::now();
         self.maker
-            .rejoin(&recognised, stored, &self.config.now(), now)
+            .rejoin(&recognised, stored.as_ref(), &self.config.now(), now)
             .await
     }
 

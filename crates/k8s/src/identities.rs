@@ -200,6 +200,7 @@ pub(crate) mod tests {
                 [u8::try_from(index).unwrap(); 32],
             ),
             admitted_at: "2026-11-22T06:00:00Z".into(),
+            reset_count: None,
         }
     }
 

@@ -346,6 +346,7 @@ async fn a_key_outside_the_callers_row_is_not_given() {
         node_ip: "10.42.2.10".parse().unwrap(),
         wireguard_public_key: cluster::identity::WireGuardPublicKey::new([7; 32]),
         admitted_at: "2026-11-22T06:00:00Z".to_owned(),
+        reset_count: None,
     });
     let records = k8s::identities::api(service.cluster.agent().await.unwrap());
     match records.create(&PostParams::default(), &identity).await {

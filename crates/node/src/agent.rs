@@ -277,6 +277,7 @@ mod tests {
             node_ip: std::net::Ipv4Addr::new(10, 42, 2, 10),
             wireguard_public_key: cluster::identity::WireGuardPublicKey::new([7; 32]),
             admitted_at: "2026-11-22T06:00:00Z".to_owned(),
+            reset_count: None,
         })
     }
 

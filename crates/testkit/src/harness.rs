@@ -194,6 +194,7 @@ impl Cluster {
                 node_ip: "10.42.1.10".parse()?,
                 wireguard_public_key: WireGuardPublicKey::new([1; 32]),
                 admitted_at: "2026-11-22T06:00:00Z".to_owned(),
+                reset_count: None,
             },
         )
         .await?;

@@ -2,6 +2,7 @@
 //! that channel and services can be tested without a program, and so that a test can say a lie on purpose.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use attest::qemu_vtpm::Document;
 use attest::{
@@ -20,6 +21,7 @@ pub const AK_ATTRIBUTES: u32 = 0x0005_0472;
 pub struct SoftTpm {
     key: EcdsaKeyPair,
     pcrs: Mutex<PcrValues>,
+    resets: AtomicU32,
     event_log: Vec<u8>,
     command_line: Option<String>,
 }
@@ -33,6 +35,8 @@ pub struct QuoteParts {
     pub kind: u16,
     /// Qualifying data.
     pub extra_data: Vec<u8>,
+    /// `resetCount`.
+    pub reset_count: u32,
     /// Bank and bitmap.
     pub selections: Vec<(u16, Vec<u8>)>,
     /// Digest over the selected PCRs.
@@ -61,6 +65,7 @@ impl SoftTpm {
         Self {
             key: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a new P-256 key"),
             pcrs: Mutex::new(image.pcrs()),
+            resets: AtomicU32::new(0),
             event_log: image.event_log(),
             command_line: Some(image.command_line()),
         }
@@ -75,6 +80,7 @@ impl SoftTpm {
         Self {
             key: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a new P-256 key"),
             pcrs: Mutex::new(pcrs),
+            resets: AtomicU32::new(0),
             event_log,
             command_line: Some(command_line),
         }
@@ -86,6 +92,18 @@ impl SoftTpm {
     /// When a test panicked in this machine before.
     pub fn reboot(&self, image: &Image) {
         *self.pcrs.lock().expect("no test panics with the lock") = image.pcrs();
+        self.resets.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// `TPM2_Clear`: the count of resets begins anew. A key of the endorsement hierarchy stays.
+    pub fn clear(&self) {
+        self.resets.store(0, Ordering::Relaxed);
+    }
+
+    /// Resets since the TPM was made or cleared.
+    #[must_use]
+    pub fn reset_count(&self) -> u32 {
+        self.resets.load(Ordering::Relaxed)
     }
 
     /// Extends a PCR as software on the machine can at any time.
@@ -123,7 +141,11 @@ impl SoftTpm {
     #[must_use]
     pub fn document(&self, binding: &Binding) -> Document {
         let pcrs = self.pcrs();
-        let statement = Self::quote_parts(binding, &pcrs).to_tpms_attest();
+        let parts = QuoteParts {
+            reset_count: self.reset_count(),
+            ..Self::quote_parts(binding, &pcrs)
+        };
+        let statement = parts.to_tpms_attest();
         Document {
             ak_public: self.public_parts().to_tpm2b(),
             quote: tpm2b(&statement),
@@ -134,13 +156,14 @@ impl SoftTpm {
         }
     }
 
-    /// What an honest TPM would state.
+    /// What an honest TPM would state that was never reset.
     #[must_use]
     pub fn quote_parts(binding: &Binding, pcrs: &PcrValues) -> QuoteParts {
         QuoteParts {
             magic: 0xff54_4347,
             kind: 0x8018,
             extra_data: binding.qualifying_data().as_bytes().to_vec(),
+            reset_count: 0,
             selections: vec![(0x000b, vec![0xff; 3])],
             pcr_digest: pcrs.quote_digest().as_bytes().to_vec(),
         }
@@ -197,7 +220,8 @@ impl QuoteParts {
         )); // qualified signer
         bytes.extend(tpm2b(&self.extra_data));
         bytes.extend(1_000_u64.to_be_bytes()); // clock
-        bytes.extend([0; 8]); // resets, restarts
+        bytes.extend(self.reset_count.to_be_bytes());
+        bytes.extend([0; 4]); // restarts
         bytes.push(1); // safe
         bytes.extend(0x2024_0125_0012_0000_u64.to_be_bytes()); // firmware
         let banks = u32::try_from(self.selections.len()).expect("few banks");

@@ -183,6 +183,7 @@ impl Report {
         self,
         ak_id: Digest,
         measurements: PcrValues,
+        reset_count: u32,
     ) -> Result<Verified, Refusal> {
         let has_failed = self
             .checks
@@ -196,6 +197,7 @@ impl Report {
             ak_id,
             image: self.image,
             measurements,
+            reset_count,
             checks: self.checks,
         })
     }

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use attest::event_log::EventLog;
 use attest::tpm::{KeyScheme, PublicArea, Quote, Signature, Statement};
-use attest::{ClusterMark, Digest, Evidence, PcrIndex, PcrValues, RefusalCode, Variant, appraise};
+use attest::{
+    ClusterMark, Digest, Evidence, Issue as _, PcrIndex, PcrValues, RefusalCode, Variant, appraise,
+};
 use testkit::boot::Image;
-use testkit::tee::tpm2b;
+use testkit::tee::{SoftTpm, tpm2b};
 
 use crate::binding;
 
@@ -38,6 +40,26 @@ fn captured_evidence_of_swtpm_is_accepted() {
         &ClusterMark::NotJoined,
     );
     assert_eq!(refusal.unwrap_err().code(), RefusalCode::WrongBinding);
+}
+
+#[test]
+fn a_verdict_says_how_often_the_tpm_was_reset() {
+    let image = Image::default();
+    let tpm = SoftTpm::boot(&image);
+    let count = || {
+        let evidence = tpm.issue(&binding()).unwrap();
+        let verdict = appraise(
+            &evidence,
+            &binding(),
+            &image.policy(),
+            &ClusterMark::NotJoined,
+        );
+        verdict.unwrap().reset_count()
+    };
+    assert_eq!(count(), 0);
+    tpm.reboot(&image);
+    tpm.reboot(&image);
+    assert_eq!(count(), 2);
 }
 
 fn gce_pcrs() -> PcrValues {

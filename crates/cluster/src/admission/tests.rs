@@ -29,6 +29,7 @@ fn machine(number: u8) -> Proven {
         variant: "qemu-vtpm".to_owned(),
         key_id: hex::encode([number; 32]),
         measurements: BTreeMap::from([(4, "00".repeat(32))]),
+        reset_count: 7,
     }
 }
 
@@ -181,6 +182,95 @@ fn a_machine_interrupted_on_its_way_in_keeps_its_place_with_a_new_disk() {
     assert_eq!(again.write(), Write::Replace);
     assert_eq!(again.identity().index, 2);
     assert_eq!(again.identity().disk_uuid, disk(9));
+}
+
+fn in_boot(reset_count: u32) -> Proven {
+    Proven {
+        reset_count,
+        ..machine(2)
+    }
+}
+
+fn pending_since(reset_count: Option<u32>) -> Record {
+    let mut record = record(2, Standing::Pending);
+    record.identity.reset_count = reset_count;
+    record
+}
+
+#[test]
+fn a_request_of_an_earlier_boot_is_refused() {
+    let asked = |recorded, now| ask(&request(2), &in_boot(now), &[pending_since(recorded)]);
+    // a constant of the key's may be added to all counts
+    for constant in [0, u32::MAX - 8, 1 << 31] {
+        let count = |resets: u32| constant.wrapping_add(resets);
+        for earlier in [0, 8] {
+            assert_eq!(
+                asked(Some(count(9)), count(earlier)).unwrap_err(),
+                Denial::EarlierBoot {
+                    name: name(2),
+                    recorded: count(9),
+                    asked: count(earlier)
+                }
+            );
+        }
+        let same = asked(Some(count(9)), count(9)).unwrap();
+        assert_eq!(same.write(), Write::Keep, "a boot may ask again");
+        let later = asked(Some(count(9)), count(10)).unwrap();
+        assert_eq!(later.write(), Write::Replace);
+        assert_eq!(later.identity().reset_count, Some(count(10)));
+    }
+    // of an earlier release
+    let first = asked(None, 0).unwrap();
+    assert_eq!(first.identity().reset_count, Some(0));
+}
+
+/// Between the boot of its join and that of its rejoin the host gave the machine another disk, and kept its request back.
+#[test]
+fn a_node_that_came_back_is_not_taken_by_a_request_of_before() {
+    let records = [pending_since(Some(3))];
+    let back = recognise(disk(2), &in_boot(5), &records).unwrap();
+    assert_eq!(back.write(), Write::Replace);
+    let records = [Record {
+        identity: back.identity().clone(),
+        standing: Standing::Pending,
+    }];
+    let between = JoinRequest {
+        disk_uuid: disk(9),
+        ..request(2)
+    };
+    let late = ask(&between, &in_boot(4), &records);
+    assert!(matches!(late, Err(Denial::EarlierBoot { .. })), "{late:?}");
+
+    // nothing to write: the same boot, an earlier one, a node that nobody can take any more
+    for count in [5, 4] {
+        let again = recognise(disk(2), &in_boot(count), &records).unwrap();
+        assert_eq!(again.write(), Write::Keep);
+        assert_eq!(again.identity().reset_count, Some(5));
+    }
+    let joined = [Record {
+        standing: Standing::Joined,
+        ..pending_since(Some(3))
+    }];
+    let back = recognise(disk(2), &in_boot(5), &joined).unwrap();
+    assert_eq!(back.write(), Write::Keep);
+}
+
+#[test]
+fn a_record_of_an_earlier_release_is_read() {
+    let identity = pending_since(None).identity;
+    let json = serde_json::to_string(&identity).unwrap();
+    assert!(!json.contains("resetCount"), "{json}");
+    assert_eq!(
+        serde_json::from_str::<NodeIdentity>(&json).unwrap(),
+        identity
+    );
+    let identity = pending_since(Some(3)).identity;
+    let json = serde_json::to_string(&identity).unwrap();
+    assert!(json.contains("\"resetCount\":3"), "{json}");
+    assert_eq!(
+        serde_json::from_str::<NodeIdentity>(&json).unwrap(),
+        identity
+    );
 }
 
 #[test]

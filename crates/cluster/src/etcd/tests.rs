@@ -278,6 +278,7 @@ fn workers_records_keep_no_member() {
         node_ip: [10, 42, 1, 10].into(),
         wireguard_public_key: crate::identity::WireGuardPublicKey::new([1; 32]),
         admitted_at: "2026-11-22T06:00:00Z".to_owned(),
+        reset_count: None,
     };
     let all = [record(Role::Worker)];
     assert_eq!(ControlPlanes::of_all_records(&all, 2380), records(&[]));

@@ -1,6 +1,6 @@
 //! What machines can prove: test TPMs with keys of their own, and verdicts of the real appraisal on their evidence.
 //!
-//! A verdict depends on the key, PCR 15, the role and the mark that is demanded, and on nothing else that the simulation changes. So
+//! A verdict depends on the key, how often its TPM was reset, PCR 15, the role and the mark that is demanded, and on nothing else that the simulation changes. So
 //! each is asked for once in the life of the test program, and kept.
 
 use std::cell::RefCell;
@@ -18,8 +18,8 @@ use testkit::tee::SoftTpm;
 /// Most machines of a run.
 pub(crate) const MACHINES: usize = 7;
 
-/// Key, PCR 15, role, mark.
-type Asked = (usize, [u8; 32], u8, String);
+/// Key, resets, PCR 15, role, mark.
+type Asked = (usize, u32, [u8; 32], u8, String);
 
 struct Bench {
     image: Image,
@@ -46,6 +46,16 @@ thread_local! {
 pub(crate) struct Tpm(pub(crate) usize);
 
 impl Tpm {
+    /// As it is at the start of a run: so many runs ask for the same verdicts.
+    pub(crate) fn begin(self) {
+        BENCH.with(|bench| {
+            let tpm = &bench.tpms[self.0];
+            tpm.reboot(&bench.image);
+            tpm.clear();
+        });
+    }
+
+    /// One more boot, which it counts.
     pub(crate) fn reset(self) {
         BENCH.with(|bench| bench.tpms[self.0].reboot(&bench.image));
     }
@@ -73,7 +83,14 @@ impl Tpm {
     /// The verdict of whoever demands `mark` of a party of this role. Evidence is fresh: made over the session that it is shown in.
     pub(crate) fn proves(self, role: Role, mark: &ClusterMark) -> Option<Rc<Verified>> {
         BENCH.with(|bench| {
-            let asked = (self.0, self.pcr15(), role.number(), format!("{mark:?}"));
+            let resets = bench.tpms[self.0].reset_count();
+            let asked = (
+                self.0,
+                resets,
+                self.pcr15(),
+                role.number(),
+                format!("{mark:?}"),
+            );
             let mut verdicts = bench.verdicts.borrow_mut();
             verdicts
                 .entry(asked)

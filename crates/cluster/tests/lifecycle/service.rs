@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use attest::{ClusterMark, Role as Party, Verified};
 use cluster::admission::{
-    AdmittedNode, JoinRequest, Proven, Record, Write, admit, conflict, recognise,
+    AdmittedNode, JoinRequest, Proven, RecognisedNode, Record, Write, admit, conflict, recognise,
 };
 use cluster::catalogue::{Component, Sha256, programs};
 use cluster::network::{AddressPlan, WIREGUARD_PORT};
@@ -157,12 +157,38 @@ impl World {
             }
             Request::Rejoin(disk) => match recognise(*disk, &proven, &records) {
                 Ok(node) => {
+                    if self.note_boot(session.instance, &node, &listed).is_err() {
+                        return Stage::Answered(Answer::No(Reason::ServiceFailed));
+                    }
                     let disk = node.identity().disk_uuid;
                     self.note_given(session.instance, disk, session.tpm, &listed);
                     Stage::Answered(Answer::Rejoin(self.rejoin_ticket(session.instance, disk)))
                 }
                 Err(why) => Stage::Answered(Answer::No(Reason::Unrecognised(why))),
             },
+        }
+    }
+
+    /// Before a pending node gets its disk's key, its record takes over in which boot it is.
+    fn note_boot(
+        &mut self,
+        instance: usize,
+        node: &RecognisedNode,
+        listed: &[Object],
+    ) -> Result<(), Raced> {
+        let identity = node.identity();
+        let before = listed
+            .iter()
+            .find(|object| object.identity.name == identity.name);
+        match (node.write(), before) {
+            (Write::Keep, _) => Ok(()),
+            (Write::Create | Write::Replace, before) => {
+                let before = before.ok_or(Raced)?;
+                let store = &mut self.instances[instance].store;
+                store
+                    .replace(before, identity.clone(), before.token.clone())
+                    .map(drop)
+            }
         }
     }
 

@@ -164,6 +164,7 @@ impl World {
             node_ip: ip(told.address),
             wireguard_public_key: WireGuardPublicKey::new(mesh_key),
             admitted_at: "1970-01-01T00:00:00Z".to_owned(),
+            reset_count: None,
         };
         let mut store = crate::clusters::Store::default();
         let record = store.create(identity, None).expect("it is empty");

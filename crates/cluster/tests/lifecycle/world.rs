@@ -176,7 +176,7 @@ fn machine(at: usize, size: usize) -> Machine {
         control_planes,
         hash_of: meant_for,
     };
-    Tpm(at).reset();
+    Tpm(at).begin();
     Machine {
         tpm: Tpm(at),
         disk: Disk::default(),

@@ -8,7 +8,7 @@ use std::{
 use attest::{Binding, ClusterMark, Issue as _};
 use cluster::{
     Role,
-    admission::{JoinRequest, Proven, admit},
+    admission::{JoinRequest, Proven, admit, recognise},
     identity::{NodeIdentity as Identity, WireGuardPublicKey},
     network::AddressPlan,
 };
@@ -19,18 +19,19 @@ use testkit::{boot::Image, tee::SoftTpm};
 
 use super::*;
 
+fn proven(tpm: &SoftTpm) -> Proven {
+    let binding = Binding::for_verification(&[1; 32]);
+    let verified = attest::appraise(
+        &tpm.issue(&binding).unwrap(),
+        &binding,
+        &Image::default().policy(),
+        &ClusterMark::NotJoined,
+    );
+    Proven::from(&verified.unwrap())
+}
+
 /// What machine `number` asks for and has proven.
 pub(crate) fn machine(number: u8) -> (JoinRequest, Proven) {
-    let image = Image::default();
-    let binding = Binding::for_verification(&[number; 32]);
-    let evidence = SoftTpm::boot(&image).issue(&binding).unwrap();
-    let verified = attest::appraise(
-        &evidence,
-        &binding,
-        &image.policy(),
-        &ClusterMark::NotJoined,
-    )
-    .unwrap();
     let request = JoinRequest {
         name: format!("worker-{number}").parse().unwrap(),
         role: Role::Worker,
@@ -40,7 +41,7 @@ pub(crate) fn machine(number: u8) -> (JoinRequest, Proven) {
         node_ip: [10, 42, 2, number].into(),
         wireguard_public_key: WireGuardPublicKey::new([number; 32]),
     };
-    (request, Proven::from(&verified))
+    (request, proven(&SoftTpm::boot(&Image::default())))
 }
 
 /// A machine that was admitted as `worker-<number>` when there was no other node.
@@ -99,7 +100,20 @@ impl Played {
                 let done = json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" });
                 answer(StatusCode::OK, &done)
             }
-            _ => failure(StatusCode::CONFLICT, "Conflict"),
+            Method::PUT => {
+                let mut changed: Value = serde_json::from_slice(body).unwrap();
+                let same = |object: &&mut Value| {
+                    let field = |name| object["metadata"][name] == changed["metadata"][name];
+                    field("name") && field("resourceVersion")
+                };
+                let Some(object) = self.objects.iter_mut().find(same) else {
+                    return failure(StatusCode::CONFLICT, "Conflict");
+                };
+                changed["metadata"]["resourceVersion"] = "8".into();
+                object.clone_from(&changed);
+                answer(StatusCode::OK, &changed)
+            }
+            _ => failure(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
         }
     }
 }
@@ -174,8 +188,9 @@ async fn a_record_that_meets_no_other_is_pending_and_stays() {
 
 #[tokio::test]
 async fn a_record_that_somebody_changed_is_not_overwritten() {
-    let (records, _) = api(None);
+    let (records, played) = api(None);
     let stored = write(&records, &admitted(10)).await.unwrap();
+    played.lock().unwrap().objects[0]["metadata"]["resourceVersion"] = "9".into();
     for outcome in [
         records.set_token(&stored, "abcdef").await,
         records.set_joined(&stored).await,
@@ -185,4 +200,33 @@ async fn a_record_that_somebody_changed_is_not_overwritten() {
             "{outcome:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_rejoin_before_the_node_has_joined_notes_its_boot_and_keeps_its_token() {
+    let tpm = SoftTpm::boot(&Image::default());
+    let (request, _) = machine(10);
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let plan = AddressPlan::default();
+    let admitted = admit(&request, &proven(&tpm), &[], &plan, now).unwrap();
+    let (records, _) = api(None);
+    let stored = write(&records, &admitted).await.unwrap();
+    records.set_token(&stored, "abcdef").await.unwrap();
+    let read = async || records.list().await.unwrap().remove(0);
+    let comes_back = |stored: &Stored| {
+        let known = [stored.record.clone()];
+        recognise(request.disk_uuid, &proven(&tpm), &known).unwrap()
+    };
+
+    let stored = read().await;
+    tpm.reboot(&Image::default());
+    let back = comes_back(&stored);
+    let noted = records.note_boot(&back, stored.clone()).await.unwrap();
+    for record in [noted, read().await] {
+        assert_eq!(record.record.identity.reset_count, Some(1));
+        assert_eq!(record.record.standing, Standing::Pending);
+        assert_eq!(record.token_id(), Some("abcdef"));
+    }
+    let again = comes_back(&read().await);
+    assert_eq!(again.write(), Write::Keep);
 }

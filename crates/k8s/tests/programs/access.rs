@@ -33,6 +33,7 @@ pub(crate) fn identity(name: &str, index: u16, role: Role) -> NodeIdentity {
         node_ip: std::net::Ipv4Addr::new(10, 42, 2, 10),
         wireguard_public_key: cluster::identity::WireGuardPublicKey::new([7; 32]),
         admitted_at: "2026-11-22T06:00:00Z".into(),
+        reset_count: None,
     }
 }
 

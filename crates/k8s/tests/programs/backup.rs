@@ -62,6 +62,7 @@ fn identity(name: &str, index: u16, role: Role) -> Result<cluster::identity::Nod
         node_ip: "10.42.1.10".parse()?,
         wireguard_public_key: cluster::identity::WireGuardPublicKey::new([1; 32]),
         admitted_at: "2026-11-22T06:00:00Z".to_owned(),
+        reset_count: None,
     })
 }
 

@@ -186,6 +186,7 @@ impl NodeSteps {
             node_ip: self.membership.node_ip,
             wireguard_public_key,
             admitted_at: jiff::Timestamp::now().to_string(),
+            reset_count: None,
         })
     }
 

@@ -34,6 +34,7 @@ fn identity() -> NodeIdentity {
         node_ip: Ipv4Addr::new(10, 42, 1, 10),
         wireguard_public_key: WireGuardPublicKey::new([7; 32]),
         admitted_at: "2026-11-22T06:00:00Z".to_owned(),
+        reset_count: None,
     }
 }
 
