@@ -5,14 +5,17 @@
 //! then is the request approved. Until then the token is good for further requests of the same node, because kubelet makes a new key
 //! and a new request at each attempt, and may stop before it has fetched what was signed. A crash between two of these steps is
 //! made good when the request, which is still open, is decided again.
+//!
+//! Which certificates a node was issued is noted on its record (`records::Certificates`): the request before it is approved, its
+//! certificate as soon as it is signed. Signed requests are deleted by Kubernetes an hour later.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cluster::admission::Standing;
+use cluster::identity::KUBELET_USER_PREFIX;
 use futures::StreamExt as _;
 use k8s::api::{
     ApiError,
-    csr::{Decision, Facts, Purpose, decide},
+    csr::{Approval, CertificateId, CredentialId, Decision, Facts, Known, Purpose, decide},
     tokens,
 };
 use k8s_openapi::{
@@ -31,7 +34,7 @@ use prometheus_client::{
 
 use crate::{
     events::{Events, Reason},
-    records::{Records, RecordsError, Stored},
+    records::{Awaited, Records, RecordsError, Stored},
     spawn_vital,
 };
 
@@ -44,6 +47,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 enum ApproverError {
     #[error("list certificate requests")]
     List(#[source] kube::Error),
+    #[error("read the request {0}, which was approved")]
+    Approved(String, #[source] kube::Error),
     #[error("read or write the node records")]
     Records(#[source] RecordsError),
     #[error("conclude the request")]
@@ -128,13 +133,66 @@ impl Approver {
                 tracing::warn!(request = name, error, "a certificate request is left open");
             }
         }
+        self.look_for_certificates().await
+    }
+
+    /// Takes down what was signed. A record that fails is looked at the next time.
+    async fn look_for_certificates(&self) -> Result<(), ApproverError> {
+        let records = tokio::time::timeout(DEADLINE, self.records.list())
+            .await
+            .map_err(|_| ApproverError::Late)?
+            .map_err(ApproverError::Records)?;
+        for stored in &records {
+            let learned = tokio::time::timeout(DEADLINE, self.learn(stored)).await;
+            if let Err(error) = learned.unwrap_or(Err(ApproverError::Late)) {
+                let error = runtime::chain(&error).to_string();
+                tracing::warn!(node = %stored.name(), error, "which certificates it was issued is not taken down yet");
+            }
+        }
         Ok(())
     }
 
     async fn settle_one(&self, request: CertificateSigningRequest) -> Result<(), ApproverError> {
         // Read anew for each, since one request ends what another may rest on.
-        let records = self.records.list().await.map_err(ApproverError::Records)?;
+        let mut records = self.records.list().await.map_err(ApproverError::Records)?;
+        // A kubelet uses its certificate at once.
+        let user = request.spec.username.as_deref().unwrap_or_default();
+        if let Some(requestor) = user.strip_prefix(KUBELET_USER_PREFIX)
+            && let Some(stored) = records
+                .iter_mut()
+                .find(|stored| stored.name().as_str() == requestor)
+        {
+            *stored = self.learn(stored).await?;
+        }
         self.decide(request, &records).await
+    }
+
+    /// Looks whether what was approved for a node has been signed.
+    async fn learn(&self, stored: &Stored) -> Result<Stored, ApproverError> {
+        let mut certificates = stored.certificates.clone();
+        for awaited in stored.certificates.awaited() {
+            let found = self
+                .requests
+                .get_opt(&awaited.name)
+                .await
+                .map_err(|error| ApproverError::Approved(awaited.name.clone(), error))?
+                .filter(|request| request.uid().as_ref() == Some(&awaited.uid));
+            match found.as_ref().map(outcome) {
+                Some(Outcome::Open) => {}
+                Some(Outcome::Signed(certificate)) => {
+                    certificates.conclude(awaited, Some(certificate));
+                }
+                Some(Outcome::Refused) => certificates.conclude(awaited, None),
+                None => {
+                    tracing::warn!(node = %stored.name(), request = awaited.name, "a request was deleted before its certificate was taken down");
+                    certificates.conclude(awaited, None);
+                }
+            }
+        }
+        self.records
+            .set_certificates(stored, &certificates, false)
+            .await
+            .map_err(ApproverError::Records)
     }
 
     async fn decide(
@@ -150,10 +208,8 @@ impl Approver {
                 let record = records
                     .iter()
                     .find(|stored| stored.name() == &approval.node);
-                if let (Purpose::ClientRenewal | Purpose::Serving, Some(record)) =
-                    (approval.purpose, record)
-                {
-                    self.end_token(record).await?;
+                if let Some(record) = record {
+                    self.note(&request, approval, record).await?;
                 }
                 self.conclude(
                     request,
@@ -187,19 +243,40 @@ impl Approver {
         Ok(())
     }
 
-    /// Ends what only a node without a certificate has. The secret goes first: the record names it for as long as it may be there.
-    async fn end_token(&self, record: &Stored) -> Result<(), ApproverError> {
-        if record.record.standing == Standing::Joined && record.token_id().is_none() {
-            return Ok(());
+    /// Takes down what an approval means for the node. With a certificate of its own it has joined, and what only a node without one has
+    /// ends: the secret goes first, since the record names it for as long as it may be there.
+    async fn note(
+        &self,
+        request: &CertificateSigningRequest,
+        approval: &Approval,
+        stored: &Stored,
+    ) -> Result<(), ApproverError> {
+        let mut certificates = stored.certificates.clone();
+        let (seen, client) = match approval.purpose {
+            Purpose::FirstClient => (false, true),
+            Purpose::ClientRenewal => (true, true),
+            Purpose::Serving => (true, false),
+        };
+        if seen {
+            if let Some(id) = stored.token_id() {
+                tokens::delete(&self.client, id)
+                    .await
+                    .map_err(ApproverError::Token)?;
+            }
+            if let Some(credential) = CredentialId::of(&request.spec) {
+                certificates.seen(&credential);
+            }
         }
-        if let Some(id) = record.token_id() {
-            tokens::delete(&self.client, id)
-                .await
-                .map_err(ApproverError::Token)?;
+        if client {
+            certificates.expect(Awaited {
+                name: request.name_any(),
+                uid: request.uid().unwrap_or_default(),
+            });
         }
         self.records
-            .set_joined(record)
+            .set_certificates(stored, &certificates, seen)
             .await
+            .map(drop)
             .map_err(ApproverError::Records)
     }
 
@@ -247,6 +324,29 @@ fn is_open(request: &CertificateSigningRequest) -> bool {
         .is_none_or(Vec::is_empty)
 }
 
+/// What became of a request that was approved.
+enum Outcome {
+    Open,
+    Signed(CertificateId),
+    Refused,
+}
+
+fn outcome(request: &CertificateSigningRequest) -> Outcome {
+    let Some(status) = &request.status else {
+        return Outcome::Open;
+    };
+    let certificate = status.certificate.as_ref();
+    if let Some(certificate) = certificate.and_then(|text| CertificateId::of_first(&text.0)) {
+        return Outcome::Signed(certificate);
+    }
+    let conditions = status.conditions.iter().flatten();
+    let mut refusals = conditions.filter(|one| matches!(one.type_.as_str(), "Denied" | "Failed"));
+    match refusals.next() {
+        Some(_) => Outcome::Refused,
+        None => Outcome::Open,
+    }
+}
+
 /// The token that a request was made with.
 fn token_id(request: &CertificateSigningRequest) -> Option<&str> {
     request
@@ -265,10 +365,15 @@ fn facts(request: &CertificateSigningRequest, records: &[Stored]) -> Facts {
             .find(|stored| stored.token_id() == Some(token))?;
         Some((token.to_owned(), owner.name().clone()))
     });
+    let known = |stored: &Stored| Known {
+        identity: stored.record.identity.clone(),
+        standing: stored.record.standing,
+        certificates: stored.certificates.issued().to_vec(),
+    };
     Facts {
-        identities: records
+        nodes: records
             .iter()
-            .map(|stored| (stored.name().clone(), stored.record.identity.clone()))
+            .map(|stored| (stored.name().clone(), known(stored)))
             .collect(),
         tokens: BTreeMap::from_iter(owner),
     }

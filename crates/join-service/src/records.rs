@@ -8,7 +8,12 @@
 //! A joined node that rebooted may have a token as well, if its certificate ended while it was off: [`REJOIN_TOKEN`] has its id. It
 //! changes nothing about the node's standing, so that no other disk comes in under its name.
 //!
+//! [`CERTIFICATES`] says which client certificates the node was issued under this record ([`Certificates`]). A record that is written
+//! again has none.
+//!
 //! Every change names the version it is based on, so that of two services that change a record at once one fails.
+
+mod certificates;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -22,8 +27,11 @@ use kube::{
     api::{DeleteParams, PostParams, Preconditions},
 };
 
+pub(crate) use self::certificates::{Awaited, Certificates};
+
 const TOKEN: &str = "constellation.edgeless.systems/bootstrap-token-id";
 const REJOIN_TOKEN: &str = "constellation.edgeless.systems/rejoin-token-id";
+const CERTIFICATES: &str = "constellation.edgeless.systems/kubelet-certificates";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordsError {
@@ -32,6 +40,8 @@ pub(crate) enum RecordsError {
     // It could hide a conflict, so nobody is admitted until an administrator repaired it.
     #[error("a node record cannot be read")]
     Unreadable(#[source] RecordError),
+    #[error("encode which certificates were issued to {0}")]
+    Encode(NodeName, #[source] serde_json::Error),
     #[error("write the record of {0}")]
     Write(NodeName, #[source] kube::Error),
     #[error("the record of {0} was changed by someone else at the same time")]
@@ -52,6 +62,7 @@ pub(crate) enum RecordsError {
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) record: Record,
+    pub(crate) certificates: Certificates,
     object: NodeIdentity,
 }
 
@@ -64,8 +75,17 @@ impl Stored {
         } else {
             Standing::Joined
         };
+        let certificates = match object.annotations().get(CERTIFICATES) {
+            None => Certificates::default(),
+            Some(text) => serde_json::from_str(text).unwrap_or_else(|error| {
+                // as if none had been issued: the node needs a token then, which it gets when it reboots
+                tracing::error!(node = %identity.name, %error, "the record does not say which certificates were issued");
+                Certificates::default()
+            }),
+        };
         Ok(Self {
             record: Record { identity, standing },
+            certificates,
             object,
         })
     }
@@ -201,25 +221,46 @@ impl Records {
         let object = stored.annotated(|annotations| {
             annotations.insert(annotation.to_owned(), token_id.to_owned());
         });
-        self.replace(stored, &object).await
+        self.replace(stored, &object).await.map(drop)
     }
 
-    /// Takes note that a node was seen with its own certificate: it has joined, and has no token any more.
-    pub(crate) async fn set_joined(&self, stored: &Stored) -> Result<(), RecordsError> {
+    /// Takes note of a node's certificates, and of whether it was seen with one: then it has joined, and has no token any more. What is
+    /// noted already is not written again.
+    pub(crate) async fn set_certificates(
+        &self,
+        stored: &Stored,
+        certificates: &Certificates,
+        seen: bool,
+    ) -> Result<Stored, RecordsError> {
+        let text = serde_json::to_string(certificates)
+            .map_err(|error| RecordsError::Encode(stored.name().clone(), error))?;
         let object = stored.annotated(|annotations| {
-            annotations.remove(TOKEN);
-            annotations.remove(REJOIN_TOKEN);
+            if seen {
+                annotations.remove(TOKEN);
+                annotations.remove(REJOIN_TOKEN);
+            }
+            if *certificates != stored.certificates {
+                annotations.insert(CERTIFICATES.to_owned(), text);
+            }
         });
+        if object == stored.object {
+            return Ok(stored.clone());
+        }
         self.replace(stored, &object).await
     }
 
-    async fn replace(&self, stored: &Stored, object: &NodeIdentity) -> Result<(), RecordsError> {
+    async fn replace(
+        &self,
+        stored: &Stored,
+        object: &NodeIdentity,
+    ) -> Result<Stored, RecordsError> {
         let name = stored.name();
-        self.0
+        let written = self
+            .0
             .replace(name.as_str(), &PostParams::default(), object)
             .await
-            .map(|_| ())
-            .map_err(|error| failed(name, error))
+            .map_err(|error| failed(name, error))?;
+        Stored::read(written)
     }
 
     async fn withdraw(&self, stored: &Stored) -> Result<(), RecordsError> {

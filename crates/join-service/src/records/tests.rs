@@ -193,7 +193,10 @@ async fn a_record_that_somebody_changed_is_not_overwritten() {
     played.lock().unwrap().objects[0]["metadata"]["resourceVersion"] = "9".into();
     for outcome in [
         records.set_token(&stored, "abcdef").await,
-        records.set_joined(&stored).await,
+        records
+            .set_certificates(&stored, &Certificates::default(), true)
+            .await
+            .map(drop),
     ] {
         assert!(
             matches!(outcome, Err(RecordsError::Raced(_))),

@@ -32,6 +32,7 @@ use crate::service::{Machine, Service, request};
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING: &str = "kubernetes.io/kubelet-serving";
 const TOKEN: &str = "constellation.edgeless.systems/bootstrap-token-id";
+const CERTIFICATES: &str = "constellation.edgeless.systems/kubelet-certificates";
 
 /// Asks for a kubelet's certificate for `node`, and gives the key back.
 async fn ask(
@@ -145,6 +146,29 @@ async fn by_certificate(service: &Service, certificate_pem: String, key_pem: Str
     let credential = Credential::Embedded(&leaf);
     let kubeconfig = service.cluster.control_plane.kubeconfig(credential);
     api::client_from(&kubeconfig).await.unwrap()
+}
+
+/// A client whose requests say which certificate they were made with, as API servers say since 1.32: an administrator in the node's name.
+async fn seen_with(service: &Service, certificate_pem: &str) -> Client {
+    let der = pem::parse(certificate_pem).unwrap().into_contents();
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &der);
+    let kubeconfig = service.cluster.control_plane.agent_kubeconfig();
+    let kubeconfig = kube::config::Kubeconfig::read_from(kubeconfig).unwrap();
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default())
+        .await
+        .unwrap();
+    for (header, value) in [
+        ("impersonate-user", "system:node:worker-10".to_owned()),
+        ("impersonate-group", "system:nodes".to_owned()),
+        (
+            "impersonate-extra-authentication.kubernetes.io%2fcredential-id",
+            format!("X509SHA256={}", hex::encode(hash)),
+        ),
+    ] {
+        let value = value.parse().unwrap();
+        config.headers.push((header.parse().unwrap(), value));
+    }
+    Client::try_from(config).unwrap()
 }
 
 async fn record(service: &Service, name: &str) -> identities::NodeIdentity {
@@ -349,6 +373,101 @@ async fn a_node_that_was_off_for_too_long_gets_a_certificate_again() {
         annotations.keys().all(|key| !key.contains("token-id")),
         "{annotations:?}"
     );
+}
+
+/// Whoever has the certificate of a node that was deleted has it for a day. A new machine takes the name meanwhile.
+#[tokio::test]
+async fn a_deleted_nodes_certificate_gets_nothing_under_a_later_record_of_its_name() {
+    let image = Image::default();
+    let mut service = Service::start(&image).await.unwrap();
+    let controllers = Program::ControllerManager;
+    service.cluster.control_plane.spawn(controllers).unwrap();
+    let machine = Machine::boot(&image);
+    let ticket = service.join(&machine, request(10)).await.unwrap();
+    let joining = by_token(&service, &ticket.token).await;
+    let key = ask_for_client(&joining, "first", "worker-10").await;
+    let old = signed(&mut service, "first").await;
+    let gone = by_certificate(&service, old.clone(), key).await;
+    ask_for_client(&gone, "renewal", "worker-10").await;
+    assert_verdict(&service, "renewal", "Approved").await;
+    identities::api(service.cluster.agent().await.unwrap())
+        .delete("worker-10", &DeleteParams::default())
+        .await
+        .unwrap();
+
+    // The new machine has its ticket, and no certificate yet: nobody ends its token.
+    let machine = Machine::boot(&image);
+    let ticket = service.join(&machine, request(10)).await.unwrap();
+    let own = [
+        SanType::DnsName("worker-10".try_into().unwrap()),
+        SanType::IpAddress(ticket.mesh_ip.parse().unwrap()),
+    ];
+    ask_for_client(&gone, "too-early", "worker-10").await;
+    assert_verdict(&service, "too-early", "Denied").await;
+    ask(&gone, "too-early-serving", "worker-10", SERVING, &own).await;
+    assert_verdict(&service, "too-early-serving", "Denied").await;
+    let annotations = record(&service, "worker-10").await.annotations().clone();
+    assert!(annotations.contains_key(TOKEN), "{annotations:?}");
+    let joining = by_token(&service, &ticket.token).await;
+    let key = ask_for_client(&joining, "new", "worker-10").await;
+    let new = signed(&mut service, "new").await;
+
+    // It has one, and an API server that says who asks: the earlier node gets nothing, and the token goes on.
+    let gone = seen_with(&service, &old).await;
+    ask_for_client(&gone, "late", "worker-10").await;
+    assert_verdict(&service, "late", "Denied").await;
+    ask(&gone, "late-serving", "worker-10", SERVING, &own).await;
+    assert_verdict(&service, "late-serving", "Denied").await;
+    let annotations = record(&service, "worker-10").await.annotations().clone();
+    assert!(annotations.contains_key(TOKEN), "{annotations:?}");
+
+    // The new one gets what is its own, by name and by certificate, and renews.
+    let kubelet = by_certificate(&service, new.clone(), key).await;
+    ask(&kubelet, "serving", "worker-10", SERVING, &own).await;
+    assert_verdict(&service, "serving", "Approved").await;
+    let annotations = record(&service, "worker-10").await.annotations().clone();
+    assert!(!annotations.contains_key(TOKEN), "{annotations:?}");
+    let mut certificate = new;
+    for renewal in ["one", "two", "three"] {
+        let kubelet = seen_with(&service, &certificate).await;
+        ask_for_client(&kubelet, renewal, "worker-10").await;
+        certificate = signed(&mut service, renewal).await;
+    }
+    ask_for_client(&gone, "later", "worker-10").await;
+    assert_verdict(&service, "later", "Denied").await;
+}
+
+/// Kubernetes deletes what was signed an hour later; a node asks again after most of a day.
+#[tokio::test]
+async fn a_certificate_is_taken_down_also_if_its_node_does_not_ask_again() {
+    let image = Image::default();
+    let mut service = Service::start(&image).await.unwrap();
+    let controllers = Program::ControllerManager;
+    service.cluster.control_plane.spawn(controllers).unwrap();
+    let ticket = service
+        .join(&Machine::boot(&image), request(10))
+        .await
+        .unwrap();
+    let joining = by_token(&service, &ticket.token).await;
+    ask_for_client(&joining, "first", "worker-10").await;
+    let certificate = signed(&mut service, "first").await;
+    let service = &service;
+    service
+        .eventually("the certificate is on the record", || async {
+            let record = record(service, "worker-10").await;
+            let note = record.annotations().get(CERTIFICATES)?.clone();
+            note.starts_with("{\"awaited\":[],\"issued\":[\"")
+                .then_some(())
+        })
+        .await;
+    let requests = Api::<CertificateSigningRequest>::all(service.cluster.agent().await.unwrap());
+    requests
+        .delete("first", &DeleteParams::default())
+        .await
+        .unwrap();
+    let kubelet = seen_with(service, &certificate).await;
+    ask_for_client(&kubelet, "renewal", "worker-10").await;
+    assert_verdict(service, "renewal", "Approved").await;
 }
 
 /// Asks for the disk's key again, and gives the token that comes with it.

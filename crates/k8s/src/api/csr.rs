@@ -3,10 +3,12 @@
 //! [`decide`] is pure: a request, who made it, and the records of the cluster in; a decision with its reason out. It approves three
 //! things, for nodes that the join service recorded and for no others: the first client certificate, asked for with the node's own
 //! bootstrap token; its renewal, asked for by the node itself; the serving certificate, asked for by the node itself, for its own
-//! name and address. What it does not know it leaves alone. Acting on decisions, and ending tokens, is the join service's.
+//! name and address. A node is a record and not a name: whoever asks with a certificate that was issued to an earlier node of the
+//! name is refused (`own`). What it does not know it leaves alone. Acting on decisions, and ending tokens, is the join service's.
 //! kube-controller-manager signs what is approved and approves nothing (its own approver is off: it would go on renewing a node
 //! whose record is gone).
 
+mod own;
 mod request;
 
 use std::collections::BTreeMap;
@@ -17,19 +19,22 @@ use cluster::{
 };
 use k8s_openapi::api::certificates::v1::CertificateSigningRequestSpec;
 
+pub use self::own::{CertificateId, CredentialId, Known};
 pub use self::request::KubeletRequest;
 use self::request::Name;
 use super::tokens;
 
-const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
-const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
+/// Who signs for kubelets as clients.
+pub const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+/// Who signs for kubelets as servers.
+pub const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 const NODES_GROUP: &str = "system:nodes";
 
 /// What is known when a request is decided.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The nodes that the join service admitted.
-    pub identities: BTreeMap<NodeName, NodeIdentity>,
+    pub nodes: BTreeMap<NodeName, Known>,
     /// The node of each live bootstrap token, by the token's id.
     pub tokens: BTreeMap<String, NodeName>,
 }
@@ -96,6 +101,16 @@ pub enum Denial {
     /// A node that the join service does not know.
     #[error("node {0} has no identity record")]
     UnknownNode(NodeName),
+    /// A certificate under a record that none was issued under.
+    #[error(
+        "no certificate was issued to the node {0} on record yet: this one is that of an earlier node of its name"
+    )]
+    NoneIssued(NodeName),
+    /// A certificate that was issued under another record.
+    #[error(
+        "the certificate that it was made with was not issued to the node {0} on record: an earlier node of the name has it, or it was issued while no join service looked; reboot the node if it is genuine"
+    )]
+    NotItsOwn(NodeName),
     /// Names in a client certificate, or names in a serving certificate that are not the node's.
     #[error("alternative name {0:?} is not the node's")]
     AlternativeName(String),
@@ -177,11 +192,15 @@ fn checked(
         return Err(Denial::Requestor(shown(user)));
     };
 
-    let identity = facts
-        .identities
+    let known = facts
+        .nodes
         .get(&request.node)
         .ok_or_else(|| Denial::UnknownNode(request.node.clone()))?;
-    check_names(&request, serving, identity)?;
+    match purpose {
+        Purpose::FirstClient => {}
+        Purpose::ClientRenewal | Purpose::Serving => known.check(CredentialId::of(spec))?,
+    }
+    check_names(&request, serving, &known.identity)?;
     Ok(Approval {
         node: request.node,
         purpose,

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use cluster::Role;
+use cluster::{Role, admission::Standing};
 use jiff::Timestamp;
 use k8s::{
     api::{
-        csr::{Approval, Decision, Facts, Purpose, decide},
+        csr::{Approval, Decision, Facts, Known, Purpose, decide},
         tokens,
     },
     control_plane::Service,
@@ -46,7 +46,15 @@ async fn what_a_joining_kubelet_asks_for_is_approved() -> Result<()> {
         tokio::time::sleep(Duration::from_millis(250)).await;
     };
     let facts = Facts {
-        identities: [(name.clone(), identity(name.as_str(), 1, Role::ControlPlane))].into(),
+        nodes: [(
+            name.clone(),
+            Known {
+                identity: identity(name.as_str(), 1, Role::ControlPlane),
+                standing: Standing::Pending,
+                certificates: Vec::new(),
+            },
+        )]
+        .into(),
         tokens: [(token.id().to_owned(), name.clone())].into(),
     };
     let approved = Decision::Approve(Approval {

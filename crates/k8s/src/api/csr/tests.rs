@@ -1,4 +1,4 @@
-use cluster::Role;
+use cluster::{Role, admission::Standing};
 use k8s_openapi::ByteString;
 use proptest::prelude::*;
 use rcgen::{
@@ -6,6 +6,7 @@ use rcgen::{
 };
 
 mod form;
+mod own;
 
 use super::*;
 use crate::identities::tests::identity;
@@ -82,9 +83,13 @@ fn usages(serving: bool) -> Vec<String> {
 }
 
 fn facts() -> Facts {
-    let worker = identity("worker-0", 2, Role::Worker);
+    let worker = Known {
+        identity: identity("worker-0", 2, Role::Worker),
+        standing: Standing::Joined,
+        certificates: Vec::new(),
+    };
     Facts {
-        identities: [(worker.name.clone(), worker)].into(),
+        nodes: [(worker.identity.name.clone(), worker)].into(),
         tokens: [
             ("abcdef".to_owned(), "worker-0".parse().unwrap()),
             ("bbbbbb".to_owned(), "worker-9".parse().unwrap()),
