@@ -9,13 +9,21 @@
 //! Which certificates a node was issued is noted on its record (`records::Certificates`): the request before it is approved, its
 //! certificate as soon as it is signed. Signed requests are deleted by Kubernetes an hour later.
 
+mod pages;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use cluster::identity::KUBELET_USER_PREFIX;
-use futures::StreamExt as _;
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
 use k8s::api::{
     ApiError,
-    csr::{Approval, CertificateId, CredentialId, Decision, Facts, Known, Purpose, decide},
+    csr::{
+        Approval, CLIENT_SIGNER, CertificateId, CredentialId, Decision, Facts, Known, Purpose,
+        SERVING_SIGNER, decide,
+    },
     tokens,
 };
 use k8s_openapi::{
@@ -24,7 +32,8 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{ListParams, PostParams},
+    api::PostParams,
+    core::PartialObjectMeta,
     runtime::{WatchStreamExt as _, watcher},
 };
 use prometheus_client::{
@@ -32,6 +41,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family},
 };
 
+use self::pages::{PAGE, Pages, Shares, fields};
 use crate::{
     events::{Events, Reason},
     records::{Awaited, Records, RecordsError, Stored},
@@ -42,6 +52,8 @@ use crate::{
 const TICK: Duration = Duration::from_secs(15);
 /// How long the list of requests, or one request, may take. A connection that the API server's machine has forgotten answers never.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// Changes that one round is for at most.
+const CHANGES: usize = 1024;
 
 #[derive(Debug, thiserror::Error)]
 enum ApproverError {
@@ -95,10 +107,7 @@ pub(crate) fn start(client: Client, records: Records, events: Events, context: &
 
 impl Approver {
     async fn run(&self, condition: &runtime::Condition) {
-        let mut changes = watcher(self.requests.clone(), watcher::Config::default())
-            .default_backoff()
-            .applied_objects()
-            .boxed();
+        let mut changes = self.changes();
         loop {
             match self.settle().await {
                 Ok(()) => condition.met(),
@@ -110,7 +119,7 @@ impl Approver {
             }
             tokio::select! {
                 // An interrupted watch is only slower: the tick comes.
-                change = changes.next() => if let Some(Err(error)) = change {
+                changes = changes.next() => for error in changes.into_iter().flatten().filter_map(Result::err) {
                     tracing::debug!(error = %runtime::chain(&error), "watching certificate requests was interrupted");
                 },
                 () = tokio::time::sleep(TICK) => {}
@@ -118,22 +127,57 @@ impl Approver {
         }
     }
 
-    /// Decides about every open request. One that fails stays open for the next time, and holds up no other.
+    /// That something changed, and not what: one round is for all that have changed since the last.
+    fn changes(&self) -> BoxStream<'_, Vec<Result<(), watcher::Error>>> {
+        let requests: Api<PartialObjectMeta<CertificateSigningRequest>> =
+            Api::all(self.client.clone());
+        let of = |signer| {
+            let config = watcher::Config::default()
+                .fields(&fields(signer))
+                .page_size(PAGE);
+            watcher(requests.clone(), config)
+                .default_backoff()
+                .applied_objects()
+                .map(|change| change.map(drop))
+                .boxed()
+        };
+        stream::select(of(CLIENT_SIGNER), of(SERVING_SIGNER))
+            .ready_chunks(CHANGES)
+            .boxed()
+    }
+
+    /// Decides about the open requests, of each requestor about its share. One that fails stays open for the next time, and holds up no
+    /// other.
     async fn settle(&self) -> Result<(), ApproverError> {
-        let params = ListParams::default();
-        let all = tokio::time::timeout(DEADLINE, self.requests.list(&params))
-            .await
-            .map_err(|_| ApproverError::Late)?
-            .map_err(ApproverError::List)?;
-        for request in all.items.into_iter().filter(is_open) {
-            let name = request.name_any();
-            let settled = tokio::time::timeout(DEADLINE, self.settle_one(request)).await;
-            if let Err(error) = settled.unwrap_or(Err(ApproverError::Late)) {
-                let error = runtime::chain(&error).to_string();
-                tracing::warn!(request = name, error, "a certificate request is left open");
+        let mut shares = Shares::default();
+        let client = self.settle_for(CLIENT_SIGNER, &mut shares).await;
+        let serving = self.settle_for(SERVING_SIGNER, &mut shares).await;
+        let certificates = self.look_for_certificates().await;
+        client.and(serving).and(certificates)
+    }
+
+    async fn settle_for(&self, signer: &str, shares: &mut Shares) -> Result<(), ApproverError> {
+        let mut pages = Pages::of(&self.requests, signer);
+        loop {
+            let page = tokio::time::timeout(DEADLINE, pages.read())
+                .await
+                .map_err(|_| ApproverError::Late)?
+                .map_err(ApproverError::List)?;
+            let Some(page) = page else {
+                return Ok(());
+            };
+            for request in page.into_iter().filter(is_open) {
+                if !shares.take(&request.spec) {
+                    continue;
+                }
+                let name = request.name_any();
+                let settled = tokio::time::timeout(DEADLINE, self.settle_one(request)).await;
+                if let Err(error) = settled.unwrap_or(Err(ApproverError::Late)) {
+                    let error = runtime::chain(&error).to_string();
+                    tracing::warn!(request = name, error, "a certificate request is left open");
+                }
             }
         }
-        self.look_for_certificates().await
     }
 
     /// Takes down what was signed. A record that fails is looked at the next time.

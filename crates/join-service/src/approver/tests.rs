@@ -14,19 +14,49 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 
 /// A request that is denied, since it is none.
-fn malformed(name: &str) -> Value {
+fn malformed(name: &str, requestor: &str) -> Value {
     json!({
         "metadata": { "name": name },
-        "spec": { "signerName": "kubernetes.io/kubelet-serving", "request": "eA==", "username": "system:node:worker-0" },
+        "spec": { "signerName": SERVING_SIGNER, "request": "eA==", "username": requestor },
     })
 }
 
-/// An API with two open requests that never answers the first question about records; and which requests it was told a decision on.
-fn api() -> (Client, Arc<Mutex<Vec<String>>>) {
+/// The page that a list of requests asks for: of the signer that has some, and no more than it bears.
+fn page(query: &str, requests: &[Value]) -> Value {
+    let query: BTreeMap<_, _> = query
+        .split('&')
+        .filter_map(|part| part.split_once('='))
+        .collect();
+    let limit: usize = query["limit"].parse().unwrap();
+    assert!(limit <= 16, "{query:?}");
+    let serving = match query["fieldSelector"] {
+        "spec.signerName%3Dkubernetes.io%2Fkubelet-serving" => requests,
+        "spec.signerName%3Dkubernetes.io%2Fkube-apiserver-client-kubelet" => &[],
+        other => panic!("{other}"),
+    };
+    let begin = query
+        .get("continue")
+        .map_or(0, |token| token.parse().unwrap());
+    let end = serving.len().min(begin + limit);
+    let more = if end < serving.len() {
+        end.to_string()
+    } else {
+        String::new()
+    };
+    json!({
+        "kind": "CertificateSigningRequestList", "apiVersion": "v1",
+        "metadata": { "continue": more }, "items": &serving[begin..end],
+    })
+}
+
+/// An API with open requests that never answers the first question about records, if it is told so; and which requests it was told a
+/// decision on.
+fn api(requests: Vec<Value>, answers_at_once: bool) -> (Client, Arc<Mutex<Vec<String>>>) {
     let decided = Arc::new(Mutex::new(Vec::new()));
-    let (seen, asked) = (decided.clone(), Arc::new(AtomicBool::new(false)));
+    let (seen, asked) = (decided.clone(), Arc::new(AtomicBool::new(answers_at_once)));
+    let requests = Arc::new(requests);
     let service = tower::service_fn(move |request: Request<Body>| {
-        let (seen, asked) = (seen.clone(), asked.clone());
+        let (seen, asked, requests) = (seen.clone(), asked.clone(), requests.clone());
         async move {
             let (parts, body) = request.into_parts();
             let path = parts.uri.path();
@@ -35,8 +65,7 @@ fn api() -> (Client, Arc<Mutex<Vec<String>>>) {
                 seen.lock().unwrap().push(path.to_owned());
                 serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap()
             } else if path.ends_with("/certificatesigningrequests") {
-                let requests = ["first", "second"].map(malformed).to_vec();
-                list("CertificateSigningRequestList", requests)
+                page(parts.uri.query().unwrap(), &requests)
             } else if asked.swap(true, Ordering::Relaxed) {
                 list("ConfigMapList", Vec::new())
             } else {
@@ -49,17 +78,22 @@ fn api() -> (Client, Arc<Mutex<Vec<String>>>) {
     (Client::new(service, "default"), decided)
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_question_that_is_never_answered_holds_up_no_other_request() {
-    let (client, decided) = api();
+fn approver(client: Client) -> Approver {
     let context = runtime::Context::new("test");
-    let approver = Approver {
+    Approver {
         requests: Api::all(client.clone()),
         records: Records::new(client.clone()),
         events: Events::start(client.clone(), &context),
         client,
         decisions: Family::default(),
-    };
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_is_never_answered_holds_up_no_other_request() {
+    let requests = ["first", "second"].map(|name| malformed(name, "system:node:worker-0"));
+    let (client, decided) = api(requests.to_vec(), false);
+    let approver = approver(client);
     approver.settle().await.unwrap();
     let first = |path: &String| path.ends_with("/first/approval");
     let second = |path: &String| path.ends_with("/second/approval");
@@ -71,6 +105,19 @@ async fn a_question_that_is_never_answered_holds_up_no_other_request() {
     // It is still open, and settled the next time.
     approver.settle().await.unwrap();
     assert!(decided.lock().unwrap().iter().any(first));
+}
+
+#[tokio::test]
+async fn who_has_many_requests_has_a_share_of_a_round_and_the_last_page_is_read() {
+    let many = (0..100).map(|number| malformed(&format!("a-{number:03}"), "system:node:worker-0"));
+    let one = malformed("b", "system:node:worker-1");
+    let (client, decided) = api(many.chain([one]).collect(), true);
+    let approver = approver(client);
+    approver.settle().await.unwrap();
+    let decided = decided.lock().unwrap().clone();
+    let of_others = decided.iter().filter(|path| path.contains("/a-")).count();
+    assert_eq!((of_others, decided.len()), (8, 9), "{decided:?}");
+    assert!(decided.iter().any(|path| path.ends_with("/b/approval")));
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ use crate::service::{Machine, Service, request};
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING: &str = "kubernetes.io/kubelet-serving";
 const TOKEN: &str = "constellation.edgeless.systems/bootstrap-token-id";
+/// What `deploy/join-service.yaml` gives the pod, in MiB.
+const MEMORY_LIMIT: u64 = 192;
 const CERTIFICATES: &str = "constellation.edgeless.systems/kubelet-certificates";
 
 /// Asks for a kubelet's certificate for `node`, and gives the key back.
@@ -468,6 +470,60 @@ async fn a_certificate_is_taken_down_also_if_its_node_does_not_ask_again() {
     let kubelet = seen_with(service, &certificate).await;
     ask_for_client(&kubelet, "renewal", "worker-10").await;
     assert_verdict(service, "renewal", "Approved").await;
+}
+
+/// Requests of a megabyte each, more in all than the pod bears, of the kubelets' signer and another: a node comes in meanwhile.
+#[tokio::test]
+async fn requests_by_the_hundred_take_neither_the_memory_nor_a_nodes_turn() {
+    let image = Image::default();
+    let service = Service::start(&image).await.unwrap();
+    let agent = service.cluster.agent().await.unwrap();
+    for number in 0..160 {
+        let signer = if number % 2 == 0 {
+            "example.com/x"
+        } else {
+            CLIENT
+        };
+        large(&agent, &format!("a-{number:03}"), signer).await;
+    }
+    let machine = Machine::boot(&image);
+    let ticket = service.join(&machine, request(10)).await.unwrap();
+    let node = by_token(&service, &ticket.token).await;
+    ask_for_client(&node, "its-own", "worker-10").await;
+    assert_verdict(&service, "its-own", "Approved").await;
+    assert_verdict(&service, "a-001", "Denied").await;
+    let peak = service.peak_memory();
+    assert!(peak < MEMORY_LIMIT, "{peak} MiB");
+    // what is selected is what was meant
+    let requests = Api::<CertificateSigningRequest>::all(agent);
+    let foreign = requests.get("a-000").await.unwrap().status;
+    assert!(foreign.is_none_or(|status| status.conditions.is_none()));
+}
+
+/// A request with as much before its PEM block as an object may have.
+async fn large(client: &Client, name: &str, signer: &str) {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::default();
+    let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+    let mut text = vec![b'\n'; 1 << 20];
+    text.extend(pem.into_bytes());
+    let request = CertificateSigningRequest {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        },
+        spec: CertificateSigningRequestSpec {
+            request: ByteString(text),
+            signer_name: signer.to_owned(),
+            usages: Some(vec!["client auth".to_owned()]),
+            ..CertificateSigningRequestSpec::default()
+        },
+        status: None,
+    };
+    Api::all(client.clone())
+        .create(&PostParams::default(), &request)
+        .await
+        .unwrap();
 }
 
 /// Asks for the disk's key again, and gives the token that comes with it.
