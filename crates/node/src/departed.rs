@@ -11,6 +11,9 @@
 //!
 //! Between finding a deleted node and removing it any time may pass, and a new node may have its name then. So what goes, goes by
 //! UID: a record, and a Node object that is noted on it.
+//!
+//! What is placed on control planes has the cluster's keys. So the label by which it is placed is on Node objects of recorded control
+//! planes only: where the record was deleted by hand, or is a worker's by now, the label goes, and the pods with it.
 
 use std::collections::BTreeSet;
 
@@ -53,6 +56,10 @@ pub async fn look(client: &Client, node: &Node) -> Result<(), RemovalError> {
 pub async fn find(client: &Client, own: &NodeName) -> Result<Vec<Leaving>, RemovalError> {
     let recorded = records::all_records(client).await?;
     let nodes = records::nodes(client).await?;
+    // who is not on record itself knows nothing about the records
+    if recorded.iter().any(|record| record.identity.name == *own) {
+        dismiss(client, &nodes, own).await?;
+    }
     let mut deleted = Vec::new();
     for found in &nodes {
         let record = recorded
@@ -122,6 +129,26 @@ pub async fn remove(client: &Client, node: &Node, leaving: &[Leaving]) -> Result
             records::release_node(client, node).await?;
         }
         tracing::info!(node = %name, "removed");
+    }
+    Ok(())
+}
+
+/// Takes from Node objects what makes them control planes, unless they are that by their record.
+async fn dismiss(
+    client: &Client,
+    nodes: &[FoundNode],
+    own: &NodeName,
+) -> Result<(), RemovalError> {
+    for found in nodes
+        .iter()
+        .filter(|node| node.control_plane && node.name != *own)
+    {
+        // read now, after the Node object: it gets its label after its record
+        let record = records::node_identity(client, &found.name).await?;
+        if record.is_none_or(|record| record.role != Role::ControlPlane) {
+            records::dismiss_control_plane(client, found).await?;
+            tracing::warn!(node = %found.name, "it is not on record as a control plane: its label and its pods were removed");
+        }
     }
     Ok(())
 }
@@ -216,6 +243,7 @@ mod tests {
             uid: "1".to_owned(),
             deleted,
             marked,
+            control_plane: false,
         };
         let table = [
             (found("control-plane-1", true, true), true, Step::Remove),

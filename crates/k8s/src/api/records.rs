@@ -8,7 +8,7 @@ use cluster::{
 };
 use k8s_openapi::{
     ByteString,
-    api::core::v1::{ConfigMap, Node, Secret},
+    api::core::v1::{ConfigMap, Node, Pod, Secret},
 };
 use keys::backup::BackupKeyVerifier;
 use kube::{
@@ -154,6 +154,8 @@ pub struct FoundNode {
     pub deleted: bool,
     /// Whether its deletion waits for [`FINALIZER`].
     pub marked: bool,
+    /// Whether it has the label by which the services of control planes are placed.
+    pub control_plane: bool,
 }
 
 /// All Node objects whose name is one that a node of this cluster can have.
@@ -169,6 +171,7 @@ pub async fn nodes(client: &Client) -> Result<Vec<FoundNode>, ApiError> {
             uid: node.uid()?,
             deleted: node.metadata.deletion_timestamp.is_some(),
             marked: node.finalizers().iter().any(|name| name == FINALIZER),
+            control_plane: node.labels().contains_key(&role_label(Role::ControlPlane)),
         })
     };
     Ok(nodes.into_iter().filter_map(found).collect())
@@ -298,13 +301,61 @@ pub async fn backup_key_verifier(client: &Client) -> Result<Option<BackupKeyVeri
 
 /// Labels a node with its role; a kubelet may not do so for itself.
 pub async fn label_node(client: &Client, name: &NodeName, role: Role) -> Result<(), ApiError> {
-    let label = format!("node-role.kubernetes.io/{role}");
     let api: Api<Node> = Api::all(client.clone());
-    let patch = json!({ "metadata": { "labels": { label: "" } } });
+    let patch = json!({ "metadata": { "labels": { role_label(role): "" } } });
     api.patch(name.as_str(), &PatchParams::default(), &Patch::Merge(patch))
         .await
         .map_err(request(format!("label node {name}")))?;
     Ok(())
+}
+
+/// Takes the label of control planes off this Node object, and every pod that is bound to it: whoever has the node's name reads their
+/// secrets, and a kubelet that is gone ends none. Another Node object that was made since under its name is left alone.
+pub async fn dismiss_control_plane(client: &Client, node: &FoundNode) -> Result<(), ApiError> {
+    let name = &node.name;
+    let nodes: Api<Node> = Api::all(client.clone());
+    // before the label, which is what this is done again for; and after it, since until then others take their place
+    delete_pods(client, name).await?;
+    let label = role_label(Role::ControlPlane);
+    let patch = json!({ "metadata": { "uid": node.uid, "labels": { label: null } } });
+    match nodes
+        .patch(name.as_str(), &PatchParams::default(), &Patch::Merge(patch))
+        .await
+    {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return Ok(()),
+        patched => patched
+            .map(drop)
+            .map_err(request(format!("take its role off node {name}")))?,
+    }
+    delete_pods(client, name).await
+}
+
+/// Deletes what is bound to a node, without waiting for its kubelet.
+async fn delete_pods(client: &Client, node: &NodeName) -> Result<(), ApiError> {
+    let bound = ListParams::default().fields(&format!("spec.nodeName={node}"));
+    let pods: Api<Pod> = Api::all(client.clone());
+    let pods = pods
+        .list(&bound)
+        .await
+        .map_err(request(format!("list the pods of node {node}")))?;
+    let at_once = DeleteParams {
+        grace_period_seconds: Some(0),
+        ..DeleteParams::default()
+    };
+    for pod in pods {
+        let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+        match api.delete(&pod.name_any(), &at_once).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            deleted => deleted
+                .map(drop)
+                .map_err(request(format!("delete a pod of node {node}")))?,
+        }
+    }
+    Ok(())
+}
+
+fn role_label(role: Role) -> String {
+    format!("node-role.kubernetes.io/{role}")
 }
 
 fn config_maps(client: &Client) -> Api<ConfigMap> {

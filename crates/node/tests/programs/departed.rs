@@ -2,12 +2,12 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use cluster::identity::NodeIdentity;
+use cluster::{Role, identity::NodeIdentity};
 use k8s::api::records;
 use k8s::etcd::lock::{Asked, Lock};
 use k8s::etcd::{Access, Client as Etcd};
-use k8s_openapi::api::core::v1::Node;
-use kube::api::{DeleteParams, ObjectMeta, PostParams};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client};
 use testkit::harness::{CONTROL_PLANE, Cluster};
 
@@ -83,7 +83,7 @@ async fn a_deleted_control_plane_keeps_its_record_until_its_member_has_gone() {
         },
         NodeIdentity {
             name: "worker-0".parse().unwrap(),
-            role: cluster::Role::Worker,
+            role: Role::Worker,
             index: 2,
             ..own
         },
@@ -132,7 +132,7 @@ async fn a_node_that_takes_off_its_finalizer_is_removed_all_the_same() {
     for (name, index) in workers.into_iter().zip(2..) {
         let identity = NodeIdentity {
             name: name.parse().unwrap(),
-            role: cluster::Role::Worker,
+            role: Role::Worker,
             index,
             ..own.clone()
         };
@@ -262,6 +262,90 @@ async fn a_control_plane_that_is_deleted_does_not_belong_to_etcd_any_more() {
     assert_eq!(peers().await, [own.mesh_ip]);
 }
 
+/// A record that somebody deleted without its Node leaves a Node that is called a control plane. A worker of the name gets nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_on_record_as_a_control_plane_no_more_is_none() {
+    let (cluster, client, own) = cluster().await;
+    let look = || node::departed::look(&client, cluster.control_plane.node());
+    let member = |name: &str, role, index| NodeIdentity {
+        name: name.parse().unwrap(),
+        role,
+        index,
+        ..own.clone()
+    };
+    let control_planes = ["control-plane-1", "control-plane-2", "control-plane-3"];
+    for (name, index) in control_planes.into_iter().zip(2..) {
+        let identity = member(name, Role::ControlPlane, index);
+        records::put_node_identity(&client, &identity)
+            .await
+            .unwrap();
+    }
+    for name in control_planes
+        .into_iter()
+        .chain([CONTROL_PLANE, "stranger"])
+    {
+        create(&client, name).await;
+        let node = name.parse().unwrap();
+        records::label_node(&client, &node, Role::ControlPlane)
+            .await
+            .unwrap();
+        bind(&client, name).await;
+    }
+    let labelled = || async {
+        let nodes = records::nodes(&client).await.unwrap();
+        let labelled = nodes.into_iter().filter(|node| node.control_plane);
+        labelled
+            .map(|node| node.name.to_string())
+            .collect::<Vec<_>>()
+    };
+    look().await.unwrap();
+    let all = [&[CONTROL_PLANE], control_planes.as_slice()].concat();
+    assert_eq!(labelled().await, all);
+    assert_eq!(pods(&client).await, all);
+
+    // one is gone, of another one the name is a worker's before anybody looked
+    for record in records::all_records(&client).await.unwrap() {
+        if control_planes[..2].contains(&record.identity.name.as_str()) {
+            records::delete_record(&client, &record).await.unwrap();
+        }
+    }
+    let worker = member("control-plane-2", Role::Worker, 7);
+    records::put_node_identity(&client, &worker).await.unwrap();
+    look().await.unwrap();
+    assert_eq!(labelled().await, [CONTROL_PLANE, "control-plane-3"]);
+    assert_eq!(pods(&client).await, [CONTROL_PLANE, "control-plane-3"]);
+
+    // nobody dismisses others who is not on record himself
+    for record in records::all_records(&client).await.unwrap() {
+        records::delete_record(&client, &record).await.unwrap();
+    }
+    // etcd's members are not its to change either, which is no error
+    look().await.unwrap();
+    assert_eq!(labelled().await, [CONTROL_PLANE, "control-plane-3"]);
+}
+
+/// A pod of the key service on a node, as the scheduler binds it.
+async fn bind(client: &Client, node: &str) {
+    let pod = serde_json::json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": node },
+        "spec": {
+            "nodeName": node, "serviceAccountName": "key-service", "automountServiceAccountToken": false,
+            "containers": [{ "name": "key-service", "image": "key-service" }],
+        },
+    });
+    let api: Api<Pod> = Api::namespaced(client.clone(), "kube-system");
+    let pod = serde_json::from_value(pod).unwrap();
+    api.create(&PostParams::default(), &pod).await.unwrap();
+}
+
+/// The nodes that have a pod.
+async fn pods(client: &Client) -> Vec<String> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), "kube-system");
+    let pods = api.list(&ListParams::default()).await.unwrap();
+    let node = |pod: Pod| pod.spec.unwrap().node_name.unwrap();
+    pods.into_iter().map(node).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_node_loses_its_record_and_the_last_control_plane_stays() {
     let cluster = Cluster::start().await.unwrap();
@@ -277,7 +361,7 @@ async fn a_deleted_node_loses_its_record_and_the_last_control_plane_stays() {
     let addresses = plan.node(2).unwrap();
     let worker = NodeIdentity {
         name: "worker-0".parse().unwrap(),
-        role: cluster::Role::Worker,
+        role: Role::Worker,
         index: 2,
         mesh_ip: addresses.mesh_ip,
         pod_cidr: addresses.pod_cidr,
