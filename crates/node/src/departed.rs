@@ -134,11 +134,7 @@ pub async fn remove(client: &Client, node: &Node, leaving: &[Leaving]) -> Result
 }
 
 /// Takes from Node objects what makes them control planes, unless they are that by their record.
-async fn dismiss(
-    client: &Client,
-    nodes: &[FoundNode],
-    own: &NodeName,
-) -> Result<(), RemovalError> {
+async fn dismiss(client: &Client, nodes: &[FoundNode], own: &NodeName) -> Result<(), RemovalError> {
     for found in nodes
         .iter()
         .filter(|node| node.control_plane && node.name != *own)
