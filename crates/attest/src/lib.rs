@@ -45,5 +45,6 @@ pub use pcr::{PcrIndex, PcrIndexError, PcrValues};
 pub use policy::{Measurement, Measurements, Policy, PolicyError};
 pub use variant::{Variant, VariantError};
 pub use verdict::{
-    Check, CheckName, Difference, Outcome, Refusal, RefusalCode, Step, Text, Verified,
+    Check, CheckName, Difference, Findings, Outcome, Refusal, RefusalCode, Step, Stop, Text,
+    Verified,
 };

@@ -23,10 +23,10 @@ use subtle::ConstantTimeEq as _;
 use crate::component::{self, Hints};
 use crate::event_log::EventLog;
 use crate::tpm::{ObjectAttributes, PublicArea, Quote, Signature, Statement};
-use crate::verdict::{CheckName, Refusal, RefusalCode, Step};
+use crate::verdict::{CheckName, Refusal, RefusalCode, Step, Stop};
 use crate::{Binding, ClusterMark, Digest, PcrIndex, PcrValues, Policy, Variant, Verified};
 
-use report::{Report, Stop};
+use report::Report;
 
 pub(crate) fn appraise(
     bytes: &[u8],
@@ -37,7 +37,7 @@ pub(crate) fn appraise(
     let mut report = Report::new(Variant::QemuVtpm, policy);
     match steps(&mut report, bytes, binding, policy, mark) {
         Ok((ak, quoted)) => report.verdict(ak.id(), quoted.pcrs, quoted.reset_count),
-        Err(Stop) => Err(report.refusal()),
+        Err(Stop { .. }) => Err(report.refusal()),
     }
 }
 

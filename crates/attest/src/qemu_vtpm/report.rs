@@ -1,20 +1,31 @@
 //! Collects the checks of one appraisal; turns into a verdict at its end, by what was collected and nothing else.
 
-use std::error::Error;
+use std::ops::{Deref, DerefMut};
 
 use crate::component::Component;
-use crate::verdict::{Check, CheckName, Difference, Outcome, Refusal, RefusalCode, Step, Verified};
+use crate::verdict::{
+    Check, CheckName, Difference, Findings, Outcome, Refusal, RefusalCode, Step, Verified,
+};
 use crate::{Digest, Measurement, PcrIndex, PcrValues, Policy, Variant};
-
-/// An earlier check failed and nothing after it could be believed.
-pub(super) struct Stop;
 
 pub(super) struct Report {
     variant: Variant,
     image: Option<String>,
-    checks: Vec<Check>,
-    /// Of the first failure: the later ones are often its consequences.
-    code: Option<RefusalCode>,
+    findings: Findings,
+}
+
+impl Deref for Report {
+    type Target = Findings;
+
+    fn deref(&self) -> &Findings {
+        &self.findings
+    }
+}
+
+impl DerefMut for Report {
+    fn deref_mut(&mut self) -> &mut Findings {
+        &mut self.findings
+    }
 }
 
 impl Report {
@@ -22,99 +33,8 @@ impl Report {
         Self {
             variant,
             image: policy.image_name().map(str::to_owned),
-            checks: Vec::new(),
-            code: None,
+            findings: Findings::new(),
         }
-    }
-
-    pub(super) fn pass(&mut self, step: Step, name: CheckName) {
-        self.checks.push(Check::new(step, name, Outcome::Passed));
-    }
-
-    /// A structure that could be read, or the reason why not.
-    pub(super) fn parse<T, E: Error>(
-        &mut self,
-        step: Step,
-        name: CheckName,
-        result: Result<T, E>,
-    ) -> Result<T, Stop> {
-        let parsed = self.parse_again(step, name, result)?;
-        self.pass(step, name);
-        Ok(parsed)
-    }
-
-    /// The second half of a structure whose first half has passed the same check already.
-    pub(super) fn parse_again<T, E: Error>(
-        &mut self,
-        step: Step,
-        name: CheckName,
-        result: Result<T, E>,
-    ) -> Result<T, Stop> {
-        result.map_err(|error| {
-            let code = match step {
-                Step::EventLog => RefusalCode::Measurements,
-                Step::Document
-                | Step::Key
-                | Step::Quote
-                | Step::Measurements
-                | Step::ClusterMark => RefusalCode::Malformed,
-            };
-            // a structure is well-formed or not: one line for both halves
-            self.checks.retain(|check| check.name != name);
-            self.checks.push(Check {
-                actual: Some(error.to_string().into()),
-                next_step: Some(
-                    "the peer's software is broken, of another version, or not ours".into(),
-                ),
-                ..Check::new(step, name, Outcome::Failed)
-            });
-            self.code.get_or_insert(code);
-            Stop
-        })
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one line of the report; a builder would hide which part is which"
-    )]
-    pub(super) fn demand(
-        &mut self,
-        step: Step,
-        name: CheckName,
-        code: RefusalCode,
-        holds: bool,
-        expected: &str,
-        actual: &str,
-        next_step: &str,
-    ) -> Result<(), Stop> {
-        if holds {
-            self.pass(step, name);
-            return Ok(());
-        }
-        self.checks.push(Check {
-            expected: Some(expected.into()),
-            actual: Some(actual.into()),
-            next_step: Some(next_step.into()),
-            ..Check::new(step, name, Outcome::Failed)
-        });
-        self.code.get_or_insert(code);
-        Err(Stop)
-    }
-
-    pub(super) fn warn(
-        &mut self,
-        step: Step,
-        name: CheckName,
-        expected: &str,
-        actual: &str,
-        next_step: &str,
-    ) {
-        self.checks.push(Check {
-            expected: Some(expected.into()),
-            actual: Some(actual.into()),
-            next_step: Some(next_step.into()),
-            ..Check::new(step, name, Outcome::Warning)
-        });
     }
 
     /// A PCR that is not what the policy expects.
@@ -150,17 +70,15 @@ impl Report {
                 "these parts do not come"
             },
         );
-        self.checks.push(Check {
+        let check = Check {
             component: Some(names.join(", ")),
             expected: Some(measurement.expected.to_string().into()),
             actual: Some(actual.to_string().into()),
             differences,
             next_step: Some(next.into()),
             ..Check::new(Step::Measurements, CheckName::Pcr(index), outcome)
-        });
-        if outcome == Outcome::Failed {
-            self.code.get_or_insert(RefusalCode::Measurements);
-        }
+        };
+        self.findings.push(RefusalCode::Measurements, check);
     }
 
     pub(super) fn mark(&mut self, holds: bool, expected: &str, actual: &str, next_step: &str) {
@@ -173,7 +91,7 @@ impl Report {
             actual,
             next_step,
         );
-        if let Some(check) = self.checks.last_mut() {
+        if let Some(check) = self.findings.last_mut() {
             check.component = Some(Component::ClusterMark.to_string());
         }
     }
@@ -186,10 +104,10 @@ impl Report {
         reset_count: u32,
     ) -> Result<Verified, Refusal> {
         let has_failed = self
-            .checks
+            .checks()
             .iter()
             .any(|check| check.outcome == Outcome::Failed);
-        if has_failed || self.code.is_some() {
+        if has_failed || self.refusal_code().is_some() {
             return Err(self.refusal());
         }
         Ok(Verified {
@@ -198,7 +116,7 @@ impl Report {
             image: self.image,
             measurements,
             reset_count,
-            checks: self.checks,
+            checks: self.findings.into_checks(),
         })
     }
 
@@ -206,10 +124,10 @@ impl Report {
         self.skip_the_rest();
         Refusal {
             // every path here has set a code; without one the evidence is at best unreadable
-            code: self.code.unwrap_or(RefusalCode::Malformed),
+            code: self.refusal_code().unwrap_or(RefusalCode::Malformed),
             variant: self.variant,
             image: self.image,
-            checks: self.checks,
+            checks: self.findings.into_checks(),
         }
     }
 
@@ -223,8 +141,8 @@ impl Report {
             (Step::ClusterMark, CheckName::ClusterMark),
         ];
         for (step, name) in skipped {
-            if !self.checks.iter().any(|check| check.step >= step) {
-                self.checks.push(Check::new(step, name, Outcome::Skipped));
+            if !self.has_reached(step) {
+                self.skip(step, name);
             }
         }
     }

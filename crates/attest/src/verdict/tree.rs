@@ -35,7 +35,7 @@ pub(super) fn title(check: &Check) -> String {
     }
 }
 
-fn checks(f: &mut Formatter<'_>, checks: &[Check]) -> fmt::Result {
+pub(super) fn checks(f: &mut Formatter<'_>, checks: &[Check]) -> fmt::Result {
     let mut steps: Vec<(Step, Vec<&Check>)> = Vec::new();
     for check in checks {
         match steps.last_mut() {

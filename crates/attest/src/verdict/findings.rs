@@ -1,0 +1,188 @@
+//! Collects the checks of one appraisal. What was collected decides, and nothing else.
+
+use std::error::Error;
+use std::fmt;
+
+use super::{Check, CheckName, Outcome, RefusalCode, Step, tree};
+
+/// An earlier check failed and nothing after it could be believed. Only a failed check makes one.
+#[derive(Debug)]
+pub struct Stop(());
+
+/// The checks of an appraisal, in the order in which they were made.
+#[derive(Debug, Default)]
+pub struct Findings {
+    checks: Vec<Check>,
+    /// Of the first failure: the later ones are often its consequences.
+    code: Option<RefusalCode>,
+}
+
+impl Findings {
+    /// Nothing looked at yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Every check, in order.
+    #[must_use]
+    pub fn checks(&self) -> &[Check] {
+        &self.checks
+    }
+
+    /// What a peer would learn, if a check failed.
+    #[must_use]
+    pub const fn refusal_code(&self) -> Option<RefusalCode> {
+        self.code
+    }
+
+    pub(crate) fn into_checks(self) -> Vec<Check> {
+        self.checks
+    }
+
+    pub(crate) fn last_mut(&mut self) -> Option<&mut Check> {
+        self.checks.last_mut()
+    }
+
+    /// Whether this step, or one after it, was reached.
+    pub(crate) fn has_reached(&self, step: Step) -> bool {
+        self.checks.iter().any(|check| check.step >= step)
+    }
+
+    pub(crate) fn skip(&mut self, step: Step, name: CheckName) {
+        self.checks.push(Check::new(step, name, Outcome::Skipped));
+    }
+
+    pub(crate) fn pass(&mut self, step: Step, name: CheckName) {
+        self.checks.push(Check::new(step, name, Outcome::Passed));
+    }
+
+    /// A failed check with all its words.
+    pub(crate) fn fail(&mut self, code: RefusalCode, check: Check) -> Stop {
+        debug_assert_eq!(check.outcome, Outcome::Failed);
+        self.checks.push(check);
+        self.code.get_or_insert(code);
+        Stop(())
+    }
+
+    /// A check that failed or not, by its own outcome.
+    pub(crate) fn push(&mut self, code: RefusalCode, check: Check) {
+        if check.outcome == Outcome::Failed {
+            self.code.get_or_insert(code);
+        }
+        self.checks.push(check);
+    }
+
+    /// A structure that could be read, or the reason why not.
+    pub(crate) fn parse<T, E: Error>(
+        &mut self,
+        step: Step,
+        name: CheckName,
+        result: Result<T, E>,
+    ) -> Result<T, Stop> {
+        let parsed = self.parse_again(step, name, result)?;
+        self.pass(step, name);
+        Ok(parsed)
+    }
+
+    /// The second half of a structure whose first half has passed the same check already.
+    pub(crate) fn parse_again<T, E: Error>(
+        &mut self,
+        step: Step,
+        name: CheckName,
+        result: Result<T, E>,
+    ) -> Result<T, Stop> {
+        result.map_err(|error| {
+            let code = match step {
+                Step::EventLog => RefusalCode::Measurements,
+                Step::Document
+                | Step::Endorsements
+                | Step::Report
+                | Step::Platform
+                | Step::Key
+                | Step::Quote
+                | Step::Measurements
+                | Step::ClusterMark => RefusalCode::Malformed,
+            };
+            // a structure is well-formed or not: one line for both halves
+            self.checks.retain(|check| check.name != name);
+            self.fail(
+                code,
+                Check {
+                    actual: Some(with_sources(&error).into()),
+                    next_step: Some(
+                        "the peer's software is broken, of another version, or not ours".into(),
+                    ),
+                    ..Check::new(step, name, Outcome::Failed)
+                },
+            )
+        })
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one line of the verdict; a builder would hide which part is which"
+    )]
+    pub(crate) fn demand(
+        &mut self,
+        step: Step,
+        name: CheckName,
+        code: RefusalCode,
+        holds: bool,
+        expected: &str,
+        actual: &str,
+        next_step: &str,
+    ) -> Result<(), Stop> {
+        if holds {
+            self.pass(step, name);
+            return Ok(());
+        }
+        Err(self.fail(
+            code,
+            Check {
+                expected: Some(expected.into()),
+                actual: Some(actual.into()),
+                next_step: Some(next_step.into()),
+                ..Check::new(step, name, Outcome::Failed)
+            },
+        ))
+    }
+
+    pub(crate) fn warn(
+        &mut self,
+        step: Step,
+        name: CheckName,
+        expected: &str,
+        actual: &str,
+        next_step: &str,
+    ) {
+        self.checks.push(Check {
+            expected: Some(expected.into()),
+            actual: Some(actual.into()),
+            next_step: Some(next_step.into()),
+            ..Check::new(step, name, Outcome::Warning)
+        });
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code {
+            None => f.write_str("✓ accepted")?,
+            Some(code) => write!(f, "✗ refused: {code}")?,
+        }
+        tree::checks(f, &self.checks)
+    }
+}
+
+/// An error with what caused it: a person reads one line.
+fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
