@@ -161,14 +161,21 @@ pub async fn wait_ready(client: &Client, deadline: Duration) -> Result<(), ApiEr
 
 /// Asks once; the error says what is missing.
 pub async fn ready(client: &Client) -> Result<(), String> {
+    match tokio::time::timeout(READY_ANSWER, readiness(client)).await {
+        Err(_) => Err("no answer in time".to_owned()),
+        Ok(answer) => answer,
+    }
+}
+
+/// As [`ready`], and waits for the answer as long as the caller does.
+pub async fn readiness(client: &Client) -> Result<(), String> {
     let request = http::Request::get("/readyz?verbose")
         .body(Vec::new())
         .map_err(|error| error.to_string())?;
-    match tokio::time::timeout(READY_ANSWER, client.request_text(request)).await {
-        Err(_) => Err("no answer in time".to_owned()),
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(kube::Error::Api(status))) => Err(failed_checks(&status.message)),
-        Ok(Err(error)) => Err(chain(&error)),
+    match client.request_text(request).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) => Err(failed_checks(&status.message)),
+        Err(error) => Err(chain(&error)),
     }
 }
 

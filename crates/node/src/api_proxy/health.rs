@@ -19,11 +19,15 @@ use tokio::time::{Instant, timeout};
 
 use super::Servers;
 
-/// Between two questions. With [`ANSWER`], two of them are over before a kubelet has missed more than one renewal of its lease.
-const INTERVAL: Duration = Duration::from_secs(3);
-/// How long an answer may take. An API server waits two seconds for its etcd.
-const ANSWER: Duration = Duration::from_secs(5);
-/// Failures in a row until an API server is not ready: one can be a busy moment, and connections end by it.
+/// Between two questions to one that is ready. Every node asks every API server, so what a cluster asks grows with both.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// Between two questions to one that is not: an API server waits two seconds for its etcd, so [`FAILURES`] of them and [`INTERVAL`] are
+/// over before a kubelet has missed more than two renewals of its lease.
+const AGAIN: Duration = Duration::from_secs(3);
+/// How long an answer may take. One that is late says that the API server is busy: to give up early would cost it another handshake for
+/// each question, and to leave it would cost it one for each connection, all at once and when it can bear them least.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Failures in a row until an API server is not ready: connections end by it.
 const FAILURES: u32 = 2;
 /// When the credentials are read again: they are renewed hours before they end.
 const REREAD: Duration = Duration::from_secs(10 * 60);
@@ -98,6 +102,7 @@ async fn ask_again(health: Health, server: SocketAddrV4, kubeconfig: PathBuf) {
     let mut asker = None;
     let mut failures = 0;
     loop {
+        let mut next = INTERVAL;
         match ask(&mut asker, server, &kubeconfig).await {
             Some(Ok(())) => {
                 failures = 0;
@@ -111,10 +116,14 @@ async fn ask_again(health: Health, server: SocketAddrV4, kubeconfig: PathBuf) {
                 if failures >= FAILURES {
                     health.set(server, Some(false));
                 }
+                next = AGAIN;
             }
-            None => health.set(server, None),
+            None => {
+                health.set(server, None);
+                next = AGAIN;
+            }
         }
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(next).await;
     }
 }
 
@@ -138,6 +147,6 @@ async fn ask(
             client
         }
     };
-    let answer = timeout(ANSWER, k8s::api::ready(&client)).await;
+    let answer = timeout(ANSWER, k8s::api::readiness(&client)).await;
     Some(answer.unwrap_or_else(|_| Err("no answer in time".to_owned())))
 }

@@ -250,6 +250,46 @@ async fn a_server_that_does_not_answer_is_passed_over() {
     assert_eq!(timeout(CONNECT, reached(address)).await.unwrap(), "two");
 }
 
+/// A server that is busy takes connections, and its answers are late: nobody leaves it, and nobody makes it shake hands once more.
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_is_waited_for_on_one_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let SocketAddr::V4(place) = listener.local_addr().unwrap() else {
+        panic!("an IPv4 address")
+    };
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&taken);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut open = Vec::new();
+        loop {
+            open.push(listener.accept().await);
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let kubeconfig = directory.path().join("kubeconfig");
+    let text = "{apiVersion: v1, kind: Config, current-context: it, \
+        clusters: [{name: it, cluster: {server: 'https://127.0.0.1'}}], users: [{name: it, user: {}}], \
+        contexts: [{name: it, context: {cluster: it, user: it}}]}";
+    std::fs::write(&kubeconfig, text).unwrap();
+    let health = Health::default();
+    let servers = ApiServers::default();
+    servers.set(Servers {
+        own: Some(place),
+        kubeconfig: Some(kubeconfig),
+        ..Servers::default()
+    });
+    tasks.spawn(health.clone().follow(servers.0.subscribe()));
+
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    assert_eq!(taken.load(Ordering::Relaxed), 1);
+    assert!(!health.is_unready(place));
+    // one that never answers is left in the end
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(health.is_unready(place));
+}
+
 #[test]
 fn control_planes_are_the_servers() {
     let peer = |index: u16, role| {
