@@ -300,7 +300,13 @@ async fn verify(
     let step = terminal.begin("verify");
     let deadline = patience(accelerator);
     let reports = loop {
-        let targets = commands::verify::every_node(workspace).await?;
+        let late = step.elapsed() > deadline;
+        let left = deadline.saturating_sub(step.elapsed());
+        let targets =
+            wait::for_an_answer(left, terminal, "the list of the cluster's nodes", || {
+                commands::verify::every_node(workspace)
+            })
+            .await?;
         let reports =
             commands::verify::check(config, &up.cluster_values.cluster_id, &targets).await?;
         // a pod of the verification service that is not up yet is no refusal
@@ -311,7 +317,7 @@ async fn verify(
                 Verdict::Verified { .. } | Verdict::Refused { .. } => None,
             })
             .collect();
-        if waiting.is_empty() || step.elapsed() > deadline {
+        if waiting.is_empty() || late {
             break reports;
         }
         terminal.progress(waiting.join("; "));

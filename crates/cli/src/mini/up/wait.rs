@@ -8,7 +8,7 @@ use cloud::qemu::Seat;
 use cloud::qemu::machine::Machine;
 use kube::Client;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::kubernetes::{self, NodeStatus};
 use crate::mini::logs;
 use crate::output::Terminal;
@@ -77,6 +77,31 @@ pub(super) async fn for_nodes(
         (None, Some(error)) => failure.because(error),
         (None, None) => failure,
     })
+}
+
+/// Asks the cluster until it answers: an API server that has just started, or is busy, cuts connections, or accepts a request and never
+/// answers it. What is not the cluster's failure is told at once.
+pub(super) async fn for_an_answer<T>(
+    deadline: Duration,
+    terminal: &Terminal,
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        let answer = tokio::time::timeout(ANSWER, ask()).await;
+        let failure = match answer {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(failure)) if failure.kind() != Kind::Cluster => return Err(failure),
+            Ok(Err(failure)) => failure,
+            Err(_) => Failure::cluster(format!("{what} took longer than {} s", ANSWER.as_secs())),
+        };
+        if begun.elapsed() >= deadline {
+            return Err(failure);
+        }
+        terminal.progress(&failure);
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 fn see_console(seat: Seat) -> String {
@@ -169,7 +194,6 @@ mod tests {
     use cluster::Role;
 
     use super::*;
-    use crate::failure::Kind;
 
     fn worker() -> Seat {
         Seat::new(Role::Worker, 0).unwrap()
@@ -188,6 +212,35 @@ mod tests {
         for runs in ["running", "prelaunch", "inmigrate"] {
             assert!(halted(worker(), runs).is_none(), "{runs}");
         }
+    }
+
+    /// Asks with answers that are given; nothing where none comes.
+    async fn asked(
+        deadline: Duration,
+        answers: impl IntoIterator<Item = Option<Result<u8, Failure>>>,
+    ) -> Result<u8, Failure> {
+        let mut answers = answers.into_iter();
+        for_an_answer(
+            deadline,
+            &Terminal::detect(false),
+            "the list",
+            async || match answers.next().expect("it is asked no more") {
+                Some(answer) => answer,
+                None => std::future::pending().await,
+            },
+        )
+        .await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cluster_that_is_busy_is_asked_again_and_nobody_else() {
+        let minute = Duration::from_secs(60);
+        let busy = || Some(Err(Failure::cluster("a cut connection")));
+        assert_eq!(asked(minute, [busy(), None, Some(Ok(7))]).await.unwrap(), 7);
+        let wrong = asked(minute, [busy(), Some(Err(Failure::config("a file")))]).await;
+        assert_eq!(wrong.unwrap_err().kind(), Kind::Config);
+        let late = asked(ANSWER, [busy(), None, busy()]).await.unwrap_err();
+        assert_eq!(late.to_string(), "the list took longer than 20 s");
     }
 
     #[test]
