@@ -16,7 +16,11 @@ fuzz::fuzz_target!(|bytes: &[u8]| {
         file.extend(sealer.part(content).expect("few parts"));
     }
     file.extend(sealer.last(&last[..last.len().min(PART)]));
-    assert_eq!(open(&file).as_ref(), Some(&header()), "what is sealed opens");
+    assert_eq!(
+        open(&file).as_ref(),
+        Some(&header()),
+        "what is sealed opens"
+    );
 });
 
 fn key() -> BackupKey {

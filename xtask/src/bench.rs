@@ -14,6 +14,8 @@ pub(crate) enum Benchmark {
     ControlPlane,
     /// The join service under many nodes that join at once, alone and beside a flood of connections.
     Join,
+    /// The appraisal of a SEV-SNP report beside one bare P-384 verification and the crate `sev`.
+    SevSnp,
 }
 
 pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
@@ -37,6 +39,16 @@ pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
                 )
             })
         }
+        Benchmark::SevSnp => step("appraisal of SEV-SNP", || {
+            workspace::run(workspace::cargo().args([
+                "run",
+                "--quiet",
+                "--release",
+                "--locked",
+                "--manifest-path",
+                "bench/sev-snp/Cargo.toml",
+            ]))
+        }),
     }
 }
 

@@ -10,9 +10,11 @@ use crate::{Digest, PcrIndex};
 
 mod classify;
 mod compare;
+mod td;
 
 pub(crate) use classify::of_log;
 pub(crate) use compare::{Hints, compare};
+pub use td::{TdComponent, of_td_log};
 
 /// A part of a machine that is measured when it boots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -19,30 +19,42 @@
 )]
 
 mod appraise;
+pub mod aws;
+pub mod azure;
 mod binding;
+mod cbor;
+pub mod certificate_table;
 pub mod component;
 mod digest;
+mod digest384;
 pub mod event_log;
 mod evidence;
+pub mod gcp;
 mod image;
 mod mark;
+pub mod nvidia;
 mod pcr;
-mod policy;
+pub mod policy;
 pub mod qemu_vtpm;
+pub mod sev_snp;
 mod strict;
+pub mod tdx;
 pub mod tpm;
 mod variant;
 mod verdict;
+pub mod x509;
+pub mod yaml;
 
-pub use appraise::appraise;
+pub use appraise::{appraise, appraise_at};
 pub use binding::{Binding, Role, UnknownRole};
 pub use component::{Component, ComponentDigest};
 pub use digest::{Digest, DigestError};
+pub use digest384::{Digest384, Digest384Error};
 pub use evidence::{Evidence, EvidenceError, Issue, IssueError, MAX_EVIDENCE};
 pub use image::{ImageEntry, ImageMeasurements, ImageMeasurementsError};
 pub use mark::{ClusterIdDigest, ClusterMark};
 pub use pcr::{PcrIndex, PcrIndexError, PcrValues};
-pub use policy::{Measurement, Measurements, Policy, PolicyError};
+pub use policy::{Measurement, Measurements, Policy, PolicyDocument, PolicyError};
 pub use variant::{Variant, VariantError};
 pub use verdict::{
     Check, CheckName, Difference, Findings, Outcome, Refusal, RefusalCode, Step, Stop, Text,

@@ -1,15 +1,36 @@
-//! What a machine must have booted to be accepted: a strict, versioned document.
+//! What a machine must have booted, and on which platform, to be accepted: a strict, versioned document.
 //!
-//! The cluster mark (PCR 15) is not in it: it depends on who asks, and is an argument of [`crate::appraise`].
+//! [`PolicyDocument`] is the whole document for every kind of machine; [`Policy`] is one for a kind this release appraises.
+//! Known attacks are data ([`preset`]), and what a policy makes of them is told by [`explain`]. The cluster mark (PCR 15) is
+//! not in it: it depends on who asks, and is an argument of [`crate::appraise`]. Form: `docs/attestation.md`.
+
+pub mod demands;
+mod document;
+pub mod explain;
+pub mod flags;
+mod generation;
+mod machine;
+pub mod preset;
+pub mod snp;
+pub mod tdx;
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::component::Component;
 use crate::event_log::EventLog;
-use crate::{ComponentDigest, Digest, ImageMeasurements, PcrIndex, PcrValues, Variant};
+use crate::yaml::Problems;
+use crate::{
+    ComponentDigest, Digest, ImageMeasurements, PcrIndex, PcrValues, Variant, VariantError,
+};
+
+pub use document::{PolicyDocument, Warning};
+pub use generation::{Accepted384, Generation};
+pub use machine::{Hardware, Machine};
+pub use preset::Preset;
 
 /// The largest policy document that is read.
 const MAX_DOCUMENT: usize = 64 * 1024;
@@ -17,8 +38,6 @@ const MAX_DOCUMENT: usize = 64 * 1024;
 const MAX_IMAGE_NAME: usize = 256;
 /// The most components a policy lists.
 const MAX_COMPONENTS: usize = 128;
-/// The document version this release reads and writes.
-const DOCUMENT_VERSION: u32 = 1;
 
 /// One accepted PCR value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,13 +63,11 @@ impl Measurement {
 /// Accepted values by PCR.
 pub type Measurements = BTreeMap<PcrIndex, Measurement>;
 
-/// A validated policy. One that accepts anything cannot be constructed.
+/// A validated policy for machines that this release appraises. One that accepts anything cannot be constructed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     variant: Variant,
-    image: Option<String>,
-    measurements: Measurements,
-    components: Vec<ComponentDigest>,
+    document: PolicyDocument,
 }
 
 /// Why a document is not a policy.
@@ -59,15 +76,21 @@ pub enum PolicyError {
     /// Longer than any policy.
     #[error("the policy document has {0} bytes, more than {MAX_DOCUMENT}")]
     TooLong(usize),
-    /// Not the YAML this release reads.
-    #[error("cannot read the policy as YAML: {0}")]
-    Yaml(String),
-    /// Not the JSON this release reads.
+    /// Not JSON.
     #[error("cannot read the policy as JSON")]
     Json(#[source] serde_json::Error),
-    /// Written for another release.
-    #[error("policy version {0} is not known to this release (known: {DOCUMENT_VERSION})")]
-    Version(u32),
+    /// Not a policy that this release reads.
+    #[error("the policy document is wrong")]
+    Document(#[source] Problems),
+    /// For a kind of machine whose evidence this release cannot appraise.
+    #[error("the policy is for machines that this release cannot appraise")]
+    Variant(#[source] VariantError),
+    /// Two policies for different machines.
+    #[error("the older policy is for {0}, and the newer one is not")]
+    OtherVariant(Variant),
+    /// The older policy has an older one itself.
+    #[error("the older policy has two generations already")]
+    TooManyGenerations,
     /// Nothing is demanded, so anything would be accepted.
     #[error("the policy has no measurements, so it would accept every machine")]
     Empty,
@@ -114,25 +137,7 @@ pub enum PolicyError {
     },
 }
 
-/// The document as it is written.
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
-struct Document {
-    version: u32,
-    variant: Variant,
-    #[serde(
-        default,
-        deserialize_with = "crate::strict::present",
-        skip_serializing_if = "Option::is_none"
-    )]
-    image: Option<String>,
-    #[serde(deserialize_with = "crate::strict::unique_map")]
-    measurements: Measurements,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    components: Vec<ComponentDigest>,
-}
-
-crate::strict::objects!(Measurement, Document);
+crate::strict::objects!(Measurement);
 
 impl Policy {
     /// The PCRs every policy has a value for: the boot loader and kernel (4), command line and initrd (9), the UKI's
@@ -151,88 +156,63 @@ impl Policy {
         measurements: Measurements,
         components: Vec<ComponentDigest>,
     ) -> Result<Self, PolicyError> {
-        if measurements.is_empty() {
-            return Err(PolicyError::Empty);
-        }
-        for (index, measurement) in &measurements {
-            if *index == PcrIndex::CLUSTER_MARK {
-                return Err(PolicyError::ClusterMark);
-            }
-            if index.is_resettable() {
-                return Err(PolicyError::Resettable(*index));
-            }
-            if is_placeholder(&measurement.expected) {
-                return Err(PolicyError::Placeholder(*index));
-            }
-        }
-        for index in required(Self::REQUIRED_PCRS) {
-            if !measurements.contains_key(&index) {
-                return Err(PolicyError::Missing(index));
-            }
-        }
-        for index in required(Self::CODE_PCRS) {
-            match measurements.get(&index) {
-                None => return Err(PolicyError::Missing(index)),
-                Some(code) if code.warn_only => return Err(PolicyError::CodeNotEnforced(index)),
-                Some(code) if code.expected == Digest::ZERO => {
-                    return Err(PolicyError::NothingMeasured(index));
-                }
-                Some(_) => {}
-            }
-        }
-        if components.len() > MAX_COMPONENTS {
-            return Err(PolicyError::TooManyComponents(components.len()));
-        }
-        if let Some(stray) = components
-            .iter()
-            .find(|component| !measurements.contains_key(&component.pcr))
-        {
-            return Err(PolicyError::StrayComponent(stray.name, stray.pcr));
-        }
-        if let Some(name) = &image
-            && (name.is_empty()
-                || name.len() > MAX_IMAGE_NAME
-                || !name.bytes().all(|byte| byte.is_ascii_graphic()))
-        {
-            return Err(PolicyError::ImageName);
+        check_pcrs(&measurements, &components)?;
+        if let Some(name) = &image {
+            check_image(name)?;
         }
         Ok(Self {
             variant,
-            image,
-            measurements,
-            components,
+            document: PolicyDocument::of_pcrs(variant.into(), image, measurements, components),
+        })
+    }
+
+    /// The same policy, which accepts what `older` accepts as well until `expires`: for an upgrade.
+    ///
+    /// # Errors
+    /// When `older` is for another kind of machine, or has two generations already.
+    pub fn with_older(self, older: &Self, expires: Timestamp) -> Result<Self, PolicyError> {
+        if older.variant != self.variant {
+            return Err(PolicyError::OtherVariant(older.variant));
+        }
+        if older.document.older().is_some() {
+            return Err(PolicyError::TooManyGenerations);
+        }
+        Ok(Self {
+            document: self.document.with_older(older.document.newest(), expires),
+            ..self
         })
     }
 
     /// Reads a YAML document.
     ///
     /// # Errors
-    /// When the document is not a valid policy.
+    /// When the document is not a valid policy for a kind of machine that this release appraises.
     pub fn from_yaml(yaml: &str) -> Result<Self, PolicyError> {
         if yaml.len() > MAX_DOCUMENT {
             return Err(PolicyError::TooLong(yaml.len()));
         }
-        let document =
-            serde_saphyr::from_str(yaml).map_err(|error| PolicyError::Yaml(error.to_string()))?;
-        Self::from_document(document)
+        PolicyDocument::parse("policy", yaml)
+            .map_err(PolicyError::Document)?
+            .try_into()
     }
 
     /// Reads a JSON document.
     ///
     /// # Errors
-    /// When the document is not a valid policy.
+    /// When the document is not a valid policy for a kind of machine that this release appraises.
     pub fn from_json(json: &[u8]) -> Result<Self, PolicyError> {
         if json.len() > MAX_DOCUMENT {
             return Err(PolicyError::TooLong(json.len()));
         }
-        Self::from_document(serde_json::from_slice(json).map_err(PolicyError::Json)?)
+        // JSON is read as the YAML it is, for the sake of the places in messages; but YAML that is not JSON is no JSON
+        let _: serde::de::IgnoredAny = serde_json::from_slice(json).map_err(PolicyError::Json)?;
+        Self::from_yaml(&String::from_utf8_lossy(json))
     }
 
     /// Writes the document that [`Policy::from_json`] and [`Policy::from_yaml`] read.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // the document has text keys and no type that JSON cannot hold
-        serde_json::to_string_pretty(&self.document()).unwrap_or_default()
+        self.document.to_json()
     }
 
     /// The policy that accepts one image, by the measurements that were computed when it was built.
@@ -292,45 +272,95 @@ impl Policy {
         self.variant
     }
 
-    /// The image's name, if the policy came from one.
+    /// The image's name, if the policy came from one. Of two generations the newer one's.
     #[must_use]
     pub fn image_name(&self) -> Option<&str> {
-        self.image.as_deref()
+        self.document.newest().image_name()
     }
 
-    /// Accepted values.
+    /// Accepted values. Of two generations the newer one's.
     #[must_use]
     pub const fn measurements(&self) -> &Measurements {
-        &self.measurements
+        self.document.newest().pcrs()
     }
 
-    /// What the values are made of.
+    /// What the values are made of. Of two generations the newer one's.
     #[must_use]
     pub fn components(&self) -> &[ComponentDigest] {
-        &self.components
+        self.document.newest().components()
     }
 
-    fn from_document(document: Document) -> Result<Self, PolicyError> {
-        if document.version != DOCUMENT_VERSION {
-            return Err(PolicyError::Version(document.version));
-        }
-        Self::new(
-            document.variant,
-            document.image,
-            document.measurements,
-            document.components,
-        )
+    /// The whole document: both generations, and what is demanded of the platform.
+    #[must_use]
+    pub const fn document(&self) -> &PolicyDocument {
+        &self.document
     }
+}
 
-    fn document(&self) -> Document {
-        Document {
-            version: DOCUMENT_VERSION,
-            variant: self.variant,
-            image: self.image.clone(),
-            measurements: self.measurements.clone(),
-            components: self.components.clone(),
+impl TryFrom<PolicyDocument> for Policy {
+    type Error = PolicyError;
+
+    fn try_from(document: PolicyDocument) -> Result<Self, PolicyError> {
+        let variant = document
+            .machine()
+            .as_str()
+            .parse()
+            .map_err(PolicyError::Variant)?;
+        Ok(Self { variant, document })
+    }
+}
+
+/// PCRs that leave no part of the code open and name none that is not a policy's business.
+fn check_pcrs(
+    measurements: &Measurements,
+    components: &[ComponentDigest],
+) -> Result<(), PolicyError> {
+    if measurements.is_empty() {
+        return Err(PolicyError::Empty);
+    }
+    for (index, measurement) in measurements {
+        if *index == PcrIndex::CLUSTER_MARK {
+            return Err(PolicyError::ClusterMark);
+        }
+        if index.is_resettable() {
+            return Err(PolicyError::Resettable(*index));
+        }
+        if is_placeholder(&measurement.expected) {
+            return Err(PolicyError::Placeholder(*index));
         }
     }
+    for index in required(Policy::REQUIRED_PCRS) {
+        if !measurements.contains_key(&index) {
+            return Err(PolicyError::Missing(index));
+        }
+    }
+    for index in required(Policy::CODE_PCRS) {
+        match measurements.get(&index) {
+            None => return Err(PolicyError::Missing(index)),
+            Some(code) if code.warn_only => return Err(PolicyError::CodeNotEnforced(index)),
+            Some(code) if code.expected == Digest::ZERO => {
+                return Err(PolicyError::NothingMeasured(index));
+            }
+            Some(_) => {}
+        }
+    }
+    if components.len() > MAX_COMPONENTS {
+        return Err(PolicyError::TooManyComponents(components.len()));
+    }
+    match components
+        .iter()
+        .find(|component| !measurements.contains_key(&component.pcr))
+    {
+        Some(stray) => Err(PolicyError::StrayComponent(stray.name, stray.pcr)),
+        None => Ok(()),
+    }
+}
+
+fn check_image(name: &str) -> Result<(), PolicyError> {
+    let is_name = !name.is_empty()
+        && name.len() <= MAX_IMAGE_NAME
+        && name.bytes().all(|byte| byte.is_ascii_graphic());
+    is_name.then_some(()).ok_or(PolicyError::ImageName)
 }
 
 fn required<const N: usize>(indices: [u32; N]) -> impl Iterator<Item = PcrIndex> {

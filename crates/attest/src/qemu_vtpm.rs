@@ -10,7 +10,7 @@
 //! 3. the statement is a quote made by a TPM over this binding, about all 24 PCRs of the SHA-256 bank, signed by the key,
 //! 4. the PCR values in the document are the quoted ones,
 //! 5. the event log leads to the quoted values,
-//! 6. the PCRs are those of the policy,
+//! 6. the PCRs are those of the policy: of its newer generation, or of the older one before its end,
 //! 7. PCR 15 is the demanded cluster mark.
 
 mod document;
@@ -18,13 +18,18 @@ mod report;
 
 pub use document::{Document, DocumentError};
 
-use subtle::ConstantTimeEq as _;
+use jiff::Timestamp;
 
 use crate::component::{self, Hints};
 use crate::event_log::EventLog;
-use crate::tpm::{ObjectAttributes, PublicArea, Quote, Signature, Statement};
+use crate::tpm::{
+    BankValues, HashAlgorithm, ObjectAttributes, PublicArea, QualifyingData, Selection, Signature,
+    Statement, TrustedAk,
+};
 use crate::verdict::{CheckName, Refusal, RefusalCode, Step, Stop};
-use crate::{Binding, ClusterMark, Digest, PcrIndex, PcrValues, Policy, Variant, Verified};
+use crate::{
+    Binding, ClusterMark, Digest, PcrIndex, PcrValues, Policy, PolicyDocument, Variant, Verified,
+};
 
 use report::Report;
 
@@ -33,9 +38,10 @@ pub(crate) fn appraise(
     binding: &Binding,
     policy: &Policy,
     mark: &ClusterMark,
+    now: Option<Timestamp>,
 ) -> Result<Verified, Refusal> {
     let mut report = Report::new(Variant::QemuVtpm, policy);
-    match steps(&mut report, bytes, binding, policy, mark) {
+    match steps(&mut report, bytes, binding, policy, mark, now) {
         Ok((ak, quoted)) => report.verdict(ak.id(), quoted.pcrs, quoted.reset_count),
         Err(Stop { .. }) => Err(report.refusal()),
     }
@@ -49,7 +55,8 @@ fn steps(
     binding: &Binding,
     policy: &Policy,
     mark: &ClusterMark,
-) -> Result<(PublicArea, Quoted), Stop> {
+    now: Option<Timestamp>,
+) -> Result<(TrustedAk, Quoted), Stop> {
     let document = report.parse(
         Step::Document,
         CheckName::DocumentFormat,
@@ -64,13 +71,13 @@ fn steps(
         log: log.as_ref(),
         command_line: document.command_line.as_deref(),
     };
-    measurements(report, policy, pcrs, &hints);
+    measurements(report, policy.document(), now, pcrs, &hints);
     cluster_mark(report, mark, pcrs);
     Ok((ak, quoted))
 }
 
 /// Step 2. The only place where this variant decides to trust a key.
-fn trusted_key(report: &mut Report, document: &Document) -> Result<PublicArea, Stop> {
+fn trusted_key(report: &mut Report, document: &Document) -> Result<TrustedAk, Stop> {
     let ak = report.parse(
         Step::Key,
         CheckName::KeyFormat,
@@ -92,125 +99,39 @@ fn trusted_key(report: &mut Report, document: &Document) -> Result<PublicArea, S
         "none: qemu-vtpm trusts whatever TPM the host provides",
         "no hardware root of trust: this machine is not confidential; do not give it secrets its host must not read",
     );
-    Ok(ak)
-}
-
-/// What the TPM stated.
-struct Quoted {
-    pcrs: PcrValues,
-    reset_count: u32,
+    Ok(TrustedAk::of_public_area(&ak, "in the document"))
 }
 
 /// Steps 3 and 4: the PCR values, once they are known to be those of the one verified quote.
 fn quoted_values(
     report: &mut Report,
     document: &Document,
-    ak: &PublicArea,
+    ak: &TrustedAk,
     binding: &Binding,
 ) -> Result<Quoted, Stop> {
-    const FORGED: &str =
-        "the evidence was altered or composed by something other than a TPM: refuse this machine";
-    let statement = report.parse(
-        Step::Quote,
-        CheckName::QuoteFormat,
+    let signed = ak.signed_quote(
         Statement::parse(&document.quote),
-    )?;
-    let header = statement.header();
-    report.demand(
-        Step::Quote,
-        CheckName::Magic,
-        RefusalCode::NotAuthentic,
-        header.is_generated_by_tpm(),
-        "0xff544347",
-        &format!("{:#010x}", header.magic),
-        FORGED,
-    )?;
-    report.demand(
-        Step::Quote,
-        CheckName::StatementType,
-        RefusalCode::NotAuthentic,
-        header.is_quote(),
-        "quote (0x8018)",
-        &format!("{:#06x}", header.kind),
-        FORGED,
-    )?;
-    let quote = report.parse_again(Step::Quote, CheckName::QuoteFormat, statement.quote())?;
-    let signature = report.parse(
-        Step::Quote,
-        CheckName::SignatureFormat,
         Signature::parse(&document.signature),
+        &QualifyingData::from(binding),
+        report,
     )?;
-    report.demand(
-        Step::Quote,
-        CheckName::Signature,
-        RefusalCode::NotAuthentic,
-        ak.verify(statement.signed(), &signature),
-        "a signature of the attestation key in the document",
-        "a signature that does not verify",
-        FORGED,
+    let quote = signed.with_values(
+        report,
+        &BankValues::from(&document.pcrs),
+        HashAlgorithm::Sha256,
+        &Selection::All,
     )?;
-    let expected = binding.qualifying_data();
-    report.demand(
-        Step::Quote,
-        CheckName::Binding,
-        RefusalCode::WrongBinding,
-        quote.extra_data.ct_eq(expected.as_bytes()).into(),
-        &expected.to_string(),
-        &described(quote.extra_data),
-        "the evidence belongs to another session, role or nonce: a replay or a relay, unless the peer's software differs",
-    )?;
-    selection(report, &quote)?;
-    let pcrs = document.pcrs.clone();
-    report.demand(
-        Step::Quote,
-        CheckName::PcrDigest,
-        RefusalCode::NotAuthentic,
-        quote.pcr_digest.ct_eq(pcrs.quote_digest().as_bytes()).into(),
-        &described(quote.pcr_digest),
-        &pcrs.quote_digest().to_string(),
-        "the PCR values in the document are not those the TPM quoted; if it happens once, a PCR changed in between: ask again",
-    )?;
+    let pcrs = report.parse_again(Step::Quote, CheckName::PcrDigest, quote.whole_sha256_bank())?;
     Ok(Quoted {
         pcrs,
-        reset_count: quote.reset_count,
+        reset_count: quote.reset_count(),
     })
 }
 
-fn selection(report: &mut Report, quote: &Quote<'_>) -> Result<(), Stop> {
-    const NEXT: &str = "the peer must quote all 24 PCRs of the SHA-256 bank and nothing else";
-    let banks: Vec<String> = quote
-        .selections
-        .iter()
-        .map(|selection| selection.bank_name())
-        .collect();
-    let only = match quote.selections.as_slice() {
-        [only] if only.is_sha256() => Some(only),
-        _ => None,
-    };
-    report.demand(
-        Step::Quote,
-        CheckName::Bank,
-        RefusalCode::NotAuthentic,
-        only.is_some(),
-        "sha256 alone",
-        &if banks.is_empty() {
-            "no bank".to_owned()
-        } else {
-            banks.join(", ")
-        },
-        NEXT,
-    )?;
-    report.demand(
-        Step::Quote,
-        CheckName::Selection,
-        RefusalCode::NotAuthentic,
-        only.is_some_and(|selection| selection.is_all()),
-        "ffffff (PCR 0 to 23)",
-        &only
-            .map(|selection| hex::encode(selection.bitmap))
-            .unwrap_or_default(),
-        NEXT,
-    )
+/// What the TPM stated.
+struct Quoted {
+    pcrs: PcrValues,
+    reset_count: u32,
 }
 
 /// Step 5. Goes on after a failure: what the PCRs hold is already certain, only the names of the parts are not.
@@ -250,14 +171,30 @@ fn event_log<'a>(
     holds.then_some(log)
 }
 
-/// Step 6.
-fn measurements(report: &mut Report, policy: &Policy, pcrs: &PcrValues, hints: &Hints<'_>) {
-    for (index, measurement) in policy.measurements() {
+/// Step 6. A machine of neither generation is compared with the newer one, which is what it should run.
+fn measurements(
+    report: &mut Report,
+    policy: &PolicyDocument,
+    now: Option<Timestamp>,
+    pcrs: &PcrValues,
+    hints: &Hints<'_>,
+) {
+    let newest = policy.newest();
+    let older = policy.older().filter(|older| older.accepts(pcrs));
+    let demanded = match older {
+        Some(older) if !newest.accepts(pcrs) => {
+            let is_alive = older.is_alive(now);
+            report.generation(newest, older, is_alive);
+            if is_alive { older } else { newest }
+        }
+        _ => newest,
+    };
+    for (index, measurement) in demanded.pcrs() {
         let actual = pcrs.get(*index);
         if actual == measurement.expected {
             report.pass(Step::Measurements, CheckName::Pcr(*index));
         } else {
-            let differences = component::compare(*index, policy.components(), hints);
+            let differences = component::compare(*index, demanded.components(), hints);
             report.pcr(*index, measurement, actual, differences);
         }
     }
@@ -284,12 +221,4 @@ fn cluster_mark(report: &mut Report, mark: &ClusterMark, pcrs: &PcrValues) {
         actual.to_string()
     };
     report.mark(mark.accepts(&actual), &mark.to_string(), &found, next);
-}
-
-fn described(bytes: &[u8]) -> String {
-    if bytes.is_empty() {
-        "nothing".into()
-    } else {
-        hex::encode(bytes)
-    }
 }

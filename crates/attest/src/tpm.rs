@@ -1,18 +1,38 @@
 //! The TPM 2.0 structures that attestation needs, parsed from foreign bytes and verified.
 //!
-//! Parsing says only what the bytes claim; [`PublicKey::verify`] is the one place that checks a signature. Whether a
-//! key may be trusted is its variant's business. Sections name TCG "TPM 2.0 Library, Part 2: Structures".
+//! Parsing says only what the bytes claim. [`VerifiedQuote`] is what a verifier may believe: PCR values that a [`TrustedAk`]
+//! signed. Whether a key may be trusted is its variant's business. Sections name TCG "TPM 2.0 Library, Part 2: Structures".
 
+mod ak;
+mod authorities;
+mod bank;
+mod check;
+pub mod ek;
+mod endorsed;
+mod hash;
+mod key;
 mod public;
 mod quote;
 mod reader;
+mod requirements;
 mod signature;
+mod verified;
 
-pub use public::{KeyScheme, ObjectAttributes, PublicArea, PublicKey};
+pub use ak::TrustedAk;
+pub use authorities::AkAuthorities;
+pub use bank::{BankValues, BankValuesError, PcrValue, PcrValueError};
+pub use check::CheckName;
+pub use endorsed::EndorsedAk;
+pub(crate) use endorsed::{AkCertificate, Purpose};
+pub use hash::HashAlgorithm;
+pub use key::{KeyScheme, PublicKey, RsaKeyError};
+pub use public::{ObjectAttributes, PublicArea};
 pub use quote::{PcrSelection, Quote, Statement, StatementHeader};
 pub use reader::ParseError;
 pub(crate) use reader::Reader;
+pub use requirements::{AcceptedPcrs, PcrRequirements, PcrRequirementsError, Selection};
 pub use signature::Signature;
+pub use verified::{NotWholeBank, QualifyingData, QualifyingDataError, SignedQuote, VerifiedQuote};
 
 /// `TPM_ALG_ID` values (6.3).
 pub(crate) mod alg {
@@ -30,13 +50,10 @@ pub(crate) mod alg {
 
     /// The name of an algorithm for a person.
     pub(crate) fn name(id: u16) -> String {
-        match id {
-            SHA1 => "sha1".into(),
-            SHA256 => "sha256".into(),
-            SHA384 => "sha384".into(),
-            SHA512 => "sha512".into(),
-            SM3_256 => "sm3-256".into(),
-            other => format!("algorithm {other:#06x}"),
+        match super::HashAlgorithm::from_tpm_id(id) {
+            Some(algorithm) => algorithm.name().into(),
+            None if id == SM3_256 => "sm3-256".into(),
+            None => format!("algorithm {id:#06x}"),
         }
     }
 }

@@ -15,6 +15,7 @@ mod text;
 mod tree;
 
 pub use check::{Check, CheckName, Difference, Outcome, Step};
+pub(crate) use findings::with_sources;
 pub use findings::{Findings, Stop};
 pub use text::Text;
 

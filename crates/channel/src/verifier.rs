@@ -132,7 +132,9 @@ pub(crate) mod sealed {
         }
 
         fn judge(&self, received: Evidence, binding: &Binding) -> Result<Proved, Refusal> {
-            attest::appraise(&received, binding, &self.policy.policy(), &self.mark).map(Arc::new)
+            let now = jiff::Timestamp::now();
+            attest::appraise_at(&received, binding, &self.policy.policy(), &self.mark, now)
+                .map(Arc::new)
         }
 
         fn machine(proof: &Proved) -> Option<String> {

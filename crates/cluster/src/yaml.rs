@@ -1,112 +1,18 @@
-//! YAML documents as trees that remember where each value stood, and a reader that collects every problem of a
-//! document instead of stopping at the first.
-//!
-//! Used by the files people write (`config`, `state`). Bounded in size, depth and number of nodes; no aliases, no merge
-//! keys, no tags: a config file says what it means.
+//! The documents people write, `config` and `state`, as [`attest::yaml`] reads them.
 
 #[cfg(test)]
 pub(crate) mod cases;
-mod reader;
-mod tree;
 
-use std::fmt;
+#[cfg(test)]
+pub(crate) use attest::yaml::MAX_DOCUMENT;
+pub use attest::yaml::{Position, Problem, Problems};
+pub(crate) use attest::yaml::{Section, Value};
 
-pub(crate) use reader::{Section, Value};
-
-/// The largest document that is read.
-pub(crate) const MAX_DOCUMENT: usize = 256 * 1024;
-
-/// A place in a document, from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    /// Line.
-    pub line: u64,
-    /// Column.
-    pub column: u64,
-}
-
-/// One thing that is wrong with a document.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Where.
-    pub at: Position,
-    /// The path of the field, `provider.qemu.vcpus`; empty when the document can not be read at all.
-    pub field: String,
-    /// What is wrong.
-    pub what: String,
-    /// What would be right; empty when there is nothing to say.
-    pub allowed: String,
-}
-
-/// Everything that is wrong with a document, in its order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems {
-    file: String,
-    list: Vec<Problem>,
-}
-
-impl Problems {
-    pub(crate) fn new(file: &str, mut list: Vec<Problem>) -> Self {
-        list.sort_by_key(|problem| problem.at);
-        Self {
-            file: file.to_owned(),
-            list,
-        }
-    }
-
-    /// The problems, in the order of the document.
-    pub fn list(&self) -> &[Problem] {
-        &self.list
-    }
-}
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (
-            index,
-            Problem {
-                at,
-                field,
-                what,
-                allowed,
-            },
-        ) in self.list.iter().enumerate()
-        {
-            if index > 0 {
-                writeln!(f)?;
-            }
-            write!(f, "{}:{}:{}: ", self.file, at.line, at.column)?;
-            if !field.is_empty() {
-                write!(f, "{field}: ")?;
-            }
-            write!(f, "{what}")?;
-            if !allowed.is_empty() {
-                write!(f, "; allowed: {allowed}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Problems {}
-
-/// Reads a document with `read`, which gets its root as a section. Whatever `read` returns counts only if no problem
-/// was found on the way.
+/// Reads a document; a field without a value counts as one that is not there.
 pub(crate) fn document<T>(
     file: &str,
     text: &str,
     read: impl FnOnce(&mut Section<'_>) -> Option<T>,
 ) -> Result<T, Problems> {
-    let root = tree::parse(text).map_err(|problem| Problems::new(file, vec![problem]))?;
-    let problems = std::cell::RefCell::default();
-    let value = Section::root(&root, &problems).and_then(|mut section| {
-        let value = read(&mut section);
-        section.finish();
-        value
-    });
-    let problems = problems.into_inner();
-    match value {
-        Some(value) if problems.is_empty() => Ok(value),
-        _ => Err(Problems::new(file, problems)),
-    }
+    attest::yaml::document(file, text, attest::yaml::Null::IsAbsent, read)
 }

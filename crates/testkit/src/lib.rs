@@ -1,12 +1,18 @@
 //! Test harnesses: swtpm, LUKS disks, etcd and kube-apiserver, a TEE with its own roots
 
+pub mod amd;
 pub mod boot;
+pub mod cloud;
 #[cfg(feature = "kubernetes")]
 pub mod etcd;
 #[cfg(feature = "kubernetes")]
 pub mod harness;
+pub mod intel;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod luks;
+pub mod maker;
+pub mod nitro;
 pub mod swtpm;
 pub mod tee;
+pub mod vendors;

@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // act: each touches one outside thing
     ("tee", &["attest"]),
     ("channel", &["attest"]),
+    ("collateral", &["attest"]),
     ("disk", &["keys"]),
     ("k8s", &["cluster", "keys"]),
     ("cloud", &["cluster"]),
@@ -28,7 +29,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "attest", "channel", "cloud", "cluster", "image", "k8s", "keys", "proto",
+            "attest",
+            "channel",
+            "cloud",
+            "cluster",
+            "collateral",
+            "image",
+            "k8s",
+            "keys",
+            "proto",
         ],
     ),
     (

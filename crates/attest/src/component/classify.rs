@@ -5,8 +5,8 @@ use crate::event_log::{Event, EventLog, event_type};
 use crate::{Digest, PcrIndex};
 
 /// Linux's EFI stub tags what it measures into PCR 9 (`drivers/firmware/efi/libstub/efi-stub-helper.c`).
-const INITRD_TAG: u32 = 0x8f3b_22ec;
-const LOAD_OPTIONS_TAG: u32 = 0x8f3b_22ed;
+pub(super) const INITRD_TAG: u32 = 0x8f3b_22ec;
+pub(super) const LOAD_OPTIONS_TAG: u32 = 0x8f3b_22ed;
 
 /// The sections systemd-stub measures into PCR 11, each as its name and then its content.
 const SECTIONS: [(&str, Component); 13] = [
@@ -82,12 +82,12 @@ fn classify(event: &Event<'_>, applications: usize) -> Option<Component> {
     }
 }
 
-fn tag(data: &[u8]) -> Option<u32> {
+pub(super) fn tag(data: &[u8]) -> Option<u32> {
     data.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
 /// systemd-stub describes the event with the section's name in UTF-16.
-fn section(data: &[u8]) -> Option<(&'static str, Component)> {
+pub(super) fn section(data: &[u8]) -> Option<(&'static str, Component)> {
     let text = ascii_of_utf16(data);
     SECTIONS.into_iter().find(|(name, _)| {
         text.as_deref() == Some(*name) || data.strip_suffix(&[0]) == Some(name.as_bytes())

@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use crate::component::Component;
+use crate::policy::Generation;
 use crate::verdict::{
     Check, CheckName, Difference, Findings, Outcome, Refusal, RefusalCode, Step, Verified,
 };
@@ -77,6 +78,35 @@ impl Report {
             differences,
             next_step: Some(next.into()),
             ..Check::new(Step::Measurements, CheckName::Pcr(index), outcome)
+        };
+        self.findings.push(RefusalCode::Measurements, check);
+    }
+
+    /// A machine of the older generation: accepted before that one's end, with a warning.
+    pub(super) fn generation(&mut self, newest: &Generation, older: &Generation, is_alive: bool) {
+        let name = |generation: &Generation| {
+            generation.image_name().map_or_else(
+                || "an unnamed image".to_owned(),
+                |image| format!("image {image}"),
+            )
+        };
+        let end = older
+            .expires()
+            .map_or_else(|| "no time".to_owned(), |end| end.to_string());
+        let (outcome, next) = if is_alive {
+            self.image = older.image_name().map(str::to_owned);
+            (Outcome::Warning, "upgrade the machine before that time")
+        } else {
+            (
+                Outcome::Failed,
+                "the older generation has ended: boot the newer image, or give the older one more time in the policy",
+            )
+        };
+        let check = Check {
+            expected: Some(name(newest).into()),
+            actual: Some(format!("{}, accepted until {end}", name(older)).into()),
+            next_step: Some(next.into()),
+            ..Check::new(Step::Measurements, CheckName::Generation, outcome)
         };
         self.findings.push(RefusalCode::Measurements, check);
     }

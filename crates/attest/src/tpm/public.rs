@@ -1,24 +1,16 @@
 //! `TPM2B_PUBLIC` of an attestation key (12.2.4), and the one place that verifies with it.
 
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256,
-    RsaPublicKeyComponents, UnparsedPublicKey,
-};
-
-use super::alg;
+use super::key::{DEFAULT_EXPONENT, MAX_MODULUS, P256_COORDINATE, P384_COORDINATE};
 use super::reader::{ParseError, Reader};
-use super::signature::Signature;
+use super::signature::{Signature, signing_hash};
+use super::{HashAlgorithm, KeyScheme, PublicKey, alg};
 use crate::Digest;
 
 /// Larger than the public area of any supported key.
 const MAX_PUBLIC: usize = 1024;
 const MAX_POLICY: usize = 64;
-/// RSA-4096.
-const MAX_MODULUS: usize = 512;
-const P256_COORDINATE: usize = 32;
 const CURVE_P256: u16 = 0x0003;
-/// What exponent zero stands for (12.2.3.5).
-const DEFAULT_EXPONENT: u32 = 65_537;
+const CURVE_P384: u16 = 0x0004;
 
 /// `TPMA_OBJECT` (8.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,36 +64,12 @@ impl ObjectAttributes {
     }
 }
 
-/// How a key signs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyScheme {
-    /// ECDSA on P-256.
-    Ecdsa,
-    /// RSA, PKCS #1 v1.5.
-    Rsassa,
-    /// RSA, PSS with a salt as long as the digest.
-    Rsapss,
-}
-
-/// The numbers of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PublicKey {
-    /// A point on P-256, uncompressed.
-    P256([u8; 1 + 2 * P256_COORDINATE]),
-    /// Modulus and exponent.
-    Rsa {
-        /// Big endian, without leading zeros.
-        modulus: Vec<u8>,
-        /// Big endian.
-        exponent: [u8; 4],
-    },
-}
-
-/// A `TPMT_PUBLIC` whose parameters are those of a SHA-256 signing key.
+/// A `TPMT_PUBLIC` of a signing key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicArea {
     attributes: ObjectAttributes,
     scheme: KeyScheme,
+    hash: HashAlgorithm,
     key: PublicKey,
     id: Digest,
 }
@@ -110,7 +78,8 @@ impl PublicArea {
     /// Parses a `TPM2B_PUBLIC`.
     ///
     /// # Errors
-    /// When the bytes are not exactly one public area, or it is no ECC P-256 or RSA signing key for SHA-256.
+    /// When the bytes are not exactly one public area, or it is no signing key named by SHA-256, SHA-384 or SHA-512:
+    /// RSA with one of these hashes, or ECDSA on P-256 with SHA-256 or on P-384 with SHA-384.
     pub fn parse(tpm2b: &[u8]) -> Result<Self, ParseError> {
         let mut outer = Reader::big_endian(tpm2b);
         let area = outer.sized("TPM2B_PUBLIC", MAX_PUBLIC)?;
@@ -118,17 +87,17 @@ impl PublicArea {
 
         let mut reader = Reader::big_endian(area);
         let kind = reader.u16("type")?;
-        expect("nameAlg", reader.u16("nameAlg")?, alg::SHA256)?;
+        name_algorithm(&mut reader)?;
         let attributes = ObjectAttributes(reader.u32("objectAttributes")?);
         reader.sized("authPolicy", MAX_POLICY)?;
         // only a storage key has a symmetric algorithm; with one this is no signing key
         expect("symmetric", reader.u16("symmetric")?, alg::NULL)?;
         let scheme = reader.u16("scheme")?;
-        let (scheme, key) = match kind {
+        let (scheme, hash, key) = match kind {
             alg::ECC => {
                 expect("scheme", scheme, alg::ECDSA)?;
-                expect("scheme hash", reader.u16("scheme hash")?, alg::SHA256)?;
-                (KeyScheme::Ecdsa, p256(&mut reader)?)
+                let hash = signing_hash(&mut reader, "scheme hash", KeyScheme::Ecdsa)?;
+                (KeyScheme::Ecdsa, hash, point(&mut reader, hash)?)
             }
             alg::RSA => {
                 let scheme = match scheme {
@@ -141,8 +110,8 @@ impl PublicArea {
                         });
                     }
                 };
-                expect("scheme hash", reader.u16("scheme hash")?, alg::SHA256)?;
-                (scheme, rsa(&mut reader)?)
+                let hash = signing_hash(&mut reader, "scheme hash", scheme)?;
+                (scheme, hash, rsa(&mut reader)?)
             }
             other => {
                 return Err(ParseError::Unsupported {
@@ -155,6 +124,7 @@ impl PublicArea {
         Ok(Self {
             attributes,
             scheme,
+            hash,
             key,
             id: Digest::of(area),
         })
@@ -172,67 +142,68 @@ impl PublicArea {
         self.scheme
     }
 
+    /// The hash of the signing scheme.
+    #[must_use]
+    pub const fn hash(&self) -> HashAlgorithm {
+        self.hash
+    }
+
     /// The key.
     #[must_use]
     pub const fn key(&self) -> &PublicKey {
         &self.key
     }
 
-    /// SHA-256 of the public area: the TPM name without its algorithm.
+    /// SHA-256 of the public area. For a key that is named by SHA-256, the TPM's name of it without the algorithm.
     #[must_use]
     pub const fn id(&self) -> Digest {
         self.id
     }
 
-    /// Whether this key made `signature` over `message`.
+    /// Whether this key made `signature` over `message`, in the key's own scheme.
     #[must_use]
     pub fn verify(&self, message: &[u8], signature: &Signature) -> bool {
-        match (&self.key, self.scheme, signature) {
-            (PublicKey::P256(point), KeyScheme::Ecdsa, Signature::Ecdsa(bytes)) => {
-                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
-                    .verify(message, bytes)
-                    .is_ok()
-            }
-            (PublicKey::Rsa { modulus, exponent }, KeyScheme::Rsassa, Signature::Rsassa(bytes)) => {
-                rsa_components(modulus, exponent)
-                    .verify(&RSA_PKCS1_2048_8192_SHA256, message, bytes)
-                    .is_ok()
-            }
-            (PublicKey::Rsa { modulus, exponent }, KeyScheme::Rsapss, Signature::Rsapss(bytes)) => {
-                rsa_components(modulus, exponent)
-                    .verify(&RSA_PSS_2048_8192_SHA256, message, bytes)
-                    .is_ok()
-            }
-            (
-                PublicKey::P256(_) | PublicKey::Rsa { .. },
-                KeyScheme::Ecdsa | KeyScheme::Rsassa | KeyScheme::Rsapss,
-                Signature::Ecdsa(_) | Signature::Rsassa(_) | Signature::Rsapss(_),
-            ) => false,
-        }
+        signature.scheme() == self.scheme
+            && signature.hash() == self.hash
+            && self.key.verify(message, signature)
     }
 }
 
-fn rsa_components<'a>(
-    modulus: &'a [u8],
-    exponent: &'a [u8; 4],
-) -> RsaPublicKeyComponents<&'a [u8]> {
-    let leading = exponent.iter().take_while(|byte| **byte == 0).count();
-    RsaPublicKeyComponents {
-        n: modulus,
-        e: exponent.get(leading..).unwrap_or_default(),
+/// The hash a key is named by. The name says which key it is, so SHA-1 will not do.
+fn name_algorithm(reader: &mut Reader<'_>) -> Result<(), ParseError> {
+    let id = reader.u16("nameAlg")?;
+    match HashAlgorithm::from_tpm_id(id) {
+        Some(HashAlgorithm::Sha256 | HashAlgorithm::Sha384 | HashAlgorithm::Sha512) => Ok(()),
+        Some(HashAlgorithm::Sha1) | None => Err(ParseError::Unsupported {
+            field: "nameAlg",
+            value: id.into(),
+        }),
     }
 }
 
-fn p256(reader: &mut Reader<'_>) -> Result<PublicKey, ParseError> {
-    expect("curveID", reader.u16("curveID")?, CURVE_P256)?;
+/// A point on the curve that belongs to the hash.
+fn point(reader: &mut Reader<'_>, hash: HashAlgorithm) -> Result<PublicKey, ParseError> {
+    let is_p384 = hash == HashAlgorithm::Sha384;
+    let curve = if is_p384 { CURVE_P384 } else { CURVE_P256 };
+    expect("curveID", reader.u16("curveID")?, curve)?;
     expect("kdf", reader.u16("kdf")?, alg::NULL)?;
-    let x = padded::<P256_COORDINATE>(reader.sized("x", P256_COORDINATE)?);
-    let y = padded::<P256_COORDINATE>(reader.sized("y", P256_COORDINATE)?);
-    let mut point = [0; 1 + 2 * P256_COORDINATE];
+    Ok(if is_p384 {
+        PublicKey::P384(uncompressed::<P384_COORDINATE, 97>(reader)?)
+    } else {
+        PublicKey::P256(uncompressed::<P256_COORDINATE, 65>(reader)?)
+    })
+}
+
+fn uncompressed<const N: usize, const POINT: usize>(
+    reader: &mut Reader<'_>,
+) -> Result<[u8; POINT], ParseError> {
+    let x = padded::<N>(reader.sized("x", N)?);
+    let y = padded::<N>(reader.sized("y", N)?);
+    let mut point = [0; POINT];
     for (to, from) in point.iter_mut().zip([0x04].iter().chain(&x).chain(&y)) {
         *to = *from;
     }
-    Ok(PublicKey::P256(point))
+    Ok(point)
 }
 
 fn rsa(reader: &mut Reader<'_>) -> Result<PublicKey, ParseError> {

@@ -1,7 +1,8 @@
 //! `TPM2B_ATTEST` with a quote inside (10.12.8, 10.12.12).
 
-use super::alg;
 use super::reader::{ParseError, Reader};
+use super::{HashAlgorithm, alg};
+use crate::PcrIndex;
 
 /// `TPM_GENERATED_VALUE`: a restricted key signs a statement that starts with it only if the TPM made the statement.
 const TPM_GENERATED: u32 = 0xff54_4347;
@@ -60,6 +61,21 @@ impl<'a> Statement<'a> {
         let mut outer = Reader::big_endian(tpm2b);
         let signed = outer.sized("TPM2B_ATTEST", MAX_ATTEST)?;
         outer.finish("TPM2B_ATTEST")?;
+        Self::parse_bare(signed)
+    }
+
+    /// Reads the head of a `TPMS_ATTEST` without its length: what tools save.
+    ///
+    /// # Errors
+    /// When the bytes are cut off or too long.
+    pub fn parse_bare(signed: &'a [u8]) -> Result<Self, ParseError> {
+        if signed.len() > MAX_ATTEST {
+            return Err(ParseError::TooLarge {
+                field: "TPMS_ATTEST",
+                value: signed.len(),
+                bound: MAX_ATTEST,
+            });
+        }
         let mut reader = Reader::big_endian(signed);
         let header = StatementHeader {
             magic: reader.u32("magic")?,
@@ -105,10 +121,44 @@ impl PcrSelection<'_> {
         self.bank == alg::SHA256
     }
 
+    /// Whether the bank is SHA-384.
+    #[must_use]
+    pub const fn is_sha384(&self) -> bool {
+        self.bank == alg::SHA384
+    }
+
     /// Whether all 24 PCRs are selected and no other bit is set.
     #[must_use]
     pub fn is_all(&self) -> bool {
         self.bitmap == [0xff; 3]
+    }
+
+    /// The bank, if this release knows it.
+    #[must_use]
+    pub const fn algorithm(&self) -> Option<HashAlgorithm> {
+        HashAlgorithm::from_tpm_id(self.bank)
+    }
+
+    /// Whether the PCR is selected.
+    #[must_use]
+    pub fn contains(&self, index: PcrIndex) -> bool {
+        let number = index.number();
+        self.bitmap
+            .get(usize::from(number / 8))
+            .is_some_and(|byte| byte & (1 << (number % 8)) != 0)
+    }
+
+    /// The selected PCRs in order, which is the order of their values in the digest.
+    pub fn indices(&self) -> impl Iterator<Item = PcrIndex> + '_ {
+        PcrIndex::all().filter(|index| self.contains(*index))
+    }
+
+    /// Whether a bit is set that stands for no PCR of a PC.
+    #[must_use]
+    pub fn is_beyond(&self) -> bool {
+        self.bitmap
+            .get(PcrIndex::COUNT / 8..)
+            .is_some_and(|rest| rest.iter().any(|byte| *byte != 0))
     }
 
     /// The bank's name.

@@ -168,6 +168,11 @@ impl<'a> Reader<'a> {
         self.bytes(field, value)
     }
 
+    /// What is left, for who reads it in another form.
+    pub(crate) const fn rest(&self) -> &'a [u8] {
+        self.left
+    }
+
     /// Ends a structure: nothing may be left.
     pub(crate) const fn finish(self, structure: &'static str) -> Result<(), ParseError> {
         match self.left.len() {

@@ -5,8 +5,9 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use super::Text;
-use crate::PcrIndex;
 use crate::component::Component;
+use crate::tpm::{self, ek};
+use crate::{PcrIndex, aws, azure, gcp, nvidia, sev_snp, tdx};
 
 /// How one check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -99,10 +100,28 @@ pub enum CheckName {
     LogReplay,
     /// All PCRs of the policy, where none of them was reached.
     PolicyPcrs,
+    /// Which of the policy's two generations the machine is of.
+    Generation,
     /// The PCR has an accepted value.
     Pcr(PcrIndex),
     /// PCR 15 is what the caller demands.
     ClusterMark,
+    /// What vouches for an attestation key.
+    Tpm(tpm::CheckName),
+    /// Azure's HCL report.
+    Azure(azure::CheckName),
+    /// Google's instances.
+    Gcp(gcp::CheckName),
+    /// A check of a GPU's evidence.
+    Nvidia(nvidia::CheckName),
+    /// A check of SEV-SNP.
+    Snp(sev_snp::CheckName),
+    /// A check of a TD quote.
+    Tdx(tdx::CheckName),
+    /// Of a document of AWS.
+    Aws(aws::CheckName),
+    /// Of the certificate of an endorsement or attestation key.
+    Ek(ek::CheckName),
 }
 
 impl fmt::Display for CheckName {
@@ -125,8 +144,17 @@ impl fmt::Display for CheckName {
             Self::LogFormat => "log format",
             Self::LogReplay => "log replay",
             Self::PolicyPcrs => "PCRs of the policy",
+            Self::Generation => "generation",
             Self::Pcr(index) => return f.pad(&format!("PCR {index}")),
             Self::ClusterMark => "PCR 15",
+            Self::Tpm(name) => return name.fmt(f),
+            Self::Azure(name) => return name.fmt(f),
+            Self::Gcp(name) => return name.fmt(f),
+            Self::Nvidia(name) => return name.fmt(f),
+            Self::Snp(name) => return name.fmt(f),
+            Self::Tdx(name) => return name.fmt(f),
+            Self::Aws(name) => return name.fmt(f),
+            Self::Ek(name) => return name.fmt(f),
         })
     }
 }

@@ -176,7 +176,7 @@ impl fmt::Display for Findings {
 }
 
 /// An error with what caused it: a person reads one line.
-fn with_sources(error: &dyn Error) -> String {
+pub(crate) fn with_sources(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

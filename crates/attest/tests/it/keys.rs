@@ -2,11 +2,13 @@
 
 use attest::Outcome;
 use attest::qemu_vtpm::Document;
-use attest::tpm::{KeyScheme, ParseError, PublicArea, PublicKey};
+use attest::tpm::{HashAlgorithm, KeyScheme, ParseError, PublicArea, PublicKey, Signature};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{
-    KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding, RsaSignatureEncoding,
+    ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+    RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512,
+    RsaEncoding, RsaSignatureEncoding,
 };
 use testkit::boot::Image;
 use testkit::tee::{AK_ATTRIBUTES, SoftTpm, tpm2b};
@@ -17,6 +19,8 @@ const RSASSA: u16 = 0x0014;
 const RSAPSS: u16 = 0x0016;
 const SHA1: u16 = 0x0004;
 const SHA256: u16 = 0x000b;
+const SHA384: u16 = 0x000c;
+const SHA512: u16 = 0x000d;
 const NULL: u16 = 0x0010;
 
 /// The fields of a `TPMT_PUBLIC` of an RSA signing key.
@@ -65,16 +69,100 @@ fn modulus(key: &KeyPair) -> Vec<u8> {
 }
 
 fn sign(key: &KeyPair, scheme: u16, statement: &[u8]) -> Vec<u8> {
-    let padding: &RsaSignatureEncoding = match scheme {
-        RSASSA => &RSA_PKCS1_SHA256,
+    sign_with(key, (scheme, SHA256), statement)
+}
+
+fn sign_with(key: &KeyPair, (scheme, hash): (u16, u16), statement: &[u8]) -> Vec<u8> {
+    let padding: &RsaSignatureEncoding = match (scheme, hash) {
+        (RSASSA, SHA256) => &RSA_PKCS1_SHA256,
+        (RSASSA, SHA384) => &RSA_PKCS1_SHA384,
+        (RSASSA, SHA512) => &RSA_PKCS1_SHA512,
+        (_, SHA384) => &RSA_PSS_SHA384,
+        (_, SHA512) => &RSA_PSS_SHA512,
         _ => &RSA_PSS_SHA256,
     };
     let padding: &dyn RsaEncoding = padding;
     let mut signature = vec![0; key.public_modulus_len()];
     key.sign(padding, &SystemRandom::new(), statement, &mut signature)
         .unwrap();
-    let [high, low] = scheme.to_be_bytes();
-    [vec![high, low, 0x00, 0x0b], tpm2b(&signature)].concat()
+    let head = [scheme.to_be_bytes(), hash.to_be_bytes()].concat();
+    [head, tpm2b(&signature)].concat()
+}
+
+/// A key signs with one hash. One that the signature names instead is not the key's.
+#[test]
+fn longer_hashes_are_good_with_their_own_keys_only() {
+    let key = KeyPair::generate(KeySize::Rsa2048).unwrap();
+    let schemes = [RSASSA, RSAPSS].map(|it| [SHA256, SHA384, SHA512].map(|hash| (it, hash)));
+    let schemes = schemes.as_flattened();
+    for scheme in schemes {
+        let parts = RsaParts {
+            scheme: *scheme,
+            ..RsaParts::of(modulus(&key))
+        };
+        let public = PublicArea::parse(&parts.to_tpm2b()).unwrap();
+        assert_eq!(public.hash().tpm_id(), scheme.1);
+        for other in schemes {
+            let signature = Signature::parse(&sign_with(&key, *other, b"statement")).unwrap();
+            let holds = public.verify(b"statement", &signature);
+            assert_eq!(holds, scheme == other, "{scheme:x?} {other:x?}");
+            assert!(!public.verify(b"statemen", &signature));
+        }
+    }
+}
+
+/// P-384 goes with SHA-384, P-256 with SHA-256, and neither with the other's.
+#[test]
+fn a_curve_has_one_hash() {
+    let key = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
+    let point = key.public_key().as_ref();
+    let mut parts = SoftTpm::boot(&Image::default()).public_parts();
+    let p256 = parts.clone();
+    parts.curve = 4;
+    parts.scheme.1 = SHA384;
+    parts.point = (point[1..49].to_vec(), point[49..].to_vec());
+    let public = PublicArea::parse(&parts.to_tpm2b()).unwrap();
+    assert_eq!(public.scheme(), KeyScheme::Ecdsa);
+    assert_eq!(public.hash(), HashAlgorithm::Sha384);
+    assert!(matches!(public.key(), PublicKey::P384(_)));
+
+    let numbers = key.sign(&SystemRandom::new(), b"statement").unwrap();
+    let (r, s) = numbers.as_ref().split_at(48);
+    let head = [0x00, 0x18, 0x00, 0x0c];
+    let signature = [head.to_vec(), tpm2b(r), tpm2b(s)].concat();
+    let parsed = Signature::parse(&signature).unwrap();
+    assert!(public.verify(b"statement", &parsed));
+    assert!(!public.verify(b"statemen", &parsed));
+    assert!(
+        !PublicArea::parse(&p256.to_tpm2b())
+            .unwrap()
+            .verify(b"statement", &parsed)
+    );
+    let mut other_hash = signature;
+    other_hash[3] = 0x0b;
+    assert_eq!(
+        field(&Signature::parse(&other_hash).unwrap_err()),
+        "signatureR"
+    );
+    other_hash[3] = 0x0d;
+    assert_eq!(
+        field(&Signature::parse(&other_hash).unwrap_err()),
+        "signature hash"
+    );
+
+    for (curve, hash, refused) in [
+        (4, SHA256, "curveID"),
+        (3, SHA384, "curveID"),
+        (5, SHA384, "curveID"),
+        (4, SHA512, "scheme hash"),
+        (4, SHA1, "scheme hash"),
+    ] {
+        let mut mixed = parts.clone();
+        mixed.curve = curve;
+        mixed.scheme.1 = hash;
+        let error = PublicArea::parse(&mixed.to_tpm2b()).unwrap_err();
+        assert_eq!(field(&error), refused, "{curve} {hash:#x}");
+    }
 }
 
 #[test]
@@ -116,7 +204,7 @@ fn a_signature_with_another_padding_than_it_says_is_refused() {
     let public = PublicArea::parse(&RsaParts::of(modulus(&key)).to_tpm2b()).unwrap();
     let mut signature = sign(&key, RSAPSS, b"statement");
     signature[..2].copy_from_slice(&RSASSA.to_be_bytes());
-    let signature = attest::tpm::Signature::parse(&signature).unwrap();
+    let signature = Signature::parse(&signature).unwrap();
     assert!(!public.verify(b"statement", &signature));
 }
 

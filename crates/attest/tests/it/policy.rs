@@ -13,6 +13,12 @@ fn json(change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
     serde_json::to_vec(&json).unwrap()
 }
 
+/// An error with what caused it.
+fn whole(error: &dyn std::error::Error) -> String {
+    let source = error.source().map(|source| format!(": {}", whole(source)));
+    format!("{error}{}", source.unwrap_or_default())
+}
+
 /// The values of an object, in order, without their names.
 fn as_array(object: &mut serde_json::Value) {
     *object = object.as_object().unwrap().values().cloned().collect();
@@ -52,7 +58,7 @@ fn yaml_as_a_person_writes_it() {
     );
     assert!(matches!(
         Policy::from_yaml(&twice),
-        Err(PolicyError::Yaml(_))
+        Err(PolicyError::Document(_))
     ));
 }
 
@@ -71,41 +77,41 @@ fn empty_and_ambiguous_documents_are_errors() {
             json(|j| {
                 j.as_object_mut().unwrap().remove("measurements");
             }),
-            "cannot read",
+            "measurements: missing",
         ),
         (
             "no version",
             json(|j| {
                 j.as_object_mut().unwrap().remove("version");
             }),
-            "cannot read",
+            "version: missing",
         ),
         (
             "another version",
-            json(|j| j["version"] = 2.into()),
-            "version 2 is not known",
+            json(|j| j["version"] = 3.into()),
+            "version: the number 3 is not allowed here; allowed: a whole number from 1 to 2",
         ),
         (
             "no variant",
             json(|j| {
                 j.as_object_mut().unwrap().remove("variant");
             }),
-            "cannot read",
+            "variant: missing",
         ),
         (
-            "a variant of another release",
+            "a variant that version 1 does not know",
             json(|j| j["variant"] = "sev-snp".into()),
-            "cannot read",
+            "variant: sev-snp needs version 2",
         ),
         (
             "an unknown field",
             json(|j| j["measurments"] = 1.into()),
-            "cannot read",
+            "measurments: unknown field; did you mean measurements?",
         ),
         (
             "an unknown field in a measurement",
             json(|j| j["measurements"]["4"]["warn"] = true.into()),
-            "cannot read",
+            "measurements.4.warn: unknown field",
         ),
         (
             "no warnOnly",
@@ -115,7 +121,7 @@ fn empty_and_ambiguous_documents_are_errors() {
                     .unwrap()
                     .remove("warnOnly");
             }),
-            "cannot read",
+            "measurements.4.warnOnly: missing",
         ),
         (
             "a PCR left open",
@@ -154,21 +160,25 @@ fn empty_and_ambiguous_documents_are_errors() {
             json(|j| j["measurements"]["11"]["expected"] = zero.as_str().into()),
             "expected value of PCR 11 is zero",
         ),
-        ("an array for the document", json(as_array), "cannot read"),
+        (
+            "an array for the document",
+            json(as_array),
+            "a list is not allowed here; allowed: a section of fields",
+        ),
         (
             "an array for a measurement",
             json(|j| as_array(&mut j["measurements"]["4"])),
-            "cannot read",
+            "measurements.4: a list is not allowed here",
         ),
         (
             "an array for a component",
             json(|j| as_array(&mut j["components"][0])),
-            "cannot read",
+            "components[0]: a list is not allowed here",
         ),
         (
             "null for the image",
             json(|j| j["image"] = serde_json::Value::Null),
-            "cannot read",
+            "image: nothing is not allowed here",
         ),
         (
             "the cluster mark",
@@ -196,17 +206,24 @@ fn empty_and_ambiguous_documents_are_errors() {
             json(|j| {
                 j["measurements"]["24"] = serde_json::json!({"expected": zero, "warnOnly": false})
             }),
-            "cannot read",
+            "measurements.24: \"24\" is not a PCR",
+        ),
+        (
+            "a PCR in another spelling",
+            json(|j| {
+                j["measurements"]["04"] = serde_json::json!({"expected": zero, "warnOnly": false})
+            }),
+            "measurements.04: \"04\" is not a PCR",
         ),
         (
             "a short value",
             json(|j| j["measurements"]["4"]["expected"] = "00".into()),
-            "cannot read",
+            "measurements.4.expected: expected 64 hexadecimal digits (SHA-256), got 2 characters",
         ),
         (
             "a SHA-384 value",
             json(|j| j["measurements"]["4"]["expected"] = "00".repeat(48).into()),
-            "cannot read",
+            "measurements.4.expected: expected 64 hexadecimal digits (SHA-256), got 96 characters",
         ),
         (
             "a placeholder",
@@ -216,7 +233,7 @@ fn empty_and_ambiguous_documents_are_errors() {
         (
             "an unknown component",
             json(|j| j["components"][0]["name"] = "bios".into()),
-            "cannot read",
+            "components[0].name: \"bios\" is no component",
         ),
         (
             "a component elsewhere",
@@ -239,7 +256,7 @@ fn empty_and_ambiguous_documents_are_errors() {
                 let c = j["components"][0].clone();
                 j["components"] = vec![c; 129].into();
             }),
-            "lists 129 components",
+            "components: 129 components are listed",
         ),
         (
             "too long",
@@ -250,7 +267,8 @@ fn empty_and_ambiguous_documents_are_errors() {
     ];
     for (what, document, message) in rows {
         let error = Policy::from_json(&document).expect_err(what);
-        assert!(error.to_string().contains(message), "{what}: {error}");
+        let text = whole(&error);
+        assert!(text.contains(message), "{what}: {text}");
     }
 }
 
@@ -259,9 +277,8 @@ fn a_key_given_twice_is_an_error() {
     let text = String::from_utf8(json(|_| ())).unwrap();
     let twice = text.replacen("\"12\":", "\"13\":", 1);
     assert_ne!(text, twice);
-    let error = Policy::from_json(twice.as_bytes()).unwrap_err();
-    let source = std::error::Error::source(&error).unwrap().to_string();
-    assert!(source.contains("key 13 is given twice"), "{source}");
+    let error = whole(&Policy::from_json(twice.as_bytes()).unwrap_err());
+    assert!(error.contains("duplicate mapping key: 13"), "{error}");
 }
 
 #[test]

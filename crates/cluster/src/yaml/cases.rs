@@ -1,6 +1,7 @@
 //! Bad documents made from a good one, so that a field which is added has its cases without anybody thinking of them.
 
-use super::tree::{self, Kind, Node};
+use attest::yaml::{self as tree, Kind, Node};
+
 use super::{Position, Problem, Problems};
 
 /// The name that no field has.

@@ -1,0 +1,173 @@
+//! What the vendor says about platforms: signed statements, certificates and revocation lists, from whoever has fetched them.
+//! They are parsed here and believed in [`super::appraise`].
+
+use thiserror::Error;
+
+use super::qe_identity::QeIdentity;
+use super::signed::{Signed, StatementError};
+use super::tcb_info::TcbInfo;
+use crate::x509::{Certificate, Crl, X509Error};
+
+/// The signer and its root; a service may send more.
+const MAX_CHAIN: usize = 8;
+/// Of the root, and of the two CAs for platforms.
+const MAX_CRLS: usize = 8;
+/// Three or four certificates, in PEM with some text beside.
+const MAX_CHAIN_BYTES: usize = 64 * 1024;
+
+/// The bytes, as Intel's provisioning certification service (or a cache of it) serves them.
+#[derive(Clone, Copy, Debug)]
+pub struct Collateral<'a> {
+    /// Body of "Get TDX TCB Info".
+    pub tcb_info: &'a [u8],
+    /// Its issuer chain: PEM, or DER certificates one after another.
+    pub tcb_info_chain: &'a [u8],
+    /// Body of "Get TDX QE Identity".
+    pub qe_identity: &'a [u8],
+    /// Its issuer chain, in the same forms.
+    pub qe_identity_chain: &'a [u8],
+    /// CRLs in DER: that of the root, and that of the CA that issued the PCK certificate, in any order.
+    pub crls: &'a [&'a [u8]],
+}
+
+/// Why bytes are not what the service serves.
+#[derive(Debug, Error)]
+pub enum EndorsementsError {
+    /// The TCB info cannot be read.
+    #[error("the TCB info cannot be read")]
+    TcbInfo(#[source] StatementError),
+    /// The QE identity cannot be read.
+    #[error("the QE identity cannot be read")]
+    QeIdentity(#[source] StatementError),
+    /// A chain cannot be read.
+    #[error("the issuer chain of the {of} cannot be read")]
+    Chain {
+        /// What it is the chain of.
+        of: &'static str,
+        /// Why.
+        #[source]
+        source: ChainError,
+    },
+    /// A CRL cannot be read.
+    #[error("a CRL cannot be read")]
+    Crl(#[source] X509Error),
+    /// More CRLs than there are issuers.
+    #[error("{count} CRLs, at most {MAX_CRLS} are allowed")]
+    TooManyCrls {
+        /// How many.
+        count: usize,
+    },
+}
+
+/// Why bytes are not the chain of one end entity.
+#[derive(Debug, Error)]
+pub enum ChainError {
+    /// Longer than any chain.
+    #[error("the chain has {size} bytes, at most {MAX_CHAIN_BYTES} are allowed")]
+    TooLong {
+        /// What it has.
+        size: usize,
+    },
+    /// A certificate in it cannot be read.
+    #[error(transparent)]
+    Certificate(#[from] X509Error),
+    /// Not exactly one certificate that issues nothing.
+    #[error("the chain has {count} end-entity certificates, and must have one")]
+    Leaf {
+        /// How many.
+        count: usize,
+    },
+}
+
+/// One end entity and the certificates that came with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chain {
+    pub(super) leaf: Certificate,
+    pub(super) others: Vec<Certificate>,
+}
+
+impl Chain {
+    /// Reads PEM or DER. The order does not matter: Intel's own reference data has the root first.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, ChainError> {
+        if bytes.len() > MAX_CHAIN_BYTES {
+            return Err(ChainError::TooLong { size: bytes.len() });
+        }
+        let certificates = if bytes.first() == Some(&0x30) {
+            chain_from_der(bytes)?
+        } else {
+            Certificate::chain_from_pem(bytes, MAX_CHAIN)?
+        };
+        let (mut leaves, others): (Vec<_>, Vec<_>) =
+            certificates.into_iter().partition(|it| !it.is_ca());
+        let count = leaves.len();
+        match (leaves.pop(), count) {
+            (Some(leaf), 1) => Ok(Self { leaf, others }),
+            _ => Err(ChainError::Leaf { count }),
+        }
+    }
+}
+
+fn chain_from_der(bytes: &[u8]) -> Result<Vec<Certificate>, X509Error> {
+    let mut certificates = Vec::new();
+    let mut left = bytes;
+    while !left.is_empty() {
+        if certificates.len() == MAX_CHAIN {
+            return Err(X509Error::TooMany { most: MAX_CHAIN });
+        }
+        let (certificate, rest) = Certificate::parse_prefix(left)?;
+        certificates.push(certificate);
+        left = rest;
+    }
+    Ok(certificates)
+}
+
+/// Statements and lists, read but not believed.
+#[derive(Debug)]
+pub struct Endorsements {
+    pub(super) tcb_info: Signed<TcbInfo>,
+    pub(super) tcb_info_chain: Chain,
+    pub(super) qe_identity: Signed<QeIdentity>,
+    pub(super) qe_identity_chain: Chain,
+    pub(super) crls: Vec<Crl>,
+}
+
+impl Endorsements {
+    /// Reads what the service serves.
+    ///
+    /// # Errors
+    /// When a part has not the documented form.
+    pub fn parse(collateral: &Collateral<'_>) -> Result<Self, EndorsementsError> {
+        if collateral.crls.len() > MAX_CRLS {
+            return Err(EndorsementsError::TooManyCrls {
+                count: collateral.crls.len(),
+            });
+        }
+        let chain = |of, bytes| {
+            Chain::parse(bytes).map_err(|source| EndorsementsError::Chain { of, source })
+        };
+        Ok(Self {
+            tcb_info: TcbInfo::parse(collateral.tcb_info).map_err(EndorsementsError::TcbInfo)?,
+            tcb_info_chain: chain("TCB info", collateral.tcb_info_chain)?,
+            qe_identity: QeIdentity::parse(collateral.qe_identity)
+                .map_err(EndorsementsError::QeIdentity)?,
+            qe_identity_chain: chain("QE identity", collateral.qe_identity_chain)?,
+            crls: collateral
+                .crls
+                .iter()
+                .map(|der| Crl::parse(der).map_err(EndorsementsError::Crl))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// What the TCB info claims, for who looks whether it is time to fetch another one. Not believed.
+    #[must_use]
+    pub const fn claimed_tcb_info(&self) -> &TcbInfo {
+        self.tcb_info.claimed()
+    }
+
+    /// What the QE identity claims. Not believed.
+    #[must_use]
+    pub const fn claimed_qe_identity(&self) -> &QeIdentity {
+        self.qe_identity.claimed()
+    }
+}

@@ -1,0 +1,230 @@
+//! Whether a platform's firmware, TDX module and quoting enclave are of accepted levels. All findings are collected.
+
+use super::authenticity::Statements;
+use super::body::{TdReport, TeeTcbSvn};
+use super::pck::PckExtensions;
+use super::qe_report::QeReport;
+use super::requirements::{Advisories, Requirements};
+use super::status::TcbStatus;
+use super::{CheckName, Stop};
+use crate::verdict::Findings;
+
+/// An accepted level.
+pub(super) struct Judged {
+    pub(super) status: TcbStatus,
+    pub(super) advisories: Vec<String>,
+}
+
+/// What Intel says of all parts together.
+struct Assessment {
+    /// Worst of all parts.
+    status: TcbStatus,
+    advisories: Vec<String>,
+    /// How it came about, for a person.
+    parts: String,
+}
+
+pub(super) fn judge(
+    report: &TdReport,
+    qe: &QeReport<'_>,
+    pck: &PckExtensions,
+    statements: &Statements<'_>,
+    requirements: &Requirements,
+    findings: &mut Findings,
+) -> Result<Judged, Stop> {
+    let minimum = minimum_versions(report, qe, pck, statements, requirements, findings);
+    let assessment = assess(report, qe, pck, statements).ok_or_else(|| {
+        CheckName::TcbLevel.refuse(
+            findings,
+            [
+                "a TCB level of Intel's that firmware, TDX module and quoting enclave reach",
+                &format!(
+                    "components {}, PCE SVN {}, TEE TCB SVN {}, QE SVN {}: below all of them",
+                    hex::encode(pck.component_svns),
+                    pck.pce_svn,
+                    report.tee_tcb_svn,
+                    qe.isv_svn()
+                ),
+                "update the machine's firmware and TDX module",
+            ],
+        )
+    })?;
+    findings.pass(
+        CheckName::TcbLevel.step(),
+        crate::CheckName::Tdx(CheckName::TcbLevel),
+    );
+    let status = status(&assessment, requirements, findings);
+    let advisories = advisories(&assessment, requirements, findings);
+    minimum?;
+    status?;
+    advisories?;
+    Ok(Judged {
+        status: assessment.status,
+        advisories: assessment.advisories,
+    })
+}
+
+fn assess(
+    report: &TdReport,
+    qe: &QeReport<'_>,
+    pck: &PckExtensions,
+    statements: &Statements<'_>,
+) -> Option<Assessment> {
+    let qe_level = statements.qe_identity.level(qe)?;
+    let platform = statements
+        .tcb_info
+        .assess(pck, report, qe_level.tcb_status)?;
+    let mut advisories = platform.advisories;
+    advisories.extend(qe_level.advisories.iter().cloned());
+    advisories.sort_unstable();
+    advisories.dedup();
+    Some(Assessment {
+        status: platform.status.lowered_by(qe_level.tcb_status),
+        advisories,
+        parts: format!(
+            "platform {} (level of {}), TDX module {}, quoting enclave {}",
+            platform.platform, platform.tcb_date, platform.module, qe_level.tcb_status
+        ),
+    })
+}
+
+fn status(
+    assessment: &Assessment,
+    requirements: &Requirements,
+    findings: &mut Findings,
+) -> Result<(), Stop> {
+    let is_accepted = requirements
+        .statuses
+        .iter()
+        .any(|accepted| accepted.status() == assessment.status);
+    let accepted: Vec<_> = requirements
+        .statuses
+        .iter()
+        .map(|accepted| accepted.status().as_str())
+        .collect();
+    let next_step = match assessment.status {
+        TcbStatus::Revoked => "do not trust this machine: Intel has revoked it",
+        TcbStatus::TdRelaunchAdvised | TcbStatus::TdRelaunchAdvisedConfigurationNeeded => {
+            "the machine was updated: stop and start the virtual machine"
+        }
+        TcbStatus::Unrecognized => "look for a newer release, which knows this status",
+        TcbStatus::ConfigurationNeeded | TcbStatus::ConfigurationAndSwHardeningNeeded => {
+            "configure the machine's firmware as the advisories say, or accept the status in the policy"
+        }
+        TcbStatus::UpToDate
+        | TcbStatus::SwHardeningNeeded
+        | TcbStatus::OutOfDate
+        | TcbStatus::OutOfDateConfigurationNeeded => {
+            "update the machine's firmware and TDX module, or accept the status in the policy"
+        }
+    };
+    CheckName::TcbStatus.demand(
+        findings,
+        is_accepted,
+        [
+            &accepted.join(" or "),
+            &format!("{}: {}", assessment.status, assessment.parts),
+            next_step,
+        ],
+    )
+}
+
+fn advisories(
+    assessment: &Assessment,
+    requirements: &Requirements,
+    findings: &mut Findings,
+) -> Result<(), Stop> {
+    let open: Vec<_> = match &requirements.advisories {
+        Advisories::Any => Vec::new(),
+        Advisories::Tolerated(tolerated) => assessment
+            .advisories
+            .iter()
+            .filter(|id| !tolerated.contains(id))
+            .map(String::as_str)
+            .collect(),
+    };
+    let words = [
+        "no advisory that the policy does not tolerate",
+        &open.join(" "),
+        "read the advisories, update the machine, or tolerate them in the policy",
+    ];
+    // beside a level that is up to date they are for information: nothing more can be done about the machine
+    if assessment.status == TcbStatus::UpToDate && !open.is_empty() {
+        CheckName::Advisories.warn(findings, words);
+        return Ok(());
+    }
+    CheckName::Advisories.demand(findings, open.is_empty(), words)
+}
+
+fn minimum_versions(
+    report: &TdReport,
+    qe: &QeReport<'_>,
+    pck: &PckExtensions,
+    statements: &Statements<'_>,
+    requirements: &Requirements,
+    findings: &mut Findings,
+) -> Result<(), Stop> {
+    let number = statements
+        .tcb_info
+        .tcb_evaluation_data_number
+        .min(statements.qe_identity.tcb_evaluation_data_number);
+    let results = [
+        at_least(
+            CheckName::EvaluationNumber,
+            requirements.minimum_evaluation_number,
+            number,
+            "fetch newer TCB info and QE identity",
+            findings,
+        ),
+        at_least(
+            CheckName::MinimumQeSvn,
+            requirements.minimum_qe_svn.into(),
+            qe.isv_svn().into(),
+            "update the quoting enclave of the machine",
+            findings,
+        ),
+        at_least(
+            CheckName::MinimumPceSvn,
+            requirements.minimum_pce_svn.into(),
+            pck.pce_svn.into(),
+            "update the provisioning certification enclave of the machine",
+            findings,
+        ),
+        CheckName::MinimumTeeTcbSvn.demand(
+            findings,
+            is_at_least(report.tee_tcb_svn, requirements.minimum_tee_tcb_svn),
+            [
+                &format!("no byte below {}", requirements.minimum_tee_tcb_svn),
+                &report.tee_tcb_svn.to_string(),
+                "update the machine's TDX module",
+            ],
+        ),
+    ];
+    results.into_iter().collect()
+}
+
+fn at_least(
+    name: CheckName,
+    minimum: u32,
+    actual: u32,
+    next_step: &str,
+    findings: &mut Findings,
+) -> Result<(), Stop> {
+    name.demand(
+        findings,
+        actual >= minimum,
+        [
+            &format!("at least {minimum}"),
+            &actual.to_string(),
+            next_step,
+        ],
+    )
+}
+
+fn is_at_least(actual: TeeTcbSvn, minimum: TeeTcbSvn) -> bool {
+    actual
+        .0
+        .iter()
+        .zip(&minimum.0)
+        .all(|(actual, minimum)| actual >= minimum)
+}

@@ -1,0 +1,261 @@
+//! Whether a trust domain was made as a policy demands, and measured what it accepts. All findings are collected.
+
+use std::fmt::{self, Display};
+
+use super::attributes::TdAttributes;
+use super::body::{Register, TdReport};
+use super::requirements::{Accepted, DebugRule, Requirements, SeptVe};
+use super::{CheckName, Stop};
+use crate::verdict::Findings;
+
+/// x87 and SSE state: a processor without them runs nothing of ours, so a report without these bits was not made by a TDX module.
+const XFAM_ALWAYS: u64 = 0b11;
+/// Processor state that this release knows: x87 to AVX-512, PT, PKRU, CET, UINTR, LBR, AMX, APX (Intel SDM volume 1, 13.1).
+const XFAM_KNOWN: u64 = 0x000e_dbe7;
+
+pub(super) fn judge(
+    report: &TdReport,
+    requirements: &Requirements,
+    findings: &mut Findings,
+) -> Result<(), Stop> {
+    let mut results = vec![
+        debug(report, requirements, findings),
+        sept_ve(report, requirements, findings),
+        attributes(report, requirements, findings),
+        xfam(report, requirements, findings),
+    ];
+    // a TD 1.0 report cannot name service domains, and its module has none
+    if let Some(td_1_5) = &report.td_1_5 {
+        results.push(identity(
+            CheckName::ServiceTd,
+            &requirements.mr_service_td,
+            &td_1_5.mr_service_td,
+            "a service domain may be bound that takes the virtual machine elsewhere: start it without one, or accept it in the policy",
+            findings,
+        ));
+    }
+    let module = "the machine runs another TDX module than the policy accepts";
+    let given = "the host started the virtual machine with another value than the policy accepts";
+    let identities = [
+        (
+            CheckName::MrSeam,
+            &requirements.mr_seam,
+            &report.mr_seam,
+            module,
+        ),
+        (
+            CheckName::MrSignerSeam,
+            &requirements.mr_signer_seam,
+            &report.mr_signer_seam,
+            module,
+        ),
+        (
+            CheckName::MrConfigId,
+            &requirements.mr_config_id,
+            &report.mr_config_id,
+            given,
+        ),
+        (
+            CheckName::MrOwner,
+            &requirements.mr_owner,
+            &report.mr_owner,
+            given,
+        ),
+        (
+            CheckName::MrOwnerConfig,
+            &requirements.mr_owner_config,
+            &report.mr_owner_config,
+            given,
+        ),
+    ];
+    for (name, accepted, actual, next_step) in identities {
+        results.push(identity(name, accepted, actual, next_step, findings));
+    }
+    results.push(measurement(
+        CheckName::Mrtd,
+        &requirements.launch.mrtd,
+        &report.mrtd,
+        findings,
+    ));
+    for (index, (accepted, actual)) in
+        (0..).zip(requirements.launch.rtmrs.iter().zip(&report.rtmrs))
+    {
+        results.push(measurement(
+            CheckName::Rtmr(index),
+            accepted,
+            actual,
+            findings,
+        ));
+    }
+    results.into_iter().collect()
+}
+
+fn debug(
+    report: &TdReport,
+    requirements: &Requirements,
+    findings: &mut Findings,
+) -> Result<(), Stop> {
+    let words = [
+        "DEBUG clear",
+        "DEBUG set: the host reads and changes the virtual machine",
+        "start the virtual machine without debugging",
+    ];
+    let is_set = report.attributes.contains(TdAttributes::DEBUG);
+    if is_set && requirements.debug == DebugRule::DangerHostReadsEverything {
+        CheckName::Debug.warn(findings, words);
+        return Ok(());
+    }
+    CheckName::Debug.demand(findings, !is_set, words)
+}
+
+fn sept_ve(
+    report: &TdReport,
+    requirements: &Requirements,
+    findings: &mut Findings,
+) -> Result<(), Stop> {
+    let words = [
+        "SEPT_VE_DISABLE set",
+        "SEPT_VE_DISABLE clear: the host provokes exceptions by taking pages away",
+        "start the virtual machine with SEPT_VE_DISABLE, or accept in the policy that what runs first in it guards itself",
+    ];
+    let is_set = report.attributes.contains(TdAttributes::SEPT_VE_DISABLE);
+    if !is_set && requirements.sept_ve == SeptVe::GuestGuardsItself {
+        CheckName::SeptVeDisable.warn(findings, words);
+        return Ok(());
+    }
+    CheckName::SeptVeDisable.demand(findings, is_set, words)
+}
+
+/// Attributes beside those that have checks of their own. A bit without a meaning refuses even if the policy names it.
+fn attributes(
+    report: &TdReport,
+    requirements: &Requirements,
+    findings: &mut Findings,
+) -> Result<(), Stop> {
+    let judged_elsewhere = TdAttributes::DEBUG | TdAttributes::SEPT_VE_DISABLE;
+    let left = report.attributes.without(judged_elsewhere);
+    let unwanted = left.without(requirements.attributes) | left.reserved();
+    CheckName::Attributes.demand(
+        findings,
+        unwanted == TdAttributes::NONE,
+        [
+            &format!("nothing beside {}", requirements.attributes),
+            &format!("{unwanted} set too"),
+            "start the virtual machine without these attributes, or accept them in the policy",
+        ],
+    )
+}
+
+fn xfam(
+    report: &TdReport,
+    requirements: &Requirements,
+    findings: &mut Findings,
+) -> Result<(), Stop> {
+    let next_step = "start the virtual machine with a processor state that the policy accepts";
+    let actual = format!("{:#x}", report.xfam);
+    match &requirements.xfam {
+        Accepted::AnyOf(accepted) => CheckName::Xfam.demand(
+            findings,
+            accepted.contains(&report.xfam),
+            [
+                &list(accepted.iter().map(|xfam| Hex(*xfam))),
+                &actual,
+                next_step,
+            ],
+        ),
+        Accepted::Open if report.xfam & XFAM_ALWAYS != XFAM_ALWAYS => {
+            Err(CheckName::Xfam.refuse(findings, ["x87 and SSE state", &actual, next_step]))
+        }
+        Accepted::Open if report.xfam & !XFAM_KNOWN != 0 => {
+            CheckName::Xfam.warn(
+                findings,
+                [
+                    "state that this release knows",
+                    &actual,
+                    "nothing, if the processor is newer than this release",
+                ],
+            );
+            Ok(())
+        }
+        Accepted::Open => CheckName::Xfam.demand(findings, true, ["", "", ""]),
+    }
+}
+
+/// A value that somebody else than the trust domain's content gave. If it is open and not zero, the verdict says so.
+fn identity(
+    name: CheckName,
+    accepted: &Accepted<Register>,
+    actual: &Register,
+    next_step: &str,
+    findings: &mut Findings,
+) -> Result<(), Stop> {
+    match accepted {
+        Accepted::AnyOf(values) => name.demand(
+            findings,
+            values.contains(actual),
+            [&list(values.iter()), &actual.to_string(), next_step],
+        ),
+        // Intel's statement has judged the module
+        Accepted::Open if *actual == Register::ZERO || name == CheckName::MrSeam => {
+            name.demand(findings, true, ["", "", ""])
+        }
+        Accepted::Open => {
+            name.warn(
+                findings,
+                [
+                    "left open by the policy",
+                    &actual.to_string(),
+                    "name the value in the policy if something depends on it",
+                ],
+            );
+            Ok(())
+        }
+    }
+}
+
+/// What the trust domain is. If it is open, the verdict says so.
+fn measurement(
+    name: CheckName,
+    accepted: &Accepted<Register>,
+    actual: &Register,
+    findings: &mut Findings,
+) -> Result<(), Stop> {
+    match accepted {
+        Accepted::AnyOf(values) => name.demand(
+            findings,
+            values.contains(actual),
+            [
+                &list(values.iter()),
+                &actual.to_string(),
+                "compare the firmware or image that was started with the one the policy is of",
+            ],
+        ),
+        Accepted::Open => {
+            name.warn(
+                findings,
+                [
+                    "left open by the policy",
+                    &actual.to_string(),
+                    "name the value in the policy: until then any content is accepted here",
+                ],
+            );
+            Ok(())
+        }
+    }
+}
+
+struct Hex(u64);
+
+impl Display for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+fn list<T: Display>(values: impl Iterator<Item = T>) -> String {
+    let values: Vec<_> = values.map(|value| value.to_string()).collect();
+    if values.is_empty() {
+        return "nothing: the policy accepts no value".to_owned();
+    }
+    values.join(" or ")
+}

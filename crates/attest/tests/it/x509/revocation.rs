@@ -1,0 +1,447 @@
+//! One lie per CRL, under a test root.
+
+use attest::x509::{
+    Certificate, Crl, CrlFault, CrlScope, Path, PathError, PathRules, Revocation, X509Error,
+};
+
+use super::at;
+use super::ca::{
+    Algorithm, Authority, CrlTemplate, Extension, Key, Template, basic_constraints, key_usage, now,
+    tlv,
+};
+
+struct Three {
+    root: Authority,
+    middle: Authority,
+    leaf: Certificate,
+}
+
+impl Three {
+    fn new() -> Self {
+        let root = Authority::root("root");
+        let middle = root.issue(Template::authority("middle"));
+        let leaf = middle.leaf(&Template::leaf("leaf"));
+        Self { root, middle, leaf }
+    }
+
+    fn build(&self, crls: &[Crl], rules: &PathRules) -> Result<Path, PathError> {
+        Path::build(
+            &self.leaf,
+            &[self.middle.certificate.clone()],
+            &[self.root.certificate.clone()],
+            &Revocation::Demand(crls),
+            now(),
+            rules,
+        )
+    }
+
+    /// The fault of the middle's CRL, with a good one of the root.
+    fn fault(&self, crl: Crl) -> CrlFault {
+        let crls = [self.root.crl(&CrlTemplate::of(&[])), crl];
+        match self.build(&crls, &PathRules::end_entity()) {
+            Err(PathError::Crl {
+                issuer,
+                subject,
+                fault,
+            }) => {
+                assert_eq!(
+                    (issuer.as_str(), subject.as_str()),
+                    ("CN=middle", "CN=leaf")
+                );
+                fault
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn every_issuer_needs_a_crl() {
+    let three = Three::new();
+    let good = || {
+        [
+            three.root.crl(&CrlTemplate::of(&[])),
+            three.middle.crl(&CrlTemplate::of(&[])),
+        ]
+    };
+    three.build(&good(), &PathRules::end_entity()).unwrap();
+    for (kept, missing) in [(0, "CN=middle"), (1, "CN=root")] {
+        let crls = good();
+        let error = three
+            .build(&crls[kept..=kept], &PathRules::end_entity())
+            .unwrap_err();
+        match error {
+            PathError::Crl {
+                issuer,
+                fault: CrlFault::Missing,
+                ..
+            } => assert_eq!(issuer, missing),
+            other => panic!("{other}"),
+        }
+    }
+    three.build(&[], &PathRules::end_entity()).unwrap_err();
+}
+
+#[test]
+fn rules_for_authorities_spare_the_leaf_only() {
+    let three = Three::new();
+    let rules = PathRules::end_entity().crls_for(CrlScope::Authorities);
+    let roots = [three.root.crl(&CrlTemplate::of(&[]))];
+    three.build(&roots, &rules).unwrap();
+    let middles = [three.middle.crl(&CrlTemplate::of(&[]))];
+    let error = three.build(&middles, &rules).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PathError::Crl {
+                fault: CrlFault::Missing,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    // one that is there counts all the same
+    let crls = [
+        three.root.crl(&CrlTemplate::of(&[])),
+        three.middle.crl(&CrlTemplate::of(&[three.leaf.serial()])),
+    ];
+    let error = three.build(&crls, &rules).unwrap_err();
+    assert!(matches!(error, PathError::Revoked { .. }), "{error}");
+    let crls = [
+        three.root.crl(&CrlTemplate::of(&[])),
+        three.middle.crl(&CrlTemplate {
+            next_update: Some("2026-05-02T00:00:00Z"),
+            ..CrlTemplate::of(&[])
+        }),
+    ];
+    let error = three.build(&crls, &rules).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PathError::Crl {
+                fault: CrlFault::Stale { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_revoked_certificate_is_refused_wherever_it_stands() {
+    let three = Three::new();
+    let leaf = [
+        three.root.crl(&CrlTemplate::of(&[&[1], &[0x7f, 1]])),
+        three
+            .middle
+            .crl(&CrlTemplate::of(&[&[9], three.leaf.serial(), &[3]])),
+    ];
+    let error = three.build(&leaf, &PathRules::end_entity()).unwrap_err();
+    assert_eq!(
+        error,
+        PathError::Revoked {
+            subject: "CN=leaf".into(),
+            serial: "11".into(),
+            issuer: "CN=middle".into()
+        }
+    );
+    let middle = [
+        three.root.crl(&CrlTemplate::of(&[&[0x22]])),
+        three.middle.crl(&CrlTemplate::of(&[])),
+    ];
+    let error = three.build(&middle, &PathRules::end_entity()).unwrap_err();
+    assert_eq!(
+        error,
+        PathError::Revoked {
+            subject: "CN=middle".into(),
+            serial: "22".into(),
+            issuer: "CN=root".into()
+        }
+    );
+    // the serial number of one issuer means nothing to another
+    let swapped = [
+        three.root.crl(&CrlTemplate::of(&[three.leaf.serial()])),
+        three.middle.crl(&CrlTemplate::of(&[&[0x22]])),
+    ];
+    three.build(&swapped, &PathRules::end_entity()).unwrap();
+}
+
+#[test]
+fn a_crl_that_has_run_out_still_revokes() {
+    let three = Three::new();
+    for next_update in [Some("2026-05-02T00:00:00Z"), None] {
+        let old = CrlTemplate {
+            next_update,
+            ..CrlTemplate::of(&[three.leaf.serial()])
+        };
+        let crls = [
+            three.root.crl(&CrlTemplate::of(&[])),
+            three.middle.crl(&CrlTemplate::of(&[])),
+            three.middle.crl(&old),
+        ];
+        let error = three.build(&crls, &PathRules::end_entity()).unwrap_err();
+        assert!(matches!(error, PathError::Revoked { .. }), "{error}");
+    }
+    // one of the future does not speak yet
+    let future = CrlTemplate {
+        this_update: "2026-06-15T00:00:00Z",
+        ..CrlTemplate::of(&[three.leaf.serial()])
+    };
+    let crls = [
+        three.root.crl(&CrlTemplate::of(&[])),
+        three.middle.crl(&CrlTemplate::of(&[])),
+        three.middle.crl(&future),
+    ];
+    three.build(&crls, &PathRules::end_entity()).unwrap();
+}
+
+#[test]
+fn one_good_crl_among_bad_ones_is_enough() {
+    let three = Three::new();
+    let stale = CrlTemplate {
+        next_update: Some("2026-05-02T00:00:00Z"),
+        ..CrlTemplate::of(&[])
+    };
+    let good = CrlTemplate::of(&[]);
+    for order in [[&stale, &good], [&good, &stale]] {
+        let mut crls = vec![three.root.crl(&CrlTemplate::of(&[]))];
+        crls.extend(order.map(|template| three.middle.crl(template)));
+        three.build(&crls, &PathRules::end_entity()).unwrap();
+    }
+}
+
+#[test]
+fn a_crl_must_have_begun_and_not_run_out() {
+    let three = Three::new();
+    let crl = |this_update, next_update| {
+        three.middle.crl(&CrlTemplate {
+            this_update,
+            next_update,
+            ..CrlTemplate::of(&[])
+        })
+    };
+    let stale = crl("2026-05-01T00:00:00Z", Some("2026-05-31T23:59:59Z"));
+    assert!(matches!(three.fault(stale), CrlFault::Stale { .. }));
+    let early = crl("2026-06-01T00:00:01Z", Some("2026-07-01T00:00:00Z"));
+    assert!(matches!(three.fault(early), CrlFault::NotYetValid { .. }));
+    let endless = crl("2026-05-01T00:00:00Z", None);
+    assert_eq!(endless.next_update(), None);
+    assert_eq!(three.fault(endless), CrlFault::NoNextUpdate);
+    // the first and the last second count
+    for (this_update, next_update) in [
+        ("2026-06-01T00:00:00Z", "2026-07-01T00:00:00Z"),
+        ("2026-05-01T00:00:00Z", "2026-06-01T00:00:00Z"),
+    ] {
+        let crls = [
+            three.root.crl(&CrlTemplate::of(&[])),
+            crl(this_update, Some(next_update)),
+        ];
+        three.build(&crls, &PathRules::end_entity()).unwrap();
+    }
+}
+
+#[test]
+fn a_crl_of_another_key_of_the_name_is_refused() {
+    let three = Three::new();
+    let namesake = Authority::root("middle");
+    assert_eq!(
+        three.fault(namesake.crl(&CrlTemplate::of(&[]))),
+        CrlFault::Signature
+    );
+    // and cannot revoke
+    let crls = [
+        three.root.crl(&CrlTemplate::of(&[])),
+        three.middle.crl(&CrlTemplate::of(&[])),
+        namesake.crl(&CrlTemplate::of(&[three.leaf.serial()])),
+    ];
+    three.build(&crls, &PathRules::end_entity()).unwrap();
+}
+
+#[test]
+fn crls_of_one_name_cost_a_bounded_number_of_signatures() {
+    let three = Three::new();
+    let namesake = Authority::root("middle");
+    let build = |count: usize| {
+        let mut crls = vec![three.root.crl(&CrlTemplate::of(&[]))];
+        crls.extend((0..count).map(|_| namesake.crl(&CrlTemplate::of(&[]))));
+        crls.push(three.middle.crl(&CrlTemplate::of(&[])));
+        three.build(&crls, &PathRules::end_entity())
+    };
+    build(8).unwrap();
+    build(64).unwrap_err();
+}
+
+#[test]
+fn a_crl_whose_bits_were_flipped_is_refused() {
+    let three = Three::new();
+    let der = CrlTemplate::of(&[&[5]]).signed("middle", &three.middle.key);
+    let mut refused = 0;
+    for index in 0..der.len() {
+        let mut flipped = der.clone();
+        flipped[index] ^= 0x01;
+        let Ok(crl) = Crl::parse(&flipped) else {
+            continue;
+        };
+        let crls = [three.root.crl(&CrlTemplate::of(&[])), crl];
+        assert!(
+            three.build(&crls, &PathRules::end_entity()).is_err(),
+            "byte {index}"
+        );
+        refused += 1;
+    }
+    assert!(refused > 60, "{refused} flips");
+}
+
+#[test]
+fn an_issuer_whose_key_may_not_sign_crls_has_none() {
+    let root = Authority::root("root");
+    // keyCertSign alone, as AMD's ASK has
+    let middle = root.issue(Template {
+        extensions: vec![basic_constraints(true, None), key_usage(0x04)],
+        ..Template::authority("middle")
+    });
+    let leaf = middle.leaf(&Template::leaf("leaf"));
+    let crl = middle.crl(&CrlTemplate::of(&[]));
+    let three = Three { root, middle, leaf };
+    assert_eq!(three.fault(crl), CrlFault::MayNotSign);
+}
+
+#[test]
+fn a_crl_signed_by_an_unfit_algorithm_is_refused() {
+    let three = Three::new();
+    let crl = three.middle.crl(&CrlTemplate {
+        algorithm: Some(Algorithm::RsaPkcs1Sha256),
+        ..CrlTemplate::of(&[])
+    });
+    assert_eq!(three.fault(crl), CrlFault::Algorithm);
+}
+
+#[test]
+fn lists_that_are_not_the_complete_list_of_their_issuer_do_not_parse() {
+    let key = Key::p256();
+    let extension = |oid, critical| Extension {
+        oid,
+        critical,
+        value: vec![0x30, 0],
+    };
+    let refused = |template: &CrlTemplate, oid: &str| {
+        let error = Crl::parse(&template.signed("root", &key)).unwrap_err();
+        assert_eq!(error, X509Error::CrlExtension { oid: oid.into() });
+    };
+    // delta, partial or indirect; unknown
+    for (oid, critical) in [
+        ("2.5.29.27", true),
+        ("2.5.29.27", false),
+        ("2.5.29.28", true),
+        ("2.5.29.28", false),
+        ("1.2.3.4", true),
+    ] {
+        refused(
+            &CrlTemplate {
+                extensions: vec![extension(oid, critical)],
+                ..CrlTemplate::of(&[])
+            },
+            oid,
+        );
+    }
+    // an entry of another issuer; unknown
+    for (oid, critical) in [("2.5.29.29", true), ("2.5.29.29", false), ("1.2.3.4", true)] {
+        refused(
+            &CrlTemplate {
+                revoked: vec![(vec![1], vec![extension(oid, critical)])],
+                ..CrlTemplate::of(&[])
+            },
+            oid,
+        );
+    }
+    // a reason, which is not critical, is carried
+    let template = CrlTemplate {
+        revoked: vec![(
+            vec![1],
+            vec![Extension {
+                oid: "2.5.29.21",
+                critical: false,
+                value: vec![0x0a, 1, 1],
+            }],
+        )],
+        ..CrlTemplate::of(&[])
+    };
+    let crl = Crl::parse(&template.signed("root", &key)).unwrap();
+    assert!(crl.revokes(&[1]) && !crl.revokes(&[2]));
+}
+
+#[test]
+fn an_entry_holds_whatever_zeros_lead_its_serial_number() {
+    let crl = |serials: &[&[u8]]| {
+        let key = Key::p256();
+        Crl::parse(&CrlTemplate::of(serials).signed("root", &key)).unwrap()
+    };
+    let list = crl(&[&[0, 0x80, 1], &[7], &[0x12, 0x34]]);
+    assert_eq!(list.len(), 3);
+    assert!(!list.is_empty());
+    for serial in [&[0, 0x80, 1][..], &[0x80, 1], &[7], &[0, 7], &[0x12, 0x34]] {
+        assert!(list.revokes(serial), "{serial:?}");
+    }
+    for serial in [&[0x80][..], &[1], &[7, 0], &[0x12], &[0x34], &[]] {
+        assert!(!list.revokes(serial), "{serial:?}");
+    }
+    assert!(crl(&[]).is_empty());
+}
+
+#[test]
+fn a_crl_says_who_and_when() {
+    let crl = Authority::root("root").crl(&CrlTemplate::of(&[]));
+    assert_eq!(crl.issuer().common_name(), Some("root"));
+    assert_eq!(crl.this_update(), at("2026-05-01T00:00:00Z"));
+    assert_eq!(crl.next_update(), Some(at("2026-07-01T00:00:00Z")));
+    assert_eq!(crl.number(), Some(&[7][..]));
+}
+
+#[test]
+fn versions_of_crls_beyond_the_second_do_not_exist() {
+    let key = Key::p256();
+    let parse = |version| {
+        let template = CrlTemplate {
+            version,
+            extensions: vec![],
+            ..CrlTemplate::of(&[])
+        };
+        Crl::parse(&template.signed("root", &key))
+    };
+    parse(1).unwrap();
+    parse(2).unwrap();
+    assert!(matches!(
+        parse(3),
+        Err(X509Error::Version { version: 3, .. })
+    ));
+}
+
+#[test]
+fn a_crl_has_a_bound_and_an_end() {
+    let key = Key::p256();
+    let der = CrlTemplate::of(&[]).signed("root", &key);
+    let trailing = [der.as_slice(), &[0]].concat();
+    assert!(matches!(Crl::parse(&trailing), Err(X509Error::Der(_))));
+    let huge = tlv(0x30, &vec![0; attest::x509::MAX_CRL]);
+    assert!(matches!(Crl::parse(&huge), Err(X509Error::TooLarge { .. })));
+    // a long one is read
+    let serials: Vec<Vec<u8>> = (0..20_000_u32).map(|n| n.to_be_bytes().to_vec()).collect();
+    let serials: Vec<&[u8]> = serials.iter().map(Vec::as_slice).collect();
+    let crl = Crl::parse(&CrlTemplate::of(&serials).signed("root", &key)).unwrap();
+    assert_eq!(crl.len(), 20_000);
+    assert!(crl.revokes(&[0x4e, 0x1f]) && !crl.revokes(&[0x4e, 0x20]));
+}
+
+#[test]
+fn not_looking_at_revocation_has_a_name_of_its_own() {
+    let three = Three::new();
+    let path = Path::build(
+        &three.leaf,
+        &[three.middle.certificate.clone()],
+        &[three.root.certificate.clone()],
+        &Revocation::DangerousNotLookedAt,
+        now(),
+        &PathRules::end_entity(),
+    );
+    path.unwrap();
+}
