@@ -39,8 +39,19 @@ enum Command {
     DiskMapper,
     /// In the root: waits for init or joins a cluster, then keeps the node.
     Bootstrapper,
-    /// Prints what the TPM holds and what this machine is.
-    Report,
+    /// Prints what the TPM holds, what this machine has to prove itself with and what it lacks, and what it is.
+    Report {
+        /// How.
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: ReportForm,
+    },
+}
+
+/// For a person or for a program.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum ReportForm {
+    Table,
+    Json,
 }
 
 /// Runs a subcommand.
@@ -55,10 +66,13 @@ pub async fn run(arguments: Arguments, context: runtime::Context) -> anyhow::Res
             )
             .await?;
         }
-        Command::Report => {
+        Command::Report { output } => {
             let host = Host::this_machine();
             let report = tokio::task::spawn_blocking(move || report::BootReport::of(&host)).await?;
-            println!("{report}");
+            match output {
+                ReportForm::Table => println!("{report}"),
+                ReportForm::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+            }
         }
     }
     Ok(())

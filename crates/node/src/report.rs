@@ -1,16 +1,22 @@
-//! What this machine is, in plain words, for whoever stands in front of its console: TPM, registers, state disk, membership.
+//! What this machine is, in plain words, for whoever stands in front of its console: TPM, registers, what it has to prove itself with,
+//! state disk, membership.
 
 use std::fmt::{self, Display};
 
 use cluster::node_state::NodeState;
+use serde::Serialize;
 use tee::TpmAddress;
+use tee::detect::{Detected, Places, detect};
 use tee::report::Report;
 
 use crate::host::{Host, Paths};
 
 /// A report. Never an error: what can not be read is part of what it says.
+#[derive(Serialize)]
 pub struct BootReport {
+    #[serde(serialize_with = "as_text")]
     tpm: Report,
+    hardware: Detected,
     disk: String,
     state: String,
 }
@@ -21,6 +27,7 @@ impl BootReport {
         let address = TpmAddress::of_this_machine();
         Self {
             tpm: tee::report::of(&address, tee::KERNEL_EVENT_LOG.as_ref()),
+            hardware: detect(&Places::of_this_machine()),
             disk: disk(&host.paths),
             state: state(&host.paths),
         }
@@ -30,9 +37,15 @@ impl BootReport {
 impl Display for BootReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.tpm)?;
+        writeln!(f, "{}", self.hardware)?;
         writeln!(f, "state disk: {}", self.disk)?;
         write!(f, "node: {}", self.state)
     }
+}
+
+/// What the TPM holds is for a person; a program reads evidence.
+fn as_text<S: serde::Serializer>(report: &Report, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(report)
 }
 
 fn disk(paths: &Paths) -> String {

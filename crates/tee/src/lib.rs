@@ -4,10 +4,15 @@
 //! blocking thread.
 #![forbid(unsafe_code)]
 
+pub mod azure;
+pub mod detect;
 mod event_log;
+pub mod gcp;
 mod issuer;
+pub mod metadata;
 pub mod report;
 pub mod tpm;
+pub mod tsm;
 
 pub use event_log::{EventLogError, KERNEL_EVENT_LOG, read_event_log};
 pub use issuer::{QuoteError, TpmIssuer};

@@ -3,6 +3,9 @@
 //! Knows the few commands this system needs. The empty password authorizes all of them, as on every machine whose
 //! hierarchies nobody has claimed.
 
+mod activation;
+mod nitro;
+mod nv;
 mod transport;
 
 use std::io;
@@ -27,6 +30,8 @@ use tpm2_protocol::frame::{
 };
 use tpm2_protocol::{TpmError as FormatError, TpmMarshal, TpmWriter};
 
+pub use activation::LoadedEk;
+pub use nitro::NitroError;
 pub use transport::TpmAddress;
 use transport::Transport;
 
@@ -78,6 +83,24 @@ pub enum TpmError {
         "the TPM has no value for PCR {0} in a SHA-256 bank: allocate that bank in its firmware settings"
     )]
     NoSuchPcr(PcrIndex),
+    /// More than any area holds that this system knows.
+    #[error("the NV area {index:#010x} has {length} bytes, more than are read or written")]
+    AreaTooLong {
+        /// The area.
+        index: u32,
+        /// Its length.
+        length: u16,
+    },
+    /// An area that is there, but is another's.
+    #[error("the NV area {index:#010x} has {found} bytes, and must have {length}")]
+    AreaLength {
+        /// The area.
+        index: u32,
+        /// Its length.
+        found: u16,
+        /// What is to be written.
+        length: u16,
+    },
 }
 
 /// An open TPM.
@@ -254,7 +277,22 @@ impl Tpm {
         command: &C,
         with_password: bool,
     ) -> Result<R, TpmError> {
-        let frame = encoded(name, command, with_password)?;
+        let password = [password()];
+        let sessions = if with_password {
+            password.as_slice()
+        } else {
+            &[]
+        };
+        self.run_with(name, command, sessions)
+    }
+
+    fn run_with<C: TpmFrame, R: TpmUnmarshalBody>(
+        &mut self,
+        name: &'static str,
+        command: &C,
+        sessions: &[TpmsAuthCommand],
+    ) -> Result<R, TpmError> {
+        let frame = encoded(name, command, sessions)?;
         let mut retries = 0;
         loop {
             let answer = self
@@ -288,21 +326,25 @@ impl Tpm {
 fn encoded<C: TpmFrame>(
     name: &'static str,
     command: &C,
-    with_password: bool,
+    sessions: &[TpmsAuthCommand],
 ) -> Result<Vec<u8>, TpmError> {
-    let password = [TpmsAuthCommand {
-        session_handle: TpmHandle::new(TpmRh::Pw as u32),
-        ..TpmsAuthCommand::default()
-    }];
-    let (tag, sessions) = if with_password {
-        (TpmSt::Sessions, password.as_slice())
+    let tag = if sessions.is_empty() {
+        TpmSt::NoSessions
     } else {
-        (TpmSt::NoSessions, [].as_slice())
+        TpmSt::Sessions
     };
     let mut buffer = [0; TPM_MAX_COMMAND_SIZE];
     let mut writer = TpmWriter::new(&mut buffer);
     tpm_marshal_command(command, tag, sessions, &mut writer).map_err(format_error(name))?;
     Ok(writer.as_bytes().to_vec())
+}
+
+/// The empty password.
+fn password() -> TpmsAuthCommand {
+    TpmsAuthCommand {
+        session_handle: TpmHandle::new(TpmRh::Pw as u32),
+        ..TpmsAuthCommand::default()
+    }
 }
 
 fn marshalled<T: TpmMarshal>(name: &'static str, value: &T) -> Result<Vec<u8>, TpmError> {
