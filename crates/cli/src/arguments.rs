@@ -47,6 +47,9 @@ pub(crate) enum Command {
     /// Make, check and change the config file
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Check a policy, and say what it accepts and which known attacks it closes
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// A cluster of QEMU machines on this host
     #[command(subcommand)]
     Mini(MiniCommand),
@@ -59,6 +62,9 @@ pub(crate) enum Command {
     /// Make a backup of the cluster, look into one, make a cluster of one
     #[command(subcommand)]
     Backup(BackupCommand),
+    /// What hardware vendors publish about their machines: fetch it, look at it, carry it to a site without Internet
+    #[command(subcommand)]
+    Collateral(CollateralCommand),
     /// Show the cluster's version and nodes
     Status(OutputArguments),
     /// Print the version of this program
@@ -80,6 +86,52 @@ pub(crate) enum ConfigCommand {
     Check,
     /// List the releases of Kubernetes a cluster can have
     KubernetesVersions,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Say what a policy accepts, which known attacks it closes, which it does not, and why
+    Explain(PolicyExplainArguments),
+    /// Check a policy document, and warn of what will soon be wrong with it
+    Check(PolicyCheckArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyExplainArguments {
+    /// The policy document; `-` for stdin [default: the policy of the config file]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub presets: PresetArguments,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: DataFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyCheckArguments {
+    /// The policy document; `-` for stdin
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub presets: PresetArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PresetArguments {
+    /// A preset to add to those the policy names: one of this release by its name, or a file in the same form. What it
+    /// demands is added, and nothing is taken away. May be repeated
+    #[arg(long, value_name = "NAME|FILE")]
+    pub preset: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DataFormat {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+    /// For programs and people
+    Yaml,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -242,6 +294,118 @@ pub(crate) struct BackupRestoreArguments {
     /// Put the cluster into the kubeconfig that kubectl reads by default, and make it the current context
     #[arg(long)]
     pub merge_kubeconfig: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CollateralCommand {
+    /// Fetch everything that evidence needs to be verified
+    Fetch(CollateralFetchArguments),
+    /// Show what is there, how old it is and until when its vendor vouches for it
+    List(CollateralListArguments),
+    /// Write a bundle: one file that `import` takes elsewhere
+    Export(CollateralExportArguments),
+    /// Take what is in a bundle
+    Import(CollateralImportArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CollateralPlace {
+    /// Directory of the collateral [default: constellation/collateral in the user's cache directory]
+    #[arg(long, value_name = "DIR", env = "CONSTELLATION_COLLATERAL")]
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CollateralFetchArguments {
+    /// Evidence of one machine each: a directory of files, or one file. Known by content: SNP reports, reports of Azure's
+    /// paravisor, TDX quotes, certificates
+    #[arg(value_name = "EVIDENCE", required_unless_present = "item")]
+    pub evidence: Vec<PathBuf>,
+    /// Fetch this as well, by the name that `list` shows, such as amd-crl/milan/vcek; may be repeated
+    #[arg(long, value_name = "ITEM")]
+    pub item: Vec<String>,
+    /// Product line of the AMD processor, for reports of version 2, which do not say it
+    #[arg(long, value_enum)]
+    pub product: Option<ProductName>,
+    /// Which of Intel's statements: after a security update, `early` asks for it at once, `standard` some months later
+    #[arg(long, value_enum, default_value_t)]
+    pub update: UpdateName,
+    /// Ask the vendors even for what is fresh
+    #[arg(long, conflicts_with = "offline")]
+    pub refresh: bool,
+    /// Ask nobody: only say what is there and what is missing
+    #[arg(long)]
+    pub offline: bool,
+    /// Be content with what is stale when a vendor can not be asked
+    #[arg(long)]
+    pub allow_stale: bool,
+    /// How long to wait for each item; AMD gives one address about one chip's certificate in ten seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub timeout: u64,
+    /// Base URL in place of AMD's service: a mirror or a caching proxy
+    #[arg(long, value_name = "URL")]
+    pub amd: Option<String>,
+    /// Base URL in place of Intel's service: a mirror or a caching proxy
+    #[arg(long, value_name = "URL")]
+    pub intel: Option<String>,
+    /// URL of the revocation list of Intel's root, whole
+    #[arg(long, value_name = "URL")]
+    pub intel_root_crl: Option<String>,
+    /// Fetch revocation lists also from URLs that begin so, such as http://host/path/; may be repeated
+    #[arg(long, value_name = "PREFIX")]
+    pub allow_crl: Vec<String>,
+    #[command(flatten)]
+    pub place: CollateralPlace,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProductName {
+    /// EPYC 7003
+    Milan,
+    /// EPYC 9004, 8004 and 97x4
+    Genoa,
+    /// EPYC 9005
+    Turin,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UpdateName {
+    /// At once
+    Early,
+    /// When platforms have had time
+    #[default]
+    Standard,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CollateralListArguments {
+    #[command(flatten)]
+    pub place: CollateralPlace,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CollateralExportArguments {
+    /// The file to write
+    pub file: PathBuf,
+    /// What to put into it: a name that `list` shows, or the beginning of some [default: everything]
+    #[arg(value_name = "ITEM")]
+    pub items: Vec<String>,
+    #[command(flatten)]
+    pub place: CollateralPlace,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CollateralImportArguments {
+    /// The bundle
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub place: CollateralPlace,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -2,9 +2,11 @@
 
 pub(crate) mod apply;
 pub(crate) mod backup;
+pub(crate) mod collateral;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod man;
+pub(crate) mod policy;
 pub(crate) mod recover;
 pub(crate) mod status;
 pub(crate) mod verify;

@@ -26,7 +26,9 @@ use clap::Parser;
 use futures::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use arguments::{Arguments, BackupCommand, Command, ConfigCommand, MiniCommand};
+use arguments::{
+    Arguments, BackupCommand, CollateralCommand, Command, ConfigCommand, MiniCommand, PolicyCommand,
+};
 use failure::{Failure, Kind};
 use output::Terminal;
 use workspace::Workspace;
@@ -98,11 +100,22 @@ async fn dispatch(
         Command::Version(arguments) => return commands::version::run(arguments),
         Command::Completion(arguments) => return commands::completion::run(arguments),
         Command::Man(arguments) => return commands::man::run(arguments),
+        Command::Collateral(command) => return collateral(command, terminal).await,
+        Command::Policy(PolicyCommand::Check(arguments)) => {
+            return commands::policy::check(terminal, arguments);
+        }
+        Command::Policy(PolicyCommand::Explain(arguments)) => {
+            return commands::policy::explain(&global.workspace, arguments);
+        }
         _ => {}
     }
     let workspace = Workspace::open(&global.workspace)?;
     match command {
-        Command::Version(_) | Command::Completion(_) | Command::Man(_) => Ok(()),
+        Command::Version(_)
+        | Command::Completion(_)
+        | Command::Man(_)
+        | Command::Collateral(_)
+        | Command::Policy(_) => Ok(()),
         Command::Config(ConfigCommand::Generate(arguments)) => {
             commands::config::generate(&workspace, terminal, &arguments)
         }
@@ -144,6 +157,18 @@ async fn dispatch(
             mini::capture::run(&workspace, terminal, &arguments).await
         }
         Command::Mini(MiniCommand::Serve) => mini::serve::run(&workspace).await,
+    }
+}
+
+/// Needs no workspace: collateral is of vendors, not of a cluster.
+async fn collateral(command: &CollateralCommand, terminal: &Terminal) -> Result<(), Failure> {
+    match command {
+        CollateralCommand::Fetch(arguments) => {
+            commands::collateral::fetch(terminal, arguments).await
+        }
+        CollateralCommand::List(arguments) => commands::collateral::list(terminal, arguments),
+        CollateralCommand::Export(arguments) => commands::collateral::export(terminal, arguments),
+        CollateralCommand::Import(arguments) => commands::collateral::import(terminal, arguments),
     }
 }
 

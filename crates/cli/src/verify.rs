@@ -158,7 +158,8 @@ async fn verify_one(
         }
     };
     let binding = Binding::for_verification(&nonce);
-    let verdict = match attest::appraise(&evidence, &binding, policy, mark) {
+    let now = jiff::Timestamp::now();
+    let verdict = match attest::appraise_at(&evidence, &binding, policy, mark, now) {
         Ok(verified) => Verdict::Verified {
             confidential: verified.is_confidential(),
             evidence: Box::new(verified),

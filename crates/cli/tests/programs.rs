@@ -11,6 +11,8 @@
 mod backup;
 #[path = "programs/backup_restore.rs"]
 mod backup_restore;
+#[path = "programs/collateral.rs"]
+mod collateral;
 #[path = "programs/config.rs"]
 mod config;
 #[path = "programs/harness.rs"]
@@ -19,6 +21,8 @@ mod harness;
 mod host;
 #[path = "programs/init.rs"]
 mod init;
+#[path = "programs/policy.rs"]
+mod policy;
 #[path = "programs/recover.rs"]
 mod recover;
 #[path = "programs/serve.rs"]

@@ -1,0 +1,129 @@
+//! One item as it was published: its bytes, when they came, and until when the publisher vouches for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::item::{Format, Item};
+use crate::shape::{self, ShapeError};
+
+/// How much the clocks of two machines may differ.
+const SKEW: Duration = Duration::from_secs(300);
+
+/// An item's bytes. They have the shape of the item; whether they are genuine and valid is for `attest` to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    item: Item,
+    fetched_at: Timestamp,
+    valid_until: Option<Timestamp>,
+    body: Arc<[u8]>,
+    issuer_chain: Option<Arc<[u8]>>,
+}
+
+/// Whether an entry is to be used without asking again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Yes.
+    Fresh,
+    /// Its publisher announced a newer one for a time that has come, or it is older than [`Ages`] allow.
+    Stale,
+}
+
+/// How long after its fetch an entry is fresh; never longer than its publisher vouches for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ages {
+    /// Certificates and their chains: they change only when AMD signs them anew with another key.
+    pub certificates: Duration,
+    /// Revocation lists and Intel's statements: a list may be good for a year and be replaced tomorrow.
+    pub statements: Duration,
+}
+
+impl Default for Ages {
+    fn default() -> Self {
+        Self {
+            certificates: Duration::from_secs(30 * 24 * 3600),
+            statements: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+impl Entry {
+    /// Checks that the bytes are the item. Errors: see [`ShapeError`].
+    pub fn new(
+        item: Item,
+        fetched_at: Timestamp,
+        body: &[u8],
+        issuer_chain: Option<&[u8]>,
+    ) -> Result<Self, ShapeError> {
+        let valid_until = shape::check(&item, body, issuer_chain)?;
+        Ok(Self {
+            item,
+            fetched_at,
+            valid_until,
+            body: body.into(),
+            issuer_chain: issuer_chain.map(Into::into),
+        })
+    }
+
+    /// What it is.
+    pub fn item(&self) -> &Item {
+        &self.item
+    }
+
+    /// When it came from its publisher.
+    pub fn fetched_at(&self) -> Timestamp {
+        self.fetched_at
+    }
+
+    /// The `nextUpdate` of a list or statement, the end of a certificate. `None` for a list that names none.
+    pub fn valid_until(&self) -> Option<Timestamp> {
+        self.valid_until
+    }
+
+    /// The bytes as published.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The chain of whoever signed it, PEM.
+    pub fn issuer_chain(&self) -> Option<&[u8]> {
+        self.issuer_chain.as_deref()
+    }
+
+    /// Bytes of both parts.
+    pub fn size(&self) -> usize {
+        self.body
+            .len()
+            .saturating_add(self.issuer_chain.as_ref().map_or(0, |chain| chain.len()))
+    }
+
+    /// Whether it is fresh at `now`. One that says to come from the future is not.
+    pub fn state(&self, now: Timestamp, ages: &Ages) -> State {
+        let age = match self.item.format() {
+            Format::Der | Format::Pem => ages.certificates,
+            Format::Crl | Format::Json => ages.statements,
+        };
+        let too_old = self.fetched_at.checked_add(age).is_ok_and(|end| end <= now);
+        let from_the_future = self.is_from_the_future(now);
+        let ended = self.valid_until.is_some_and(|end| end <= now);
+        if too_old || from_the_future || ended {
+            State::Stale
+        } else {
+            State::Fresh
+        }
+    }
+
+    /// Whether it came later than `other`, an entry of the same item. What says to come from the future came never.
+    ///
+    /// The latest fetch counts, not the latest `nextUpdate`: that is only a claim until `attest` has checked a signature,
+    /// and a forged one could keep the genuine out for ever.
+    pub(crate) fn is_newer_than(&self, other: &Self, now: Timestamp) -> bool {
+        other.is_from_the_future(now) || self.fetched_at > other.fetched_at
+    }
+
+    pub(crate) fn is_from_the_future(&self, now: Timestamp) -> bool {
+        now.checked_add(SKEW)
+            .is_ok_and(|latest| self.fetched_at > latest)
+    }
+}
