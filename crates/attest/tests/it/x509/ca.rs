@@ -7,7 +7,7 @@ use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair,
     RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384,
-    RSA_PSS_SHA512, RsaKeyPair, RsaSignatureEncoding,
+    RsaKeyPair, RsaSignatureEncoding,
 };
 use jiff::Timestamp;
 
@@ -135,7 +135,6 @@ pub(crate) enum Algorithm {
     RsaPkcs1Sha512,
     RsaPssSha256,
     RsaPssSha384,
-    RsaPssSha512,
 }
 
 pub(crate) const SHA256: &str = "2.16.840.1.101.3.4.2.1";
@@ -149,7 +148,6 @@ impl Algorithm {
             Self::RsaPkcs1Sha512 => &RSA_PKCS1_SHA512,
             Self::RsaPssSha256 => &RSA_PSS_SHA256,
             Self::RsaPssSha384 => &RSA_PSS_SHA384,
-            Self::RsaPssSha512 => &RSA_PSS_SHA512,
             _ => &RSA_PKCS1_SHA256,
         }
     }
@@ -165,7 +163,6 @@ impl Algorithm {
             Self::RsaPkcs1Sha512 => seq(&[&oid("1.2.840.113549.1.1.13"), &null]),
             Self::RsaPssSha256 => pss(SHA256, SHA256, 32, None),
             Self::RsaPssSha384 => pss(SHA384, SHA384, 48, None),
-            Self::RsaPssSha512 => pss(SHA512, SHA512, 64, None),
         }
     }
 }
