@@ -11,7 +11,10 @@
 
 mod pages;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use cluster::identity::KUBELET_USER_PREFIX;
 use futures::{
@@ -149,11 +152,24 @@ impl Approver {
     /// Decides about the open requests, of each requestor about its share. One that fails stays open for the next time, and holds up no
     /// other.
     async fn settle(&self) -> Result<(), ApproverError> {
-        let mut shares = Shares::default();
+        let mut shares = Shares::new(self.issued().await);
         let client = self.settle_for(CLIENT_SIGNER, &mut shares).await;
         let serving = self.settle_for(SERVING_SIGNER, &mut shares).await;
         let certificates = self.look_for_certificates().await;
         client.and(serving).and(certificates)
+    }
+
+    /// The certificates of each node on record, by its kubelet's user. Without the records none is known, and every name has one share.
+    async fn issued(&self) -> HashMap<String, Vec<CertificateId>> {
+        let listed = tokio::time::timeout(DEADLINE, self.records.list()).await;
+        let of_node = |stored: Stored| {
+            let user = format!("{KUBELET_USER_PREFIX}{}", stored.name());
+            (user, stored.certificates.issued().to_vec())
+        };
+        match listed {
+            Ok(Ok(records)) => records.into_iter().map(of_node).collect(),
+            Ok(Err(_)) | Err(_) => HashMap::new(),
+        }
     }
 
     async fn settle_for(&self, signer: &str, shares: &mut Shares) -> Result<(), ApproverError> {

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use k8s::api::csr::CredentialId;
+use k8s::api::csr::{CertificateId, CredentialId};
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestSpec,
 };
@@ -52,17 +52,31 @@ pub(super) fn fields(signer: &str) -> String {
 }
 
 /// How much of a round each requestor has had.
-#[derive(Default)]
-pub(super) struct Shares(HashMap<Requestor, u32>);
+pub(super) struct Shares {
+    taken: HashMap<Requestor, u32>,
+    /// By user, the certificates that were issued under its record: a few each.
+    issued: HashMap<String, Vec<CertificateId>>,
+}
 
-/// Who asks, and with which credential: somebody else's may bear the same name.
+/// Who asks, and with which certificate, if it was issued to the node on record: somebody else's may bear the same name. All others of a
+/// name are one, since a node can have as many certificates as it asks for.
 type Requestor = (String, Option<CredentialId>);
 
 impl Shares {
+    pub(super) fn new(issued: HashMap<String, Vec<CertificateId>>) -> Self {
+        Self {
+            taken: HashMap::new(),
+            issued,
+        }
+    }
+
     /// Whether one more request of this requestor is settled in this round.
     pub(super) fn take(&mut self, spec: &CertificateSigningRequestSpec) -> bool {
         let user = spec.username.clone().unwrap_or_default();
-        let taken = self.0.entry((user, CredentialId::of(spec))).or_default();
+        let issued = self.issued.get(&user);
+        let own = CredentialId::of(spec)
+            .filter(|credential| issued.into_iter().flatten().any(|one| credential.is(one)));
+        let taken = self.taken.entry((user, own)).or_default();
         *taken = taken.saturating_add(1);
         if *taken == SHARE + 1 {
             let user = spec.username.as_deref().unwrap_or_default();

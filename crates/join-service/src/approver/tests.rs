@@ -2,7 +2,7 @@ use std::{
     convert::Infallible,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
@@ -49,11 +49,10 @@ fn page(query: &str, requests: &[Value]) -> Value {
     })
 }
 
-/// An API with open requests that never answers the first question about records, if it is told so; and which requests it was told a
-/// decision on.
-fn api(requests: Vec<Value>, answers_at_once: bool) -> (Client, Arc<Mutex<Vec<String>>>) {
+/// An API with open requests that never answers the question about records of this number; and which requests it was told a decision on.
+fn api(requests: Vec<Value>, unanswered: Option<usize>) -> (Client, Arc<Mutex<Vec<String>>>) {
     let decided = Arc::new(Mutex::new(Vec::new()));
-    let (seen, asked) = (decided.clone(), Arc::new(AtomicBool::new(answers_at_once)));
+    let (seen, asked) = (decided.clone(), Arc::new(AtomicUsize::new(0)));
     let requests = Arc::new(requests);
     let service = tower::service_fn(move |request: Request<Body>| {
         let (seen, asked, requests) = (seen.clone(), asked.clone(), requests.clone());
@@ -66,7 +65,7 @@ fn api(requests: Vec<Value>, answers_at_once: bool) -> (Client, Arc<Mutex<Vec<St
                 serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap()
             } else if path.ends_with("/certificatesigningrequests") {
                 page(parts.uri.query().unwrap(), &requests)
-            } else if asked.swap(true, Ordering::Relaxed) {
+            } else if Some(asked.fetch_add(1, Ordering::Relaxed)) != unanswered {
                 list("ConfigMapList", Vec::new())
             } else {
                 std::future::pending().await
@@ -92,7 +91,7 @@ fn approver(client: Client) -> Approver {
 #[tokio::test(start_paused = true)]
 async fn a_question_that_is_never_answered_holds_up_no_other_request() {
     let requests = ["first", "second"].map(|name| malformed(name, "system:node:worker-0"));
-    let (client, decided) = api(requests.to_vec(), false);
+    let (client, decided) = api(requests.to_vec(), Some(1));
     let approver = approver(client);
     approver.settle().await.unwrap();
     let first = |path: &String| path.ends_with("/first/approval");
@@ -111,13 +110,27 @@ async fn a_question_that_is_never_answered_holds_up_no_other_request() {
 async fn who_has_many_requests_has_a_share_of_a_round_and_the_last_page_is_read() {
     let many = (0..100).map(|number| malformed(&format!("a-{number:03}"), "system:node:worker-0"));
     let one = malformed("b", "system:node:worker-1");
-    let (client, decided) = api(many.chain([one]).collect(), true);
+    let (client, decided) = api(many.chain([one]).collect(), None);
     let approver = approver(client);
     approver.settle().await.unwrap();
     let decided = decided.lock().unwrap().clone();
     let of_others = decided.iter().filter(|path| path.contains("/a-")).count();
     assert_eq!((of_others, decided.len()), (8, 9), "{decided:?}");
     assert!(decided.iter().any(|path| path.ends_with("/b/approval")));
+}
+
+#[tokio::test]
+async fn who_has_many_certificates_has_one_share() {
+    let many = (0..100).map(|number| {
+        let mut request = malformed(&format!("a-{number:03}"), "system:node:worker-0");
+        request["spec"]["extra"] = json!({
+            "authentication.kubernetes.io/credential-id": [format!("X509SHA256={number:064x}")],
+        });
+        request
+    });
+    let (client, decided) = api(many.collect(), None);
+    approver(client).settle().await.unwrap();
+    assert_eq!(decided.lock().unwrap().len(), 8);
 }
 
 #[tokio::test]
