@@ -17,8 +17,8 @@ use crate::text::printable;
 use super::WATCH;
 
 const POLL: Duration = Duration::from_secs(2);
-/// How long one request may take.
-const ANSWER: Duration = Duration::from_secs(20);
+/// How long one answer may take: more than a handshake does on a machine without hardware virtualisation.
+const ANSWER: Duration = Duration::from_secs(60);
 /// How much of a console's end is searched for the machine's last words.
 const LAST_WORDS: u64 = 64 * 1024;
 /// What our programs on a machine begin their lines on its console with.
@@ -88,6 +88,7 @@ pub(super) async fn for_an_answer<T>(
     mut ask: impl AsyncFnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let begun = tokio::time::Instant::now();
+    let mut shown = String::new();
     loop {
         let answer = tokio::time::timeout(ANSWER, ask()).await;
         let failure = match answer {
@@ -99,7 +100,11 @@ pub(super) async fn for_an_answer<T>(
         if begun.elapsed() >= deadline {
             return Err(failure);
         }
-        terminal.progress(&failure);
+        let now = failure.to_string();
+        if now != shown {
+            terminal.progress(&now);
+            shown = now;
+        }
         tokio::time::sleep(POLL).await;
     }
 }
@@ -234,13 +239,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_cluster_that_is_busy_is_asked_again_and_nobody_else() {
-        let minute = Duration::from_secs(60);
+        let long = 3 * ANSWER;
         let busy = || Some(Err(Failure::cluster("a cut connection")));
-        assert_eq!(asked(minute, [busy(), None, Some(Ok(7))]).await.unwrap(), 7);
-        let wrong = asked(minute, [busy(), Some(Err(Failure::config("a file")))]).await;
+        assert_eq!(asked(long, [busy(), None, Some(Ok(7))]).await.unwrap(), 7);
+        let wrong = asked(long, [busy(), Some(Err(Failure::config("a file")))]).await;
         assert_eq!(wrong.unwrap_err().kind(), Kind::Config);
         let late = asked(ANSWER, [busy(), None, busy()]).await.unwrap_err();
-        assert_eq!(late.to_string(), "the list took longer than 20 s");
+        assert_eq!(late.to_string(), "the list took longer than 60 s");
     }
 
     #[test]
