@@ -163,19 +163,33 @@ pub async fn wait_ready(client: &Client, deadline: Duration) -> Result<(), ApiEr
 pub async fn ready(client: &Client) -> Result<(), String> {
     match tokio::time::timeout(READY_ANSWER, readiness(client)).await {
         Err(_) => Err("no answer in time".to_owned()),
-        Ok(answer) => answer,
+        Ok(answer) => answer.map_err(|unready| unready.to_string()),
     }
 }
 
+/// Why an API server is not known to be ready.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unready {
+    /// It says so itself, with the checks that failed.
+    #[error("{0}")]
+    Says(String),
+    /// It does not answer, or not to who asks.
+    #[error("{0}")]
+    Silent(String),
+}
+
 /// As [`ready`], and waits for the answer as long as the caller does.
-pub async fn readiness(client: &Client) -> Result<(), String> {
+pub async fn readiness(client: &Client) -> Result<(), Unready> {
     let request = http::Request::get("/readyz?verbose")
         .body(Vec::new())
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| Unready::Silent(error.to_string()))?;
     match client.request_text(request).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) => Err(failed_checks(&status.message)),
-        Err(error) => Err(chain(&error)),
+        Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403) => {
+            Err(Unready::Silent(status.message.clone()))
+        }
+        Err(kube::Error::Api(status)) => Err(Unready::Says(failed_checks(&status.message))),
+        Err(error) => Err(Unready::Silent(chain(&error))),
     }
 }
 
@@ -322,6 +336,39 @@ mod tests {
             documents("- 1"),
             Err(ApiError::Manifest { number: 1, .. })
         ));
+    }
+
+    /// Who says that it is not ready has answered; who does not know us, or says nothing, has not.
+    #[tokio::test]
+    async fn what_is_not_ready_says_so_or_is_silent() {
+        let answer = async |code: u16, text: &'static str| {
+            let service =
+                tower::service_fn(move |_: http::Request<kube::client::Body>| async move {
+                    let body = kube::client::Body::from(text.as_bytes().to_vec());
+                    let answer = http::Response::builder().status(code).body(body);
+                    Ok::<_, std::convert::Infallible>(answer.unwrap())
+                });
+            readiness(&Client::new(service, "default")).await
+        };
+        assert_eq!(answer(200, "ok").await, Ok(()));
+        assert_eq!(
+            answer(500, "[+]ping ok\n[-]etcd failed: reason withheld\n").await,
+            Err(Unready::Says("[-]etcd failed: reason withheld".to_owned()))
+        );
+        for stranger in [401, 403] {
+            let unready = answer(stranger, "no").await.unwrap_err();
+            assert!(
+                matches!(unready, Unready::Silent(_)),
+                "{stranger}: {unready}"
+            );
+        }
+        let service = tower::service_fn(async |_: http::Request<kube::client::Body>| {
+            Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("cut off"))
+        });
+        let cut = readiness(&Client::new(service, "default"))
+            .await
+            .unwrap_err();
+        assert!(matches!(cut, Unready::Silent(_)), "{cut}");
     }
 
     #[test]

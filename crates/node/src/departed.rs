@@ -142,7 +142,11 @@ async fn dismiss(client: &Client, nodes: &[FoundNode], own: &NodeName) -> Result
         // read now, after the Node object: it gets its label after its record
         let record = records::node_identity(client, &found.name).await?;
         if record.is_none_or(|record| record.role != Role::ControlPlane) {
-            records::dismiss_control_plane(client, found).await?;
+            // somebody's webhook may stand in its way, and others leave and come meanwhile
+            if let Err(error) = records::dismiss_control_plane(client, found).await {
+                tracing::error!(node = %found.name, error = %runtime::chain(&error), "it is not on record as a control plane, and keeps its label and its pods");
+                continue;
+            }
             tracing::warn!(node = %found.name, "it is not on record as a control plane: its label and its pods were removed");
         }
     }
@@ -240,6 +244,7 @@ mod tests {
             deleted,
             marked,
             control_plane: false,
+            version: None,
         };
         let table = [
             (found("control-plane-1", true, true), true, Step::Remove),

@@ -108,7 +108,7 @@ pub enum Denial {
     NoneIssued(NodeName),
     /// A certificate that was issued under another record.
     #[error(
-        "the certificate that it was made with was not issued to the node {0} on record: an earlier node of the name has it, or it was issued while no join service looked; reboot the node if it is genuine"
+        "the certificate that it was made with was not issued to the node {0} on record: an earlier node of the name has it, or it was issued while no join service looked; if the node is genuine, a worker is well again after a reboot once its certificate has ended, and a control plane after `kubectl delete node` and a new join"
     )]
     NotItsOwn(NodeName),
     /// Names in a client certificate, or names in a serving certificate that are not the node's.

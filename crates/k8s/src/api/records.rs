@@ -156,6 +156,8 @@ pub struct FoundNode {
     pub marked: bool,
     /// Whether it has the label by which the services of control planes are placed.
     pub control_plane: bool,
+    /// The API's number of this state of it.
+    pub version: Option<String>,
 }
 
 /// All Node objects whose name is one that a node of this cluster can have.
@@ -172,6 +174,7 @@ pub async fn nodes(client: &Client) -> Result<Vec<FoundNode>, ApiError> {
             deleted: node.metadata.deletion_timestamp.is_some(),
             marked: node.finalizers().iter().any(|name| name == FINALIZER),
             control_plane: node.labels().contains_key(&role_label(Role::ControlPlane)),
+            version: node.resource_version(),
         })
     };
     Ok(nodes.into_iter().filter_map(found).collect())
@@ -310,14 +313,19 @@ pub async fn label_node(client: &Client, name: &NodeName, role: Role) -> Result<
 }
 
 /// Takes the label of control planes off this Node object, and every pod that is bound to it: whoever has the node's name reads their
-/// secrets, and a kubelet that is gone ends none. Another Node object that was made since under its name is left alone.
+/// secrets, and a kubelet that is gone ends none. Another Node object that was made since under its name is left alone, and one that has
+/// changed since is for the next look: its machine may be another one by now, which is on record.
 pub async fn dismiss_control_plane(client: &Client, node: &FoundNode) -> Result<(), ApiError> {
     let name = &node.name;
     let nodes: Api<Node> = Api::all(client.clone());
     // before the label, which is what this is done again for; and after it, since until then others take their place
     delete_pods(client, name).await?;
     let label = role_label(Role::ControlPlane);
-    let patch = json!({ "metadata": { "uid": node.uid, "labels": { label: null } } });
+    let patch = json!({ "metadata": {
+        "uid": node.uid,
+        "resourceVersion": node.version,
+        "labels": { label: null },
+    } });
     match nodes
         .patch(name.as_str(), &PatchParams::default(), &Patch::Merge(patch))
         .await

@@ -125,7 +125,11 @@ impl Node {
                     "apiVersion": "audit.k8s.io/v1",
                     "kind": "Policy",
                     "omitStages": ["RequestReceived"],
-                    "rules": [{ "level": "Metadata" }],
+                    "rules": [
+                        // every node asks every API server, and what is kept of the log has a bound
+                        { "level": "None", "nonResourceURLs": ["/healthz*", "/livez*", "/readyz*"] },
+                        { "level": "Metadata" },
+                    ],
                 }),
             ),
             File::secret(self.paths.node_agent_kubeconfig(), agent.render()),

@@ -55,6 +55,21 @@ fn an_unsupported_version_is_refused() {
     assert!(Node::new(config, Paths::node(), Listen::node(Ipv4Addr::LOCALHOST)).is_err());
 }
 
+/// Every node asks each API server whether it is ready: what is kept of the log is for what somebody did.
+#[test]
+fn questions_about_health_leave_no_trace_in_the_audit_log() {
+    let node = node(Role::ControlPlane, TEST);
+    let policy = json(&node, Service::ApiServer, "audit-policy.yaml");
+    let health = ["/healthz*", "/livez*", "/readyz*"];
+    assert_eq!(
+        policy["rules"],
+        serde_json::json!([
+            { "level": "None", "nonResourceURLs": health },
+            { "level": "Metadata" },
+        ])
+    );
+}
+
 /// The checks of CIS' Kubernetes benchmark on flags (1.2, 1.3, 1.4, 2), for the oldest and the newest version.
 #[test]
 fn the_control_plane_holds_the_benchmark() {

@@ -12,6 +12,7 @@ use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use k8s::api::Unready;
 use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -108,11 +109,13 @@ async fn ask_again(health: Health, server: SocketAddrV4, kubeconfig: PathBuf) {
                 failures = 0;
                 health.set(server, Some(true));
             }
-            Some(Err(reason)) => {
-                // on a new connection next time, with new credentials
-                asker = None;
+            Some(Err(unready)) => {
+                // on a new connection next time, with new credentials; who answers keeps the one that there is
+                if matches!(unready, Unready::Silent(_)) {
+                    asker = None;
+                }
                 failures += 1;
-                tracing::debug!(%server, reason, failures, "an API server is not ready");
+                tracing::debug!(%server, %unready, failures, "an API server is not ready");
                 if failures >= FAILURES {
                     health.set(server, Some(false));
                 }
@@ -132,7 +135,7 @@ async fn ask(
     asker: &mut Option<(Client, Instant)>,
     server: SocketAddrV4,
     kubeconfig: &Path,
-) -> Option<Result<(), String>> {
+) -> Option<Result<(), Unready>> {
     let client = match asker {
         Some((client, since)) if since.elapsed() < REREAD => client.clone(),
         _ => {
@@ -148,5 +151,5 @@ async fn ask(
         }
     };
     let answer = timeout(ANSWER, k8s::api::readiness(&client)).await;
-    Some(answer.unwrap_or_else(|_| Err("no answer in time".to_owned())))
+    Some(answer.unwrap_or_else(|_| Err(Unready::Silent("no answer in time".to_owned()))))
 }
