@@ -788,6 +788,13 @@ const MEANING: &[Row] = &[
         "duplicate mapping key",
     ),
     (
+        "a key that is merged in",
+        azure,
+        "  vmpl: 0\n",
+        "  <<: { vmpl: 0 }\n",
+        "not readable as YAML",
+    ),
+    (
         "an alias",
         azure,
         "hostData: ",
