@@ -178,6 +178,19 @@ impl PolicyDocument {
                 );
             }
         }
+        if self.machine == Machine::GcpTdx {
+            let generations = std::iter::once(&self.newest).chain(&self.older);
+            for (place, _) in generations
+                .enumerate()
+                .filter(|(_, generation)| !generation.pins_trust_domain())
+            {
+                warn(
+                    &format!("measurements.generations[{place}]"),
+                    "does not enforce MRTD, RTMR 1 and RTMR 2: what was booted is known only by a TPM of the hypervisor"
+                        .to_owned(),
+                );
+            }
+        }
         if let Some(snp) = self.snp() {
             for (line, minimum) in snp.products() {
                 if minimum.reported.snp == 0 || minimum.launch.snp == 0 {

@@ -148,6 +148,12 @@ impl Machine {
         }
     }
 
+    /// Whether MRTD is the paravisor: without it whoever rents such a machine brings one of their own, which makes up the
+    /// vTPM.
+    pub(crate) const fn mrtd_is_paravisor(self) -> bool {
+        matches!(self, Self::AzureTdx)
+    }
+
     /// Every name, for messages.
     pub(crate) fn names() -> String {
         Self::ALL.map(Self::as_str).join(", ")

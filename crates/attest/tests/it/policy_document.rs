@@ -876,6 +876,90 @@ fn azure_needs_a_paravisor_that_is_known() {
     read(&pinned);
 }
 
+/// A policy for TDX machines of a cloud, with the registers of the newer and of the older generation.
+fn cloud_tdx(machine: &str, newer: &str, older: &str) -> String {
+    format!(
+        "version: 2
+variant: {machine}
+presets: [intel-2026-10]
+measurements:
+  generations:
+    - pcrs:
+{0}{newer}    - expires: 2999-12-31T00:00:00Z
+      pcrs:
+{0}{older}tdx:
+  tcbStatuses: [UpToDate]
+",
+        pcrs(8)
+    )
+}
+
+fn register(name: &str, warn_only: bool) -> String {
+    format!(
+        "      {name}: {{ accepted: [{}], warnOnly: {warn_only} }}\n",
+        "e5".repeat(48)
+    )
+}
+
+#[test]
+fn azure_needs_a_paravisor_that_is_known_on_tdx_as_well() {
+    let (mrtd, warned) = (register("mrtd", false), register("mrtd", true));
+    read(&cloud_tdx("azure-tdx", &mrtd, &mrtd));
+    for (newer, older, place) in [
+        ("", "", 0),
+        ("", mrtd.as_str(), 0),
+        (mrtd.as_str(), "", 1),
+        (warned.as_str(), mrtd.as_str(), 0),
+        (mrtd.as_str(), warned.as_str(), 1),
+    ] {
+        let text = cloud_tdx("azure-tdx", newer, older);
+        let problems = PolicyDocument::parse("p", &text).unwrap_err().to_string();
+        let rule = format!(
+            "measurements.generations[{place}]: without an enforced MRTD a policy for azure-tdx machines accepts every paravisor"
+        );
+        assert!(problems.contains(&rule), "{problems}");
+    }
+    let flat = format!(
+        "version: 2\nvariant: azure-tdx\nmeasurements:\n{}tdx: {{ tcbStatuses: [UpToDate] }}\n",
+        pcrs(2)
+    );
+    let problems = PolicyDocument::parse("p", &flat).unwrap_err().to_string();
+    assert!(problems.contains("accepts every paravisor"), "{problems}");
+}
+
+#[test]
+fn a_trust_domain_of_google_that_is_not_pinned_is_warned_of() {
+    let fields = |newer: &str, older: &str| -> Vec<String> {
+        read(&cloud_tdx("gcp-tdx", newer, older))
+            .warnings(time(END))
+            .into_iter()
+            .inspect(|warning| {
+                assert!(warning.what.contains("RTMR 2"), "{}", warning.what);
+            })
+            .map(|warning| warning.field)
+            .collect()
+    };
+    let value = |warn_only| {
+        format!(
+            "{{ accepted: [{}], warnOnly: {warn_only} }}",
+            "f6".repeat(48)
+        )
+    };
+    let mrtd = register("mrtd", false);
+    let whole = format!("{mrtd}      rtmrs: {{ 1: {0}, 2: {0} }}\n", value(false));
+    let half = format!("{mrtd}      rtmrs: {{ 1: {} }}\n", value(false));
+    let warned = format!(
+        "{mrtd}      rtmrs: {{ 1: {}, 2: {} }}\n",
+        value(false),
+        value(true)
+    );
+    let (newer, older) = ("measurements.generations[0]", "measurements.generations[1]");
+    assert_eq!(fields(&whole, &whole), Vec::<String>::new());
+    assert_eq!(fields("", &whole), [newer]);
+    assert_eq!(fields(&whole, &half), [older]);
+    assert_eq!(fields(&warned, &mrtd), [newer, older]);
+}
+
 #[test]
 fn presets_that_leave_nothing_are_a_mistake() {
     let milan = azure().replace("[amd-2026-10]", "[amd-2026-10, amd-strict-2026-10]");
