@@ -7,7 +7,7 @@ use super::demands::Demands;
 use super::generation::{self, Generation};
 use super::machine::{Hardware, Machine};
 use super::preset::{self, Preset};
-use super::snp::{SigningKeys, SnpPolicy};
+use super::snp::{PlatformFlag, SigningKeys, SnpPolicy};
 use super::tdx::TdxPolicy;
 use super::{MAX_DOCUMENT, Measurements};
 use crate::ComponentDigest;
@@ -199,6 +199,12 @@ impl PolicyDocument {
                         "accepts every version of the SNP firmware".to_owned(),
                     );
                 }
+            }
+            if !snp.platform().contains(&PlatformFlag::AliasCheckComplete) {
+                warn(
+                    "snp.platformInfo.aliasCheckComplete",
+                    "accepts platforms that did not look for aliases of memory, by which a host reads and changes machines (BadRAM)".to_owned(),
+                );
             }
         }
         if let Some(tdx) = self.tdx() {

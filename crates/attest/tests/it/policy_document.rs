@@ -226,7 +226,7 @@ fn an_snp_policy_is_demanded_of_a_report_as_it_is_written() {
     )
     .allow_smt()
     .guest_policy(GuestPolicy::SINGLE_SOCKET)
-    .platform_info(PlatformInfo::ECC_EN)
+    .platform_info(PlatformInfo::ECC_EN.with(PlatformInfo::ALIAS_CHECK_COMPLETE))
     .mitigations(0b10)
     .host_data(HostData::Exactly([0xb2; 32]))
     .chips(Chips::Listed(Accepted::new(vec![[0xd4; 64]]).unwrap()))
@@ -546,6 +546,13 @@ pub(crate) const FORM: &[Row] = &[
         "snp.platformInfo.required[1]: is listed twice",
     ),
     (
+        "an alias check of another kind",
+        azure,
+        "    required: [eccEnabled]\n",
+        "    aliasCheckComplete: ignored\n",
+        "snp.platformInfo.aliasCheckComplete: \"ignored\" is not known; allowed: required, optional",
+    ),
+    (
         "another privilege level",
         azure,
         "vmpl: 0",
@@ -753,6 +760,13 @@ const MEANING: &[Row] = &[
         "snp.products: no product line is accepted",
     ),
     (
+        "an alias check that is required and optional",
+        azure,
+        "    required: [eccEnabled]\n",
+        "    required: [aliasCheckComplete]\n    aliasCheckComplete: optional\n",
+        "snp.platformInfo: aliasCheckComplete is both required and optional",
+    ),
+    (
         "a chip without an id",
         azure,
         "d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4",
@@ -874,6 +888,38 @@ fn azure_needs_a_paravisor_that_is_known() {
         &format!("warnOnly: false }}\n    - image: v0.1.0\n{launch}"),
     );
     read(&pinned);
+}
+
+#[test]
+fn badram_is_left_open_by_name_only() {
+    use attest::policy::snp::PlatformFlag;
+
+    let of = |platform: &str| read(&format!("{}{platform}", snp()));
+    let demands = |document: &PolicyDocument| {
+        let snp = document.snp().unwrap();
+        snp.platform().contains(&PlatformFlag::AliasCheckComplete)
+    };
+    let warned = |document: &PolicyDocument| {
+        document
+            .warnings(time(END))
+            .iter()
+            .any(|warning| warning.field == "snp.platformInfo.aliasCheckComplete")
+    };
+    for platform in [
+        "",
+        "  platformInfo: {}\n",
+        "  platformInfo: { required: [] }\n",
+        "  platformInfo: { required: [eccEnabled] }\n",
+        "  platformInfo: { required: [aliasCheckComplete] }\n",
+        "  platformInfo: { aliasCheckComplete: required }\n",
+    ] {
+        let document = of(platform);
+        assert!(demands(&document) && !warned(&document), "{platform}");
+    }
+    let document = of("  platformInfo: { required: [eccEnabled], aliasCheckComplete: optional }\n");
+    assert!(!demands(&document) && warned(&document));
+    let json = document.to_json();
+    assert_eq!(read(&json), document, "{json}");
 }
 
 /// A policy for TDX machines of a cloud, with the registers of the newer and of the older generation.

@@ -92,7 +92,7 @@ fn read_open() -> SnpPolicy {
     let text = snp();
     let start = text.find("    Genoa:").unwrap();
     let text = format!(
-        "{}{lines}  guestPolicy: {{ permitted: [smt, cxl] }}\n  platformInfo: {{ required: [] }}\n",
+        "{}{lines}  guestPolicy: {{ permitted: [smt, cxl] }}\n  platformInfo: {{ aliasCheckComplete: optional }}\n",
         &text[..start]
     );
     PolicyDocument::parse("open", &text).unwrap().snp().unwrap()
