@@ -66,6 +66,33 @@ impl Demands {
         }
     }
 
+    /// What they say about SEV-SNP machines.
+    #[must_use]
+    pub fn of_snp(&self) -> Self {
+        Self {
+            refused_statuses: BTreeSet::new(),
+            refused_advisories: BTreeSet::new(),
+            forbidden_attributes: BTreeSet::new(),
+            demands_sept_ve_disable: false,
+            minimums: Minimums::default(),
+            ..self.clone()
+        }
+    }
+
+    /// What they say about TDX machines.
+    #[must_use]
+    pub fn of_tdx(&self) -> Self {
+        Self {
+            minimum_tcb: BTreeMap::new(),
+            excluded: BTreeSet::new(),
+            mitigations: BTreeMap::new(),
+            forbidden: BTreeSet::new(),
+            guest: BTreeSet::new(),
+            platform: BTreeSet::new(),
+            ..self.clone()
+        }
+    }
+
     /// Whether nothing is demanded.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -389,6 +389,12 @@ impl Judge<'_> {
                 (None, Some(what)) if ways.is_empty() => {
                     add(&mut unknown, vec![format!("{target}: {what}")]);
                 }
+                (None, _) if ways.is_empty() => {
+                    add(
+                        &mut open,
+                        vec![format!("{target}: the preset knows nothing that closes it")],
+                    );
+                }
                 (None, _) => {
                     let ways: Vec<String> =
                         ways.iter().map(|way| way.words().join(" and ")).collect();
@@ -464,7 +470,7 @@ impl Target {
                 let names_lines = !demands.minimum_tcb.is_empty()
                     || !demands.excluded.is_empty()
                     || !demands.mitigations.is_empty();
-                let part = within(demands, &lines);
+                let part = within(&demands.of_snp(), &lines);
                 let is_named = !part.minimum_tcb.is_empty()
                     || !part.excluded.is_empty()
                     || !part.mitigations.is_empty();
@@ -474,7 +480,7 @@ impl Target {
                     part
                 }
             }
-            Self::Tdx => demands.clone(),
+            Self::Tdx => demands.of_tdx(),
         }
     }
 

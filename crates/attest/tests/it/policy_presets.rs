@@ -373,6 +373,45 @@ fn one_line_that_is_open_leaves_the_policy_open() {
     );
 }
 
+/// Demands on the other vendor's machines change nothing of a policy, and close nothing.
+#[test]
+fn a_mixed_attack_is_judged_by_the_half_that_is_about_the_machine() {
+    let state = |document: &str, demands: &str| {
+        let preset = format!(
+            "version: 1\nname: site\nabout: ours\nattacks:\n  - id: mixed\n    name: A\n    references: []\n    affects: [Genoa, TDX]\n    alternatives: [{demands}]\n"
+        );
+        let document = PolicyDocument::parse("p", document)
+            .unwrap()
+            .with_preset(Preset::parse("site", &preset).unwrap())
+            .unwrap();
+        let answer = explain(&document).attacks.pop().unwrap();
+        assert_eq!(answer.id, "mixed");
+        (answer.state, answer.why)
+    };
+    // the policies demand this much already
+    let (amd, intel) = (
+        "minimumTcb: { Genoa: { snp: 27 } }",
+        "minimums: { qeSvn: 8 }",
+    );
+    let both = format!("{{ {amd}, {intel} }}");
+    assert_eq!(
+        state(&snp(), &both),
+        (State::Closed, "Genoa: at least snp 27".to_owned())
+    );
+    assert_eq!(
+        state(&tdx(), &both),
+        (State::Closed, "QE SVN at least 8".to_owned())
+    );
+    let open = |line| {
+        let why = format!("not demanded: {line}: the preset knows nothing that closes it");
+        (State::Open, why)
+    };
+    assert_eq!(state(&snp(), &format!("{{ {intel} }}")), open("Genoa"));
+    assert_eq!(state(&tdx(), &format!("{{ {amd} }}")), open("TDX"));
+    let platform = "{ platformInfo: { required: [eccEnabled] } }";
+    assert_eq!(state(&tdx(), platform), open("TDX"));
+}
+
 #[test]
 fn a_site_shuts_out_a_firmware_without_a_release() {
     let own = "version: 1\nname: site\nabout: no Milan, and newer firmware of Genoa\ndemands:\n  acceptedProducts: [Genoa, Turin]\n  minimumTcb: { Genoa: { snp: 30 } }\n";
