@@ -26,7 +26,7 @@ pub struct Demands {
     pub platform: BTreeSet<PlatformFlag>,
     /// TDX: statuses that are not accepted.
     pub refused_statuses: BTreeSet<TcbStatus>,
-    /// TDX: advisories that are not tolerated.
+    /// TDX: advisories that a platform must not have, whatever its status is.
     pub refused_advisories: BTreeSet<String>,
     /// TDX: attributes that must not be set.
     pub forbidden_attributes: BTreeSet<TdAttribute>,
@@ -125,7 +125,7 @@ impl Demands {
             words.push(format!("TCB status {status} refused"));
         }
         for advisory in &self.refused_advisories {
-            words.push(format!("{advisory} not tolerated"));
+            words.push(format!("{advisory} refused"));
         }
         for name in names(&self.forbidden_attributes) {
             words.push(format!("attributes: no {name}"));

@@ -311,6 +311,17 @@ fn platform(hardware: Hardware, judge: &Judge<'_>) -> Vec<String> {
                 format!("advisories tolerated: {}", names.join(", "))
             }
         });
+        if !tdx.refused_advisories().is_empty() {
+            let names: Vec<&str> = tdx
+                .refused_advisories()
+                .iter()
+                .map(String::as_str)
+                .collect();
+            lines.push(format!(
+                "advisories refused, whatever the status: {}",
+                names.join(", ")
+            ));
+        }
         lines.push("attributes: no debugging, no migration".to_owned());
         lines.push(
             if tdx.demands_sept_ve_disable() {

@@ -182,6 +182,7 @@ impl Minimums {
 pub struct TdxPolicy {
     pub(crate) statuses: BTreeSet<TcbStatus>,
     pub(crate) advisories: BTreeSet<String>,
+    pub(crate) refused_advisories: BTreeSet<String>,
     pub(crate) mr_seam: BTreeSet<Digest384>,
     pub(crate) permitted: BTreeSet<TdAttribute>,
     pub(crate) demands_sept_ve_disable: bool,
@@ -200,6 +201,12 @@ impl TdxPolicy {
     #[must_use]
     pub const fn advisories(&self) -> &BTreeSet<String> {
         &self.advisories
+    }
+
+    /// Advisories that a level must not have, whatever its status is: what presets refuse.
+    #[must_use]
+    pub const fn refused_advisories(&self) -> &BTreeSet<String> {
+        &self.refused_advisories
     }
 
     /// Accepted TDX modules. Empty: every module that Intel's TCB info knows.
@@ -239,6 +246,7 @@ impl TdxPolicy {
         Self {
             statuses: &self.statuses - &demands.refused_statuses,
             advisories: &self.advisories - &demands.refused_advisories,
+            refused_advisories: &self.refused_advisories | &demands.refused_advisories,
             permitted: &self.permitted - &demands.forbidden_attributes,
             demands_sept_ve_disable: self.demands_sept_ve_disable
                 || demands.demands_sept_ve_disable,
@@ -275,6 +283,7 @@ impl TdxPolicy {
         tdx::Requirements {
             statuses: statuses.collect(),
             advisories: Advisories::Tolerated(self.advisories.iter().cloned().collect()),
+            refused_advisories: self.refused_advisories.iter().cloned().collect(),
             minimum_evaluation_number: self.minimums.tcb_evaluation_data_number,
             minimum_qe_svn: self.minimums.qe_svn,
             minimum_pce_svn: self.minimums.pce_svn,
@@ -348,6 +357,7 @@ impl TdxPolicy {
         Some(Self {
             statuses: statuses?,
             advisories: advisories?,
+            refused_advisories: BTreeSet::new(),
             mr_seam: mr_seam?,
             permitted,
             demands_sept_ve_disable,

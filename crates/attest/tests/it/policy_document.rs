@@ -272,6 +272,8 @@ fn a_tdx_policy_is_demanded_of_a_quote_as_it_is_written() {
             status(TcbStatus::SwHardeningNeeded),
         ],
         advisories: Advisories::Tolerated(vec!["INTEL-SA-00837".to_owned()]),
+        // the preset's
+        refused_advisories: vec!["INTEL-SA-01397".to_owned()],
         minimum_evaluation_number: 17,
         minimum_qe_svn: 8,
         minimum_pce_svn: 13,

@@ -373,6 +373,41 @@ fn one_line_that_is_open_leaves_the_policy_open() {
     );
 }
 
+#[test]
+fn an_advisory_that_a_preset_refuses_is_refused_in_the_appraisal() {
+    let document = PolicyDocument::parse("p", &tdx()).unwrap();
+    let own =
+        "version: 1\nname: site\nabout: ours\ndemands: { refusedAdvisories: [INTEL-SA-00837] }\n";
+    let document = document
+        .with_preset(Preset::parse("site", own).unwrap())
+        .unwrap();
+    let requirements = document.tdx().unwrap().requirements(document.newest());
+    assert_eq!(
+        requirements.refused_advisories,
+        ["INTEL-SA-00837", "INTEL-SA-01397"]
+    );
+    let text = explain(&document).to_string();
+    assert!(
+        text.contains("advisories refused, whatever the status: INTEL-SA-00837, INTEL-SA-01397\n"),
+        "{text}"
+    );
+}
+
+/// An alternative that is not demanded is no answer: only a refusal closes an advisory.
+#[test]
+fn an_advisory_is_closed_where_it_is_refused_and_not_where_it_is_not_tolerated() {
+    let own = "version: 1\nname: site\nabout: ours\nattacks:\n  - id: a\n    name: A\n    references: []\n    affects: [TDX]\n    alternatives: [{ refusedAdvisories: [INTEL-SA-00999] }]\n";
+    let document = PolicyDocument::parse("p", &tdx())
+        .unwrap()
+        .with_preset(Preset::parse("site", own).unwrap())
+        .unwrap();
+    let answer = explain(&document).attacks.pop().unwrap();
+    assert_eq!(
+        (answer.state, answer.why.as_str()),
+        (State::Open, "not demanded: INTEL-SA-00999 refused")
+    );
+}
+
 /// Demands on the other vendor's machines change nothing of a policy, and close nothing.
 #[test]
 fn a_mixed_attack_is_judged_by_the_half_that_is_about_the_machine() {
@@ -613,6 +648,9 @@ fn accepts_no_more(stricter: &TdxPolicy, other: &TdxPolicy) -> bool {
     let (a, b) = (stricter.minimums(), other.minimums());
     stricter.statuses().is_subset(other.statuses())
         && stricter.advisories().is_subset(other.advisories())
+        && stricter
+            .refused_advisories()
+            .is_superset(other.refused_advisories())
         && stricter.permitted().is_subset(other.permitted())
         && (stricter.demands_sept_ve_disable() || !other.demands_sept_ve_disable())
         && a.tee_tcb_svn
