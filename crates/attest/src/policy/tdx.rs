@@ -255,20 +255,25 @@ impl TdxPolicy {
         }
     }
 
-    /// What is demanded of the quote of a machine of this generation. A register of which the policy only warns is left open.
+    /// What is demanded of the quote of a machine of this generation. A register that the policy does not name is left open.
     #[must_use]
     pub fn requirements(&self, generation: &Generation) -> tdx::Requirements {
         use tdx::{Accepted, Advisories, Launch, Register, SeptVe, TdAttributes, TeeTcbSvn};
 
-        let register = |register: Option<&Accepted384>| match register {
-            Some(register) if !register.warn_only => Accepted::AnyOf(
-                register
-                    .accepted
-                    .iter()
-                    .map(|digest| Register::from_bytes(*digest.as_bytes()))
-                    .collect(),
-            ),
-            _ => Accepted::Open,
+        let register = |register: Option<&Accepted384>| {
+            let Some(register) = register else {
+                return Accepted::Open;
+            };
+            let values = register
+                .accepted
+                .iter()
+                .map(|digest| Register::from_bytes(*digest.as_bytes()))
+                .collect();
+            if register.warn_only {
+                Accepted::Warn(values)
+            } else {
+                Accepted::AnyOf(values)
+            }
         };
         let rtmr = |number: u8| register(generation.rtmrs().get(&number));
         let launch = Launch {

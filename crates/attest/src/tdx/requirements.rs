@@ -9,6 +9,8 @@ use super::status::TcbStatus;
 pub enum Accepted<T> {
     /// One of these, and nothing else. An empty list accepts nothing.
     AnyOf(Vec<T>),
+    /// One of these; anything else is a warning, which says what was expected.
+    Warn(Vec<T>),
     /// Anything: the verdict says what it was, as a warning where it matters.
     Open,
 }

@@ -286,7 +286,7 @@ fn a_tdx_policy_is_demanded_of_a_quote_as_it_is_written() {
             mrtd: Accepted::AnyOf(vec![one]),
             // RTMR 0 is only warned about
             rtmrs: [
-                Accepted::Open,
+                Accepted::Warn(vec![one]),
                 Accepted::AnyOf(vec![one, other]),
                 Accepted::AnyOf(vec![other]),
                 Accepted::Open,
