@@ -314,6 +314,15 @@ fn read(root: &mut Section<'_>) -> Option<PolicyDocument> {
             );
             return None;
         }
+        if machine.has_sha384_pcrs() {
+            value.problem(
+                format!(
+                    "this release has no policies for {machine} machines: they state SHA-384 PCRs, and a policy holds SHA-256 values"
+                ),
+                "",
+            );
+            return None;
+        }
         Some(machine)
     });
     let image = root
@@ -393,12 +402,7 @@ fn platform(root: &mut Section<'_>, machine: Option<Machine>) -> Platform {
     };
     let snp = section("snp", Hardware::Snp, "a section with products");
     let tdx = section("tdx", Hardware::Tdx, "a section with tcbStatuses");
-    // the one cloud whose reports are signed by a key of its own
-    let usual = if machine == Some(Machine::AwsSevSnp) {
-        SigningKeys::Vlek
-    } else {
-        SigningKeys::Vcek
-    };
+    let usual = machine.map_or(SigningKeys::Vcek, SigningKeys::usual);
     let snp = snp.map_or(Some(None), |value| {
         SnpPolicy::read(&value?, usual).map(Some)
     });

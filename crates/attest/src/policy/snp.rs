@@ -10,6 +10,7 @@ use serde_json::json;
 use super::demands::Demands;
 use super::flags::{self, Flag};
 use super::generation::{self, Accepted384, Generation};
+use super::machine::Machine;
 use crate::sev_snp::{self, RequirementsError, TcbLayout};
 use crate::yaml::Value;
 
@@ -302,6 +303,25 @@ pub enum SigningKeys {
 
 impl SigningKeys {
     const ALL: [Self; 3] = [Self::Vcek, Self::Vlek, Self::Either];
+
+    /// What signs the reports of these machines where a policy does not say.
+    #[must_use]
+    pub const fn usual(machine: Machine) -> Self {
+        match machine {
+            // the one cloud whose reports are signed by a key of its own
+            Machine::AwsSevSnp => Self::Vlek,
+            Machine::QemuVtpm
+            | Machine::AzureSevSnp
+            | Machine::AzureTdx
+            | Machine::AzureTrustedLaunch
+            | Machine::GcpSevEs
+            | Machine::GcpSevSnp
+            | Machine::GcpTdx
+            | Machine::AwsNitroTpm
+            | Machine::SevSnp
+            | Machine::Tdx => Self::Vcek,
+        }
+    }
 
     /// Its name in documents.
     #[must_use]

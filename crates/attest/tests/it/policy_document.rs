@@ -303,13 +303,38 @@ fn a_tdx_policy_is_demanded_of_a_quote_as_it_is_written() {
 fn a_provider_that_signs_with_its_own_key_is_known() {
     use attest::policy::snp::SigningKeys;
 
-    let aws = format!(
-        "version: 2\nvariant: aws-sev-snp\nmeasurements:\n{}snp:\n  products:\n    Milan:\n      minimumTcb: {{ bootloader: 4, tee: 0, snp: 24, microcode: 219 }}\n",
+    assert_eq!(SigningKeys::usual(Machine::AwsSevSnp), SigningKeys::Vlek);
+    let gcp = format!(
+        "version: 2\nvariant: gcp-sev-snp\nmeasurements:\n{}snp:\n  products:\n    Milan:\n      minimumTcb: {{ bootloader: 4, tee: 0, snp: 24, microcode: 219 }}\n",
         pcrs(2)
     );
-    assert_eq!(read(&aws).snp().unwrap().keys(), SigningKeys::Vlek);
-    let gcp = aws.replace("aws-sev-snp", "gcp-sev-snp");
     assert_eq!(read(&gcp).snp().unwrap().keys(), SigningKeys::Vcek);
+}
+
+/// A policy of values that no such machine can have would be found out when the first one is refused.
+#[test]
+fn there_is_no_policy_for_machines_with_other_pcrs() {
+    let snp = "snp:\n  products:\n    Milan:\n      minimumTcb: { bootloader: 4, tee: 0, snp: 24, microcode: 219 }\n";
+    for (machine, section) in [("aws-nitro-tpm", ""), ("aws-sev-snp", snp)] {
+        let text = format!(
+            "version: 2\nvariant: {machine}\nmeasurements:\n{}{section}",
+            pcrs(2)
+        );
+        let problems = PolicyDocument::parse("p", &text).unwrap_err().to_string();
+        assert_eq!(
+            problems.trim_end(),
+            format!(
+                "p:2:10: variant: this release has no policies for {machine} machines: they state SHA-384 PCRs, and a policy holds SHA-256 values"
+            )
+        );
+        // the rest of the document is right
+        let other = if section.is_empty() {
+            "azure-trustedlaunch"
+        } else {
+            "gcp-sev-snp"
+        };
+        read(&text.replace(machine, other));
+    }
 }
 
 #[test]
