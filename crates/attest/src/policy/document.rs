@@ -34,6 +34,11 @@ pub struct PolicyDocument {
     added: Vec<Preset>,
 }
 
+/// What a document demands is not all in the document.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("preset {0} is given beside the policy and not in it, so it cannot be handed on")]
+pub struct NotInDocument(pub String);
+
 /// Something about a valid policy that a person should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
@@ -86,7 +91,8 @@ impl PolicyDocument {
         }
     }
 
-    /// The document with one more preset, such as a site's own.
+    /// The document with one more preset, such as a site's own: to look at what it would change. A document with such
+    /// a preset is not handed on and appraises nothing, because the preset is not in it.
     ///
     /// # Errors
     /// When no machine at all could follow both.
@@ -143,6 +149,12 @@ impl PolicyDocument {
     /// The presets: those the document names, then those that were given beside it.
     pub fn presets(&self) -> impl Iterator<Item = &Preset> {
         self.presets.iter().chain(&self.added)
+    }
+
+    /// The presets that were given beside the document.
+    #[must_use]
+    pub fn added(&self) -> &[Preset] {
+        &self.added
     }
 
     /// What all presets demand.
@@ -221,6 +233,15 @@ impl PolicyDocument {
                 );
             }
         }
+        for preset in &self.added {
+            warn(
+                "presets",
+                format!(
+                    "{} is given beside the document: it is looked at here only, and no cluster demands it",
+                    preset.name()
+                ),
+            );
+        }
         if self.machine.hardware() != Hardware::None && self.presets().next().is_none() {
             let names: Vec<&str> = Preset::names()
                 .filter(|name| {
@@ -239,10 +260,24 @@ impl PolicyDocument {
         warnings
     }
 
-    /// Writes the document: version 1 where that can say it, because older releases read it as well. Presets that were
-    /// given beside the document are not in it.
-    #[must_use]
-    pub fn to_json(&self) -> String {
+    /// Writes the document: version 1 where that can say it, because older releases read it as well.
+    ///
+    /// # Errors
+    /// When presets were given beside the document: whoever reads what is written would demand less than this does.
+    pub fn to_json(&self) -> Result<String, NotInDocument> {
+        self.is_whole().map(|()| self.json())
+    }
+
+    /// Whether it demands nothing beyond the document.
+    pub(super) fn is_whole(&self) -> Result<(), NotInDocument> {
+        match self.added.first() {
+            None => Ok(()),
+            Some(preset) => Err(NotInDocument(preset.name().to_owned())),
+        }
+    }
+
+    /// The document without presets that were given beside it.
+    pub(super) fn json(&self) -> String {
         let is_old = self.machine == Machine::QemuVtpm && self.older.is_none();
         let mut json = json!({ "variant": self.machine.as_str() });
         if let Some(json) = json.as_object_mut() {

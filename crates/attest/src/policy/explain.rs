@@ -26,6 +26,9 @@ pub struct Explanation {
     pub platform: Vec<String>,
     /// The presets by name.
     pub presets: Vec<String>,
+    /// Those of them that were given beside the policy: they are not in it, so no cluster demands them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<String>,
     /// The attacks of the presets.
     pub attacks: Vec<Answer>,
 }
@@ -128,6 +131,13 @@ impl fmt::Display for Explanation {
             return writeln!(f, "\nKnown attacks: no preset is named");
         }
         writeln!(f, "\nKnown attacks, by {}", self.presets.join(", "))?;
+        if !self.beside.is_empty() {
+            writeln!(
+                f,
+                "  given beside the policy and not in it, so no cluster demands it: {}",
+                self.beside.join(", ")
+            )?;
+        }
         for answer in &self.attacks {
             fmt::Display::fmt(answer, f)?;
         }
@@ -188,6 +198,11 @@ pub fn explain(policy: &PolicyDocument) -> Explanation {
         platform: platform(policy.machine().hardware(), &judge),
         presets: policy
             .presets()
+            .map(|preset| preset.name().to_owned())
+            .collect(),
+        beside: policy
+            .added()
+            .iter()
             .map(|preset| preset.name().to_owned())
             .collect(),
         attacks: attacks.collect(),

@@ -203,7 +203,7 @@ impl TdxPolicy {
         &self.advisories
     }
 
-    /// Advisories that a level must not have, whatever its status is: what presets refuse.
+    /// Advisories that a level must not have, whatever its status is.
     #[must_use]
     pub const fn refused_advisories(&self) -> &BTreeSet<String> {
         &self.refused_advisories
@@ -334,6 +334,19 @@ impl TdxPolicy {
         let advisories = section
             .optional("advisories")
             .map_or_else(|| Some(BTreeSet::new()), |value| advisories(&value));
+        let refused_advisories = section.optional("refusedAdvisories").map_or_else(
+            || Some(BTreeSet::new()),
+            |value| {
+                let refused = self::advisories(&value)?;
+                match advisories.iter().flatten().find(|id| refused.contains(*id)) {
+                    None => Some(refused),
+                    Some(id) => {
+                        value.problem(format!("{id} is both tolerated and refused"), "one of them");
+                        None
+                    }
+                }
+            },
+        );
         let mr_seam = section.optional("mrSeam").map_or_else(
             || Some(BTreeSet::new()),
             |value| {
@@ -362,7 +375,7 @@ impl TdxPolicy {
         Some(Self {
             statuses: statuses?,
             advisories: advisories?,
-            refused_advisories: BTreeSet::new(),
+            refused_advisories: refused_advisories?,
             mr_seam: mr_seam?,
             permitted,
             demands_sept_ve_disable,
@@ -388,6 +401,12 @@ impl TdxPolicy {
             },
         });
         if let Some(json) = json.as_object_mut() {
+            if !self.refused_advisories.is_empty() {
+                json.insert(
+                    "refusedAdvisories".to_owned(),
+                    json!(self.refused_advisories),
+                );
+            }
             if !self.mr_seam.is_empty() {
                 json.insert("mrSeam".to_owned(), json!(self.mr_seam));
             }

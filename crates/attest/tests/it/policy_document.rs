@@ -90,6 +90,7 @@ measurements:
 tdx:
   tcbStatuses: [UpToDate, SWHardeningNeeded]
   advisories: [INTEL-SA-00837]
+  refusedAdvisories: [INTEL-SA-00828]
   mrSeam: [{0}]
   attributes:
     permitted: [pks]
@@ -146,7 +147,7 @@ fn read(text: &str) -> PolicyDocument {
 fn whole_documents_round_trip() {
     for text in [azure(), tdx(), snp(), vtpm()] {
         let document = read(&text);
-        let json = document.to_json();
+        let json = document.to_json().unwrap();
         assert_eq!(read(&json), document, "{json}");
     }
 }
@@ -272,8 +273,8 @@ fn a_tdx_policy_is_demanded_of_a_quote_as_it_is_written() {
             status(TcbStatus::SwHardeningNeeded),
         ],
         advisories: Advisories::Tolerated(vec!["INTEL-SA-00837".to_owned()]),
-        // the preset's
-        refused_advisories: vec!["INTEL-SA-01397".to_owned()],
+        // the document's and the preset's
+        refused_advisories: vec!["INTEL-SA-00828".to_owned(), "INTEL-SA-01397".to_owned()],
         minimum_evaluation_number: 17,
         minimum_qe_svn: 8,
         minimum_pce_svn: 13,
@@ -643,6 +644,13 @@ pub(crate) const FORM: &[Row] = &[
         "\"AMD-SB-3015\" is no advisory of Intel's",
     ),
     (
+        "a refused advisory of another form",
+        tdx,
+        "INTEL-SA-00828",
+        "CVE-2025-1",
+        "\"CVE-2025-1\" is no advisory of Intel's",
+    ),
+    (
         "migration",
         tdx,
         "permitted: [pks]",
@@ -792,6 +800,13 @@ const MEANING: &[Row] = &[
         "    required: [eccEnabled]\n",
         "    required: [aliasCheckComplete]\n    aliasCheckComplete: optional\n",
         "snp.platformInfo: aliasCheckComplete is both required and optional",
+    ),
+    (
+        "an advisory that is tolerated and refused",
+        tdx,
+        "refusedAdvisories: [INTEL-SA-00828]",
+        "refusedAdvisories: [INTEL-SA-00837]",
+        "tdx.refusedAdvisories: INTEL-SA-00837 is both tolerated and refused",
     ),
     (
         "a chip without an id",
@@ -945,7 +960,7 @@ fn badram_is_left_open_by_name_only() {
     }
     let document = of("  platformInfo: { required: [eccEnabled], aliasCheckComplete: optional }\n");
     assert!(!demands(&document) && warned(&document));
-    let json = document.to_json();
+    let json = document.to_json().unwrap();
     assert_eq!(read(&json), document, "{json}");
 }
 
