@@ -27,7 +27,7 @@ use crate::{
     ComponentDigest, Digest, ImageMeasurements, PcrIndex, PcrValues, Variant, VariantError,
 };
 
-pub use document::{PolicyDocument, Warning};
+pub use document::{NotInDocument, PolicyDocument, Warning};
 pub use generation::{Accepted384, Generation};
 pub use machine::{Hardware, Machine};
 pub use preset::Preset;
@@ -82,6 +82,9 @@ pub enum PolicyError {
     /// Not a policy that this release reads.
     #[error("the policy document is wrong")]
     Document(#[source] Problems),
+    /// It demands something that is not in the document, which others would never demand.
+    #[error("the policy is not all in its document")]
+    NotInDocument(#[source] NotInDocument),
     /// For a kind of machine whose evidence this release cannot appraise.
     #[error("the policy is for machines that this release cannot appraise")]
     Variant(#[source] VariantError),
@@ -212,7 +215,7 @@ impl Policy {
     /// Writes the document that [`Policy::from_json`] and [`Policy::from_yaml`] read.
     #[must_use]
     pub fn to_json(&self) -> String {
-        self.document.to_json()
+        self.document.json()
     }
 
     /// The policy that accepts one image, by the measurements that were computed when it was built.
@@ -301,6 +304,7 @@ impl TryFrom<PolicyDocument> for Policy {
     type Error = PolicyError;
 
     fn try_from(document: PolicyDocument) -> Result<Self, PolicyError> {
+        document.is_whole().map_err(PolicyError::NotInDocument)?;
         let variant = document
             .machine()
             .as_str()

@@ -26,7 +26,7 @@ pub struct Demands {
     pub platform: BTreeSet<PlatformFlag>,
     /// TDX: statuses that are not accepted.
     pub refused_statuses: BTreeSet<TcbStatus>,
-    /// TDX: advisories that are not tolerated.
+    /// TDX: advisories that a platform must not have, whatever its status is.
     pub refused_advisories: BTreeSet<String>,
     /// TDX: attributes that must not be set.
     pub forbidden_attributes: BTreeSet<TdAttribute>,
@@ -66,6 +66,33 @@ impl Demands {
         }
     }
 
+    /// What they say about SEV-SNP machines.
+    #[must_use]
+    pub fn of_snp(&self) -> Self {
+        Self {
+            refused_statuses: BTreeSet::new(),
+            refused_advisories: BTreeSet::new(),
+            forbidden_attributes: BTreeSet::new(),
+            demands_sept_ve_disable: false,
+            minimums: Minimums::default(),
+            ..self.clone()
+        }
+    }
+
+    /// What they say about TDX machines.
+    #[must_use]
+    pub fn of_tdx(&self) -> Self {
+        Self {
+            minimum_tcb: BTreeMap::new(),
+            excluded: BTreeSet::new(),
+            mitigations: BTreeMap::new(),
+            forbidden: BTreeSet::new(),
+            guest: BTreeSet::new(),
+            platform: BTreeSet::new(),
+            ..self.clone()
+        }
+    }
+
     /// Whether nothing is demanded.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -98,7 +125,7 @@ impl Demands {
             words.push(format!("TCB status {status} refused"));
         }
         for advisory in &self.refused_advisories {
-            words.push(format!("{advisory} not tolerated"));
+            words.push(format!("{advisory} refused"));
         }
         for name in names(&self.forbidden_attributes) {
             words.push(format!("attributes: no {name}"));

@@ -7,7 +7,7 @@ use super::demands::Demands;
 use super::generation::{self, Generation};
 use super::machine::{Hardware, Machine};
 use super::preset::{self, Preset};
-use super::snp::{SigningKeys, SnpPolicy};
+use super::snp::{PlatformFlag, SigningKeys, SnpPolicy};
 use super::tdx::TdxPolicy;
 use super::{MAX_DOCUMENT, Measurements};
 use crate::ComponentDigest;
@@ -33,6 +33,11 @@ pub struct PolicyDocument {
     /// Those that were given beside it.
     added: Vec<Preset>,
 }
+
+/// What a document demands is not all in the document.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("preset {0} is given beside the policy and not in it, so it cannot be handed on")]
+pub struct NotInDocument(pub String);
 
 /// Something about a valid policy that a person should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +91,8 @@ impl PolicyDocument {
         }
     }
 
-    /// The document with one more preset, such as a site's own.
+    /// The document with one more preset, such as a site's own: to look at what it would change. A document with such
+    /// a preset is not handed on and appraises nothing, because the preset is not in it.
     ///
     /// # Errors
     /// When no machine at all could follow both.
@@ -145,6 +151,12 @@ impl PolicyDocument {
         self.presets.iter().chain(&self.added)
     }
 
+    /// The presets that were given beside the document.
+    #[must_use]
+    pub fn added(&self) -> &[Preset] {
+        &self.added
+    }
+
     /// What all presets demand.
     #[must_use]
     pub fn demands(&self) -> Demands {
@@ -178,6 +190,19 @@ impl PolicyDocument {
                 );
             }
         }
+        if self.machine == Machine::GcpTdx {
+            let generations = std::iter::once(&self.newest).chain(&self.older);
+            for (place, _) in generations
+                .enumerate()
+                .filter(|(_, generation)| !generation.pins_trust_domain())
+            {
+                warn(
+                    &format!("measurements.generations[{place}]"),
+                    "does not enforce MRTD, RTMR 1 and RTMR 2: what was booted is known only by a TPM of the hypervisor"
+                        .to_owned(),
+                );
+            }
+        }
         if let Some(snp) = self.snp() {
             for (line, minimum) in snp.products() {
                 if minimum.reported.snp == 0 || minimum.launch.snp == 0 {
@@ -186,6 +211,12 @@ impl PolicyDocument {
                         "accepts every version of the SNP firmware".to_owned(),
                     );
                 }
+            }
+            if !snp.platform().contains(&PlatformFlag::AliasCheckComplete) {
+                warn(
+                    "snp.platformInfo.aliasCheckComplete",
+                    "accepts platforms that did not look for aliases of memory, by which a host reads and changes machines (BadRAM)".to_owned(),
+                );
             }
         }
         if let Some(tdx) = self.tdx() {
@@ -201,6 +232,15 @@ impl PolicyDocument {
                     ),
                 );
             }
+        }
+        for preset in &self.added {
+            warn(
+                "presets",
+                format!(
+                    "{} is given beside the document: it is looked at here only, and no cluster demands it",
+                    preset.name()
+                ),
+            );
         }
         if self.machine.hardware() != Hardware::None && self.presets().next().is_none() {
             let names: Vec<&str> = Preset::names()
@@ -220,10 +260,24 @@ impl PolicyDocument {
         warnings
     }
 
-    /// Writes the document: version 1 where that can say it, because older releases read it as well. Presets that were
-    /// given beside the document are not in it.
-    #[must_use]
-    pub fn to_json(&self) -> String {
+    /// Writes the document: version 1 where that can say it, because older releases read it as well.
+    ///
+    /// # Errors
+    /// When presets were given beside the document: whoever reads what is written would demand less than this does.
+    pub fn to_json(&self) -> Result<String, NotInDocument> {
+        self.is_whole().map(|()| self.json())
+    }
+
+    /// Whether it demands nothing beyond the document.
+    pub(super) fn is_whole(&self) -> Result<(), NotInDocument> {
+        match self.added.first() {
+            None => Ok(()),
+            Some(preset) => Err(NotInDocument(preset.name().to_owned())),
+        }
+    }
+
+    /// The document without presets that were given beside it.
+    pub(super) fn json(&self) -> String {
         let is_old = self.machine == Machine::QemuVtpm && self.older.is_none();
         let mut json = json!({ "variant": self.machine.as_str() });
         if let Some(json) = json.as_object_mut() {
@@ -292,6 +346,15 @@ fn read(root: &mut Section<'_>) -> Option<PolicyDocument> {
             value.problem(
                 format!("{machine} needs version 2 of the document"),
                 "qemu-vtpm",
+            );
+            return None;
+        }
+        if machine.has_sha384_pcrs() {
+            value.problem(
+                format!(
+                    "this release has no policies for {machine} machines: they state SHA-384 PCRs, and a policy holds SHA-256 values"
+                ),
+                "",
             );
             return None;
         }
@@ -374,12 +437,7 @@ fn platform(root: &mut Section<'_>, machine: Option<Machine>) -> Platform {
     };
     let snp = section("snp", Hardware::Snp, "a section with products");
     let tdx = section("tdx", Hardware::Tdx, "a section with tcbStatuses");
-    // the one cloud whose reports are signed by a key of its own
-    let usual = if machine == Some(Machine::AwsSevSnp) {
-        SigningKeys::Vlek
-    } else {
-        SigningKeys::Vcek
-    };
+    let usual = machine.map_or(SigningKeys::Vcek, SigningKeys::usual);
     let snp = snp.map_or(Some(None), |value| {
         SnpPolicy::read(&value?, usual).map(Some)
     });

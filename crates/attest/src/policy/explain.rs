@@ -26,6 +26,9 @@ pub struct Explanation {
     pub platform: Vec<String>,
     /// The presets by name.
     pub presets: Vec<String>,
+    /// Those of them that were given beside the policy: they are not in it, so no cluster demands them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<String>,
     /// The attacks of the presets.
     pub attacks: Vec<Answer>,
 }
@@ -128,6 +131,13 @@ impl fmt::Display for Explanation {
             return writeln!(f, "\nKnown attacks: no preset is named");
         }
         writeln!(f, "\nKnown attacks, by {}", self.presets.join(", "))?;
+        if !self.beside.is_empty() {
+            writeln!(
+                f,
+                "  given beside the policy and not in it, so no cluster demands it: {}",
+                self.beside.join(", ")
+            )?;
+        }
         for answer in &self.attacks {
             fmt::Display::fmt(answer, f)?;
         }
@@ -188,6 +198,11 @@ pub fn explain(policy: &PolicyDocument) -> Explanation {
         platform: platform(policy.machine().hardware(), &judge),
         presets: policy
             .presets()
+            .map(|preset| preset.name().to_owned())
+            .collect(),
+        beside: policy
+            .added()
+            .iter()
             .map(|preset| preset.name().to_owned())
             .collect(),
         attacks: attacks.collect(),
@@ -311,6 +326,17 @@ fn platform(hardware: Hardware, judge: &Judge<'_>) -> Vec<String> {
                 format!("advisories tolerated: {}", names.join(", "))
             }
         });
+        if !tdx.refused_advisories().is_empty() {
+            let names: Vec<&str> = tdx
+                .refused_advisories()
+                .iter()
+                .map(String::as_str)
+                .collect();
+            lines.push(format!(
+                "advisories refused, whatever the status: {}",
+                names.join(", ")
+            ));
+        }
         lines.push("attributes: no debugging, no migration".to_owned());
         lines.push(
             if tdx.demands_sept_ve_disable() {
@@ -389,6 +415,12 @@ impl Judge<'_> {
                 (None, Some(what)) if ways.is_empty() => {
                     add(&mut unknown, vec![format!("{target}: {what}")]);
                 }
+                (None, _) if ways.is_empty() => {
+                    add(
+                        &mut open,
+                        vec![format!("{target}: the preset knows nothing that closes it")],
+                    );
+                }
                 (None, _) => {
                     let ways: Vec<String> =
                         ways.iter().map(|way| way.words().join(" and ")).collect();
@@ -464,7 +496,7 @@ impl Target {
                 let names_lines = !demands.minimum_tcb.is_empty()
                     || !demands.excluded.is_empty()
                     || !demands.mitigations.is_empty();
-                let part = within(demands, &lines);
+                let part = within(&demands.of_snp(), &lines);
                 let is_named = !part.minimum_tcb.is_empty()
                     || !part.excluded.is_empty()
                     || !part.mitigations.is_empty();
@@ -474,7 +506,7 @@ impl Target {
                     part
                 }
             }
-            Self::Tdx => demands.clone(),
+            Self::Tdx => demands.of_tdx(),
         }
     }
 

@@ -91,6 +91,14 @@ impl Generation {
         })
     }
 
+    /// Whether what a trust domain booted is enforced: its firmware, and what that started.
+    pub(crate) fn pins_trust_domain(&self) -> bool {
+        is_enforced(self.mrtd.as_ref())
+            && [1, 2]
+                .iter()
+                .all(|number| is_enforced(self.rtmrs.get(number)))
+    }
+
     pub(crate) fn to_json(&self) -> serde_json::Value {
         let mut json = serde_json::Map::new();
         if let Some(image) = &self.image {
@@ -129,6 +137,10 @@ impl Accepted384 {
     pub(crate) fn to_json(&self) -> serde_json::Value {
         json!({ "accepted": self.accepted, "warnOnly": self.warn_only })
     }
+}
+
+fn is_enforced(register: Option<&Accepted384>) -> bool {
+    register.is_some_and(|register| !register.warn_only)
 }
 
 pub(crate) fn pcrs_json(pcrs: &Measurements) -> serde_json::Value {
@@ -274,11 +286,7 @@ fn valid(
             wrong(format!("a {machine} machine has no MRTD and no RTMRs"), "");
         }
         Needed::Required => {
-            let enforced = |register: Option<&Accepted384>| {
-                register.is_some_and(|register| !register.warn_only)
-            };
-            let mrtd = enforced(generation.mrtd.as_ref());
-            if !mrtd || ![1, 2].iter().all(|n| enforced(generation.rtmrs.get(n))) {
+            if !generation.pins_trust_domain() {
                 wrong(
                     "does not enforce MRTD, RTMR 1 and RTMR 2, so other code would be accepted: MRTD alone is only the firmware".to_owned(),
                     "mrtd, and rtmrs 1 and 2, each with accepted and warnOnly: false",
@@ -286,6 +294,14 @@ fn valid(
             }
         }
         Needed::Absent | Needed::Optional => {}
+    }
+    if machine.mrtd_is_paravisor() && !is_enforced(generation.mrtd.as_ref()) {
+        wrong(
+            format!(
+                "without an enforced MRTD a policy for {machine} machines accepts every paravisor"
+            ),
+            "in each generation mrtd, with accepted and warnOnly: false",
+        );
     }
     is_valid.then_some(generation)
 }

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use crate::Variant;
 
-/// A kind of machine. A policy can be written, checked and explained for each of them, also where this release cannot
-/// appraise the evidence yet ([`Variant`]).
+/// A kind of machine. A policy can be written, checked and explained for each of them but those of AWS, also where this
+/// release cannot appraise the evidence yet ([`Variant`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Machine {
     /// A TPM 2.0 without a hardware root.
@@ -146,6 +146,17 @@ impl Machine {
             | Self::AwsNitroTpm
             | Self::SevSnp => Needed::Absent,
         }
+    }
+
+    /// Whether its PCRs are stated as SHA-384, which the values of a policy are not.
+    pub(crate) const fn has_sha384_pcrs(self) -> bool {
+        matches!(self, Self::AwsSevSnp | Self::AwsNitroTpm)
+    }
+
+    /// Whether MRTD is the paravisor: without it whoever rents such a machine brings one of their own, which makes up the
+    /// vTPM.
+    pub(crate) const fn mrtd_is_paravisor(self) -> bool {
+        matches!(self, Self::AzureTdx)
     }
 
     /// Every name, for messages.

@@ -1,8 +1,7 @@
 //! Presets: known attacks and what closes them, as data. The files of this release are in `presets/`; a site can write its
-//! own in the same form, and so shut out a firmware or a product line without a release.
+//! own in the same form, to see what shutting out a firmware or a product line would change.
 //!
-//! A number that is not public stands as `unknown` in the data and is never made up: who has it sets it in the policy or in
-//! a preset of their own.
+//! A number that is not public stands as `unknown` in the data and is never made up: who has it sets it in the policy.
 
 use std::collections::BTreeSet;
 use std::fmt;

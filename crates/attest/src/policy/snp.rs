@@ -10,6 +10,7 @@ use serde_json::json;
 use super::demands::Demands;
 use super::flags::{self, Flag};
 use super::generation::{self, Accepted384, Generation};
+use super::machine::Machine;
 use crate::sev_snp::{self, RequirementsError, TcbLayout};
 use crate::yaml::Value;
 
@@ -303,6 +304,25 @@ pub enum SigningKeys {
 impl SigningKeys {
     const ALL: [Self; 3] = [Self::Vcek, Self::Vlek, Self::Either];
 
+    /// What signs the reports of these machines where a policy does not say.
+    #[must_use]
+    pub const fn usual(machine: Machine) -> Self {
+        match machine {
+            // the one cloud whose reports are signed by a key of its own
+            Machine::AwsSevSnp => Self::Vlek,
+            Machine::QemuVtpm
+            | Machine::AzureSevSnp
+            | Machine::AzureTdx
+            | Machine::AzureTrustedLaunch
+            | Machine::GcpSevEs
+            | Machine::GcpSevSnp
+            | Machine::GcpTdx
+            | Machine::AwsNitroTpm
+            | Machine::SevSnp
+            | Machine::Tdx => Self::Vcek,
+        }
+    }
+
     /// Its name in documents.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -512,15 +532,9 @@ impl SnpPolicy {
                 permitted.zip(required)
             },
         );
-        // the one mitigation of BadRAM: who leaves it open says so
         let platform = section.optional("platformInfo").map_or_else(
             || Some(BTreeSet::from([PlatformFlag::AliasCheckComplete])),
-            |value| {
-                let mut section = value.section()?;
-                let required = flags::list(&mut section, "required");
-                section.finish();
-                required
-            },
+            |value| platform_info(&value),
         );
         let id_keys = section
             .optional("idKeyDigests")
@@ -585,13 +599,19 @@ impl SnpPolicy {
                 (line.to_string(), value)
             })
             .collect();
+        let mut platform = json!({ "required": flags::names(&self.platform) });
+        if let Some(platform) = platform.as_object_mut()
+            && !self.platform.contains(&PlatformFlag::AliasCheckComplete)
+        {
+            platform.insert(ALIAS_CHECK.to_owned(), json!("optional"));
+        }
         let mut json = json!({
             "products": products,
             "guestPolicy": {
                 "permitted": flags::names(&self.permitted),
                 "required": flags::names(&self.guest),
             },
-            "platformInfo": { "required": flags::names(&self.platform) },
+            "platformInfo": platform,
             "signingKey": self.keys.as_str(),
             "revocationList": if self.demands_crl { "enforced" } else { "warnOnly" },
             "provisionalFirmware": self.permits_provisional,
@@ -611,6 +631,34 @@ impl SnpPolicy {
         }
         json
     }
+}
+
+const ALIAS_CHECK: &str = "aliasCheckComplete";
+
+/// Reads `platformInfo`. The check for aliases is the one mitigation of BadRAM that a report shows: it is demanded whatever
+/// the list says, and who leaves it open says so by its name.
+fn platform_info(value: &Value<'_>) -> Option<BTreeSet<PlatformFlag>> {
+    let mut section = value.section()?;
+    let required = flags::list(&mut section, "required");
+    let alias_check = section.optional(ALIAS_CHECK).map_or(Some(true), |value| {
+        value.parse("required, optional", |text| match text {
+            "required" => Ok(true),
+            "optional" => Ok(false),
+            _ => Err(format!("{text:?} is not known")),
+        })
+    });
+    section.finish();
+    let (mut required, alias_check) = required.zip(alias_check)?;
+    if alias_check {
+        required.insert(PlatformFlag::AliasCheckComplete);
+    } else if required.contains(&PlatformFlag::AliasCheckComplete) {
+        value.problem(
+            format!("{ALIAS_CHECK} is both required and optional"),
+            "one of them",
+        );
+        return None;
+    }
+    Some(required)
 }
 
 const PRODUCTS: &str = "a section with Milan, Genoa or Turin, each with minimumTcb; a line that is not listed is not accepted";

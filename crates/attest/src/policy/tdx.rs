@@ -182,6 +182,7 @@ impl Minimums {
 pub struct TdxPolicy {
     pub(crate) statuses: BTreeSet<TcbStatus>,
     pub(crate) advisories: BTreeSet<String>,
+    pub(crate) refused_advisories: BTreeSet<String>,
     pub(crate) mr_seam: BTreeSet<Digest384>,
     pub(crate) permitted: BTreeSet<TdAttribute>,
     pub(crate) demands_sept_ve_disable: bool,
@@ -200,6 +201,12 @@ impl TdxPolicy {
     #[must_use]
     pub const fn advisories(&self) -> &BTreeSet<String> {
         &self.advisories
+    }
+
+    /// Advisories that a level must not have, whatever its status is.
+    #[must_use]
+    pub const fn refused_advisories(&self) -> &BTreeSet<String> {
+        &self.refused_advisories
     }
 
     /// Accepted TDX modules. Empty: every module that Intel's TCB info knows.
@@ -239,6 +246,7 @@ impl TdxPolicy {
         Self {
             statuses: &self.statuses - &demands.refused_statuses,
             advisories: &self.advisories - &demands.refused_advisories,
+            refused_advisories: &self.refused_advisories | &demands.refused_advisories,
             permitted: &self.permitted - &demands.forbidden_attributes,
             demands_sept_ve_disable: self.demands_sept_ve_disable
                 || demands.demands_sept_ve_disable,
@@ -247,20 +255,25 @@ impl TdxPolicy {
         }
     }
 
-    /// What is demanded of the quote of a machine of this generation. A register of which the policy only warns is left open.
+    /// What is demanded of the quote of a machine of this generation. A register that the policy does not name is left open.
     #[must_use]
     pub fn requirements(&self, generation: &Generation) -> tdx::Requirements {
         use tdx::{Accepted, Advisories, Launch, Register, SeptVe, TdAttributes, TeeTcbSvn};
 
-        let register = |register: Option<&Accepted384>| match register {
-            Some(register) if !register.warn_only => Accepted::AnyOf(
-                register
-                    .accepted
-                    .iter()
-                    .map(|digest| Register::from_bytes(*digest.as_bytes()))
-                    .collect(),
-            ),
-            _ => Accepted::Open,
+        let register = |register: Option<&Accepted384>| {
+            let Some(register) = register else {
+                return Accepted::Open;
+            };
+            let values = register
+                .accepted
+                .iter()
+                .map(|digest| Register::from_bytes(*digest.as_bytes()))
+                .collect();
+            if register.warn_only {
+                Accepted::Warn(values)
+            } else {
+                Accepted::AnyOf(values)
+            }
         };
         let rtmr = |number: u8| register(generation.rtmrs().get(&number));
         let launch = Launch {
@@ -275,6 +288,7 @@ impl TdxPolicy {
         tdx::Requirements {
             statuses: statuses.collect(),
             advisories: Advisories::Tolerated(self.advisories.iter().cloned().collect()),
+            refused_advisories: self.refused_advisories.iter().cloned().collect(),
             minimum_evaluation_number: self.minimums.tcb_evaluation_data_number,
             minimum_qe_svn: self.minimums.qe_svn,
             minimum_pce_svn: self.minimums.pce_svn,
@@ -320,6 +334,19 @@ impl TdxPolicy {
         let advisories = section
             .optional("advisories")
             .map_or_else(|| Some(BTreeSet::new()), |value| advisories(&value));
+        let refused_advisories = section.optional("refusedAdvisories").map_or_else(
+            || Some(BTreeSet::new()),
+            |value| {
+                let refused = self::advisories(&value)?;
+                match advisories.iter().flatten().find(|id| refused.contains(*id)) {
+                    None => Some(refused),
+                    Some(id) => {
+                        value.problem(format!("{id} is both tolerated and refused"), "one of them");
+                        None
+                    }
+                }
+            },
+        );
         let mr_seam = section.optional("mrSeam").map_or_else(
             || Some(BTreeSet::new()),
             |value| {
@@ -348,6 +375,7 @@ impl TdxPolicy {
         Some(Self {
             statuses: statuses?,
             advisories: advisories?,
+            refused_advisories: refused_advisories?,
             mr_seam: mr_seam?,
             permitted,
             demands_sept_ve_disable,
@@ -373,6 +401,12 @@ impl TdxPolicy {
             },
         });
         if let Some(json) = json.as_object_mut() {
+            if !self.refused_advisories.is_empty() {
+                json.insert(
+                    "refusedAdvisories".to_owned(),
+                    json!(self.refused_advisories),
+                );
+            }
             if !self.mr_seam.is_empty() {
                 json.insert("mrSeam".to_owned(), json!(self.mr_seam));
             }

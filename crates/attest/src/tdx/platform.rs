@@ -134,26 +134,41 @@ fn advisories(
     requirements: &Requirements,
     findings: &mut Findings,
 ) -> Result<(), Stop> {
-    let open: Vec<_> = match &requirements.advisories {
-        Advisories::Any => Vec::new(),
-        Advisories::Tolerated(tolerated) => assessment
-            .advisories
-            .iter()
-            .filter(|id| !tolerated.contains(id))
-            .map(String::as_str)
-            .collect(),
+    let is_refused = |id: &String| requirements.refused_advisories.contains(id);
+    let is_open = |id: &String| match &requirements.advisories {
+        Advisories::Any => false,
+        Advisories::Tolerated(tolerated) => !tolerated.contains(id),
     };
-    let words = [
-        "no advisory that the policy does not tolerate",
-        &open.join(" "),
-        "read the advisories, update the machine, or tolerate them in the policy",
-    ];
-    // beside a level that is up to date they are for information: nothing more can be done about the machine
-    if assessment.status == TcbStatus::UpToDate && !open.is_empty() {
-        CheckName::Advisories.warn(findings, words);
+    let ids = |is_meant: &dyn Fn(&String) -> bool| -> Vec<&str> {
+        let meant = assessment.advisories.iter().filter(|id| is_meant(id));
+        meant.map(String::as_str).collect()
+    };
+    let refused = ids(&is_refused);
+    let open = ids(&|id| is_open(id) || is_refused(id));
+    // beside a level that is up to date they are for information, unless the policy refuses them: nothing more can be done
+    // about the machine
+    let is_up_to_date = assessment.status == TcbStatus::UpToDate;
+    if is_up_to_date && refused.is_empty() && !open.is_empty() {
+        CheckName::Advisories.warn(
+            findings,
+            [
+                "no advisory that the policy does not tolerate",
+                &open.join(" "),
+                "read the advisories",
+            ],
+        );
         return Ok(());
     }
-    CheckName::Advisories.demand(findings, open.is_empty(), words)
+    let failing = if is_up_to_date { refused } else { open };
+    CheckName::Advisories.demand(
+        findings,
+        failing.is_empty(),
+        [
+            "no advisory that the policy refuses or does not tolerate",
+            &failing.join(" "),
+            "read the advisories, update the machine, or tolerate them in the policy",
+        ],
+    )
 }
 
 fn minimum_versions(

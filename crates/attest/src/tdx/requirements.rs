@@ -9,6 +9,8 @@ use super::status::TcbStatus;
 pub enum Accepted<T> {
     /// One of these, and nothing else. An empty list accepts nothing.
     AnyOf(Vec<T>),
+    /// One of these; anything else is a warning, which says what was expected.
+    Warn(Vec<T>),
     /// Anything: the verdict says what it was, as a warning where it matters.
     Open,
 }
@@ -86,6 +88,8 @@ pub struct Requirements {
     pub statuses: Vec<AcceptableStatus>,
     /// Tolerated advisories. At first none.
     pub advisories: Advisories,
+    /// Advisories (`INTEL-SA-..`) that a level must not have, whatever its status is. At first none.
+    pub refused_advisories: Vec<String>,
     /// The smallest `tcbEvaluationDataNumber` of TCB info and QE identity. Intel serves two: "standard" and "early".
     pub minimum_evaluation_number: u32,
     /// The smallest SVN of the quoting enclave.
@@ -124,6 +128,7 @@ impl Requirements {
             launch,
             statuses: vec![AcceptableStatus(TcbStatus::UpToDate)],
             advisories: Advisories::Tolerated(Vec::new()),
+            refused_advisories: Vec::new(),
             minimum_evaluation_number: 0,
             minimum_qe_svn: 0,
             minimum_pce_svn: 0,

@@ -163,8 +163,17 @@ fn xfam(
                 next_step,
             ],
         ),
-        Accepted::Open if report.xfam & XFAM_ALWAYS != XFAM_ALWAYS => {
+        Accepted::Warn(_) | Accepted::Open if report.xfam & XFAM_ALWAYS != XFAM_ALWAYS => {
             Err(CheckName::Xfam.refuse(findings, ["x87 and SSE state", &actual, next_step]))
+        }
+        Accepted::Warn(accepted) => {
+            let accepted_list = list(accepted.iter().map(|xfam| Hex(*xfam)));
+            compare(
+                CheckName::Xfam,
+                accepted.contains(&report.xfam),
+                [&accepted_list, &actual, next_step],
+                findings,
+            )
         }
         Accepted::Open if report.xfam & !XFAM_KNOWN != 0 => {
             CheckName::Xfam.warn(
@@ -195,6 +204,12 @@ fn identity(
             values.contains(actual),
             [&list(values.iter()), &actual.to_string(), next_step],
         ),
+        Accepted::Warn(values) => compare(
+            name,
+            values.contains(actual),
+            [&list(values.iter()), &actual.to_string(), next_step],
+            findings,
+        ),
         // Intel's statement has judged the module
         Accepted::Open if *actual == Register::ZERO || name == CheckName::MrSeam => {
             name.demand(findings, true, ["", "", ""])
@@ -220,15 +235,18 @@ fn measurement(
     actual: &Register,
     findings: &mut Findings,
 ) -> Result<(), Stop> {
+    let next_step = "compare the firmware or image that was started with the one the policy is of";
     match accepted {
         Accepted::AnyOf(values) => name.demand(
             findings,
             values.contains(actual),
-            [
-                &list(values.iter()),
-                &actual.to_string(),
-                "compare the firmware or image that was started with the one the policy is of",
-            ],
+            [&list(values.iter()), &actual.to_string(), next_step],
+        ),
+        Accepted::Warn(values) => compare(
+            name,
+            values.contains(actual),
+            [&list(values.iter()), &actual.to_string(), next_step],
+            findings,
         ),
         Accepted::Open => {
             name.warn(
@@ -242,6 +260,20 @@ fn measurement(
             Ok(())
         }
     }
+}
+
+/// A check that only warns.
+fn compare(
+    name: CheckName,
+    holds: bool,
+    words: [&str; 3],
+    findings: &mut Findings,
+) -> Result<(), Stop> {
+    if holds {
+        return name.demand(findings, true, words);
+    }
+    name.warn(findings, words);
+    Ok(())
 }
 
 struct Hex(u64);

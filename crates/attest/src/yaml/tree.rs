@@ -71,6 +71,8 @@ pub fn parse(text: &str) -> Result<Node, Problem> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_depth: 32, max_nodes: 20_000, max_aliases: 0, max_anchors: 0 },
         strict_booleans: true,
+        // each key stands where it counts, and none is overridden by another
+        merge_keys: serde_saphyr::MergeKeyPolicy::Error,
         // a digest such as 1e22...2 is a word, and no number out of range
         non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,

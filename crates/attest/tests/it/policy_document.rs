@@ -90,6 +90,7 @@ measurements:
 tdx:
   tcbStatuses: [UpToDate, SWHardeningNeeded]
   advisories: [INTEL-SA-00837]
+  refusedAdvisories: [INTEL-SA-00828]
   mrSeam: [{0}]
   attributes:
     permitted: [pks]
@@ -146,7 +147,7 @@ fn read(text: &str) -> PolicyDocument {
 fn whole_documents_round_trip() {
     for text in [azure(), tdx(), snp(), vtpm()] {
         let document = read(&text);
-        let json = document.to_json();
+        let json = document.to_json().unwrap();
         assert_eq!(read(&json), document, "{json}");
     }
 }
@@ -226,7 +227,7 @@ fn an_snp_policy_is_demanded_of_a_report_as_it_is_written() {
     )
     .allow_smt()
     .guest_policy(GuestPolicy::SINGLE_SOCKET)
-    .platform_info(PlatformInfo::ECC_EN)
+    .platform_info(PlatformInfo::ECC_EN.with(PlatformInfo::ALIAS_CHECK_COMPLETE))
     .mitigations(0b10)
     .host_data(HostData::Exactly([0xb2; 32]))
     .chips(Chips::Listed(Accepted::new(vec![[0xd4; 64]]).unwrap()))
@@ -272,6 +273,8 @@ fn a_tdx_policy_is_demanded_of_a_quote_as_it_is_written() {
             status(TcbStatus::SwHardeningNeeded),
         ],
         advisories: Advisories::Tolerated(vec!["INTEL-SA-00837".to_owned()]),
+        // the document's and the preset's
+        refused_advisories: vec!["INTEL-SA-00828".to_owned(), "INTEL-SA-01397".to_owned()],
         minimum_evaluation_number: 17,
         minimum_qe_svn: 8,
         minimum_pce_svn: 13,
@@ -284,7 +287,7 @@ fn a_tdx_policy_is_demanded_of_a_quote_as_it_is_written() {
             mrtd: Accepted::AnyOf(vec![one]),
             // RTMR 0 is only warned about
             rtmrs: [
-                Accepted::Open,
+                Accepted::Warn(vec![one]),
                 Accepted::AnyOf(vec![one, other]),
                 Accepted::AnyOf(vec![other]),
                 Accepted::Open,
@@ -301,13 +304,38 @@ fn a_tdx_policy_is_demanded_of_a_quote_as_it_is_written() {
 fn a_provider_that_signs_with_its_own_key_is_known() {
     use attest::policy::snp::SigningKeys;
 
-    let aws = format!(
-        "version: 2\nvariant: aws-sev-snp\nmeasurements:\n{}snp:\n  products:\n    Milan:\n      minimumTcb: {{ bootloader: 4, tee: 0, snp: 24, microcode: 219 }}\n",
+    assert_eq!(SigningKeys::usual(Machine::AwsSevSnp), SigningKeys::Vlek);
+    let gcp = format!(
+        "version: 2\nvariant: gcp-sev-snp\nmeasurements:\n{}snp:\n  products:\n    Milan:\n      minimumTcb: {{ bootloader: 4, tee: 0, snp: 24, microcode: 219 }}\n",
         pcrs(2)
     );
-    assert_eq!(read(&aws).snp().unwrap().keys(), SigningKeys::Vlek);
-    let gcp = aws.replace("aws-sev-snp", "gcp-sev-snp");
     assert_eq!(read(&gcp).snp().unwrap().keys(), SigningKeys::Vcek);
+}
+
+/// A policy of values that no such machine can have would be found out when the first one is refused.
+#[test]
+fn there_is_no_policy_for_machines_with_other_pcrs() {
+    let snp = "snp:\n  products:\n    Milan:\n      minimumTcb: { bootloader: 4, tee: 0, snp: 24, microcode: 219 }\n";
+    for (machine, section) in [("aws-nitro-tpm", ""), ("aws-sev-snp", snp)] {
+        let text = format!(
+            "version: 2\nvariant: {machine}\nmeasurements:\n{}{section}",
+            pcrs(2)
+        );
+        let problems = PolicyDocument::parse("p", &text).unwrap_err().to_string();
+        assert_eq!(
+            problems.trim_end(),
+            format!(
+                "p:2:10: variant: this release has no policies for {machine} machines: they state SHA-384 PCRs, and a policy holds SHA-256 values"
+            )
+        );
+        // the rest of the document is right
+        let other = if section.is_empty() {
+            "azure-trustedlaunch"
+        } else {
+            "gcp-sev-snp"
+        };
+        read(&text.replace(machine, other));
+    }
 }
 
 #[test]
@@ -546,6 +574,13 @@ pub(crate) const FORM: &[Row] = &[
         "snp.platformInfo.required[1]: is listed twice",
     ),
     (
+        "an alias check of another kind",
+        azure,
+        "    required: [eccEnabled]\n",
+        "    aliasCheckComplete: ignored\n",
+        "snp.platformInfo.aliasCheckComplete: \"ignored\" is not known; allowed: required, optional",
+    ),
+    (
         "another privilege level",
         azure,
         "vmpl: 0",
@@ -607,6 +642,13 @@ pub(crate) const FORM: &[Row] = &[
         "INTEL-SA-00837",
         "AMD-SB-3015",
         "\"AMD-SB-3015\" is no advisory of Intel's",
+    ),
+    (
+        "a refused advisory of another form",
+        tdx,
+        "INTEL-SA-00828",
+        "CVE-2025-1",
+        "\"CVE-2025-1\" is no advisory of Intel's",
     ),
     (
         "migration",
@@ -753,6 +795,20 @@ const MEANING: &[Row] = &[
         "snp.products: no product line is accepted",
     ),
     (
+        "an alias check that is required and optional",
+        azure,
+        "    required: [eccEnabled]\n",
+        "    required: [aliasCheckComplete]\n    aliasCheckComplete: optional\n",
+        "snp.platformInfo: aliasCheckComplete is both required and optional",
+    ),
+    (
+        "an advisory that is tolerated and refused",
+        tdx,
+        "refusedAdvisories: [INTEL-SA-00828]",
+        "refusedAdvisories: [INTEL-SA-00837]",
+        "tdx.refusedAdvisories: INTEL-SA-00837 is both tolerated and refused",
+    ),
+    (
         "a chip without an id",
         azure,
         "d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4",
@@ -786,6 +842,13 @@ const MEANING: &[Row] = &[
         "  vmpl: 0\n",
         "  vmpl: 0\n  vmpl: 0\n",
         "duplicate mapping key",
+    ),
+    (
+        "a key that is merged in",
+        azure,
+        "  vmpl: 0\n",
+        "  <<: { vmpl: 0 }\n",
+        "not readable as YAML",
     ),
     (
         "an alias",
@@ -867,6 +930,122 @@ fn azure_needs_a_paravisor_that_is_known() {
         &format!("warnOnly: false }}\n    - image: v0.1.0\n{launch}"),
     );
     read(&pinned);
+}
+
+#[test]
+fn badram_is_left_open_by_name_only() {
+    use attest::policy::snp::PlatformFlag;
+
+    let of = |platform: &str| read(&format!("{}{platform}", snp()));
+    let demands = |document: &PolicyDocument| {
+        let snp = document.snp().unwrap();
+        snp.platform().contains(&PlatformFlag::AliasCheckComplete)
+    };
+    let warned = |document: &PolicyDocument| {
+        document
+            .warnings(time(END))
+            .iter()
+            .any(|warning| warning.field == "snp.platformInfo.aliasCheckComplete")
+    };
+    for platform in [
+        "",
+        "  platformInfo: {}\n",
+        "  platformInfo: { required: [] }\n",
+        "  platformInfo: { required: [eccEnabled] }\n",
+        "  platformInfo: { required: [aliasCheckComplete] }\n",
+        "  platformInfo: { aliasCheckComplete: required }\n",
+    ] {
+        let document = of(platform);
+        assert!(demands(&document) && !warned(&document), "{platform}");
+    }
+    let document = of("  platformInfo: { required: [eccEnabled], aliasCheckComplete: optional }\n");
+    assert!(!demands(&document) && warned(&document));
+    let json = document.to_json().unwrap();
+    assert_eq!(read(&json), document, "{json}");
+}
+
+/// A policy for TDX machines of a cloud, with the registers of the newer and of the older generation.
+fn cloud_tdx(machine: &str, newer: &str, older: &str) -> String {
+    format!(
+        "version: 2
+variant: {machine}
+presets: [intel-2026-10]
+measurements:
+  generations:
+    - pcrs:
+{0}{newer}    - expires: 2999-12-31T00:00:00Z
+      pcrs:
+{0}{older}tdx:
+  tcbStatuses: [UpToDate]
+",
+        pcrs(8)
+    )
+}
+
+fn register(name: &str, warn_only: bool) -> String {
+    format!(
+        "      {name}: {{ accepted: [{}], warnOnly: {warn_only} }}\n",
+        "e5".repeat(48)
+    )
+}
+
+#[test]
+fn azure_needs_a_paravisor_that_is_known_on_tdx_as_well() {
+    let (mrtd, warned) = (register("mrtd", false), register("mrtd", true));
+    read(&cloud_tdx("azure-tdx", &mrtd, &mrtd));
+    for (newer, older, place) in [
+        ("", "", 0),
+        ("", mrtd.as_str(), 0),
+        (mrtd.as_str(), "", 1),
+        (warned.as_str(), mrtd.as_str(), 0),
+        (mrtd.as_str(), warned.as_str(), 1),
+    ] {
+        let text = cloud_tdx("azure-tdx", newer, older);
+        let problems = PolicyDocument::parse("p", &text).unwrap_err().to_string();
+        let rule = format!(
+            "measurements.generations[{place}]: without an enforced MRTD a policy for azure-tdx machines accepts every paravisor"
+        );
+        assert!(problems.contains(&rule), "{problems}");
+    }
+    let flat = format!(
+        "version: 2\nvariant: azure-tdx\nmeasurements:\n{}tdx: {{ tcbStatuses: [UpToDate] }}\n",
+        pcrs(2)
+    );
+    let problems = PolicyDocument::parse("p", &flat).unwrap_err().to_string();
+    assert!(problems.contains("accepts every paravisor"), "{problems}");
+}
+
+#[test]
+fn a_trust_domain_of_google_that_is_not_pinned_is_warned_of() {
+    let fields = |newer: &str, older: &str| -> Vec<String> {
+        read(&cloud_tdx("gcp-tdx", newer, older))
+            .warnings(time(END))
+            .into_iter()
+            .inspect(|warning| {
+                assert!(warning.what.contains("RTMR 2"), "{}", warning.what);
+            })
+            .map(|warning| warning.field)
+            .collect()
+    };
+    let value = |warn_only| {
+        format!(
+            "{{ accepted: [{}], warnOnly: {warn_only} }}",
+            "f6".repeat(48)
+        )
+    };
+    let mrtd = register("mrtd", false);
+    let whole = format!("{mrtd}      rtmrs: {{ 1: {0}, 2: {0} }}\n", value(false));
+    let half = format!("{mrtd}      rtmrs: {{ 1: {} }}\n", value(false));
+    let warned = format!(
+        "{mrtd}      rtmrs: {{ 1: {}, 2: {} }}\n",
+        value(false),
+        value(true)
+    );
+    let (newer, older) = ("measurements.generations[0]", "measurements.generations[1]");
+    assert_eq!(fields(&whole, &whole), Vec::<String>::new());
+    assert_eq!(fields("", &whole), [newer]);
+    assert_eq!(fields(&whole, &half), [older]);
+    assert_eq!(fields(&warned, &mrtd), [newer, older]);
 }
 
 #[test]

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use attest::PolicyDocument;
 use attest::policy::demands::Demands;
 use attest::policy::explain::{State, explain};
 use attest::policy::flags::{Flag, mask};
 use attest::policy::preset::{Attack, Preset};
 use attest::policy::snp::{GuestFlag, Permission, PlatformFlag, ProductLine, SnpPolicy, Tcb};
 use attest::policy::tdx::{Minimums, TcbStatus, TdAttribute, TdxPolicy};
+use attest::{Policy, PolicyDocument, PolicyError};
 use proptest::prelude::*;
 use proptest::sample::subsequence;
 
@@ -92,7 +92,7 @@ fn read_open() -> SnpPolicy {
     let text = snp();
     let start = text.find("    Genoa:").unwrap();
     let text = format!(
-        "{}{lines}  guestPolicy: {{ permitted: [smt, cxl] }}\n  platformInfo: {{ required: [] }}\n",
+        "{}{lines}  guestPolicy: {{ permitted: [smt, cxl] }}\n  platformInfo: {{ aliasCheckComplete: optional }}\n",
         &text[..start]
     );
     PolicyDocument::parse("open", &text).unwrap().snp().unwrap()
@@ -374,7 +374,81 @@ fn one_line_that_is_open_leaves_the_policy_open() {
 }
 
 #[test]
-fn a_site_shuts_out_a_firmware_without_a_release() {
+fn an_advisory_that_a_preset_refuses_is_refused_in_the_appraisal() {
+    let document = PolicyDocument::parse("p", &tdx()).unwrap();
+    let own =
+        "version: 1\nname: site\nabout: ours\ndemands: { refusedAdvisories: [INTEL-SA-00837] }\n";
+    let document = document
+        .with_preset(Preset::parse("site", own).unwrap())
+        .unwrap();
+    let requirements = document.tdx().unwrap().requirements(document.newest());
+    assert_eq!(
+        requirements.refused_advisories,
+        ["INTEL-SA-00828", "INTEL-SA-00837", "INTEL-SA-01397"]
+    );
+    let text = explain(&document).to_string();
+    assert!(
+        text.contains("advisories refused, whatever the status: INTEL-SA-00828, INTEL-SA-00837, INTEL-SA-01397\n"),
+        "{text}"
+    );
+}
+
+/// An alternative that is not demanded is no answer: only a refusal closes an advisory.
+#[test]
+fn an_advisory_is_closed_where_it_is_refused_and_not_where_it_is_not_tolerated() {
+    let own = "version: 1\nname: site\nabout: ours\nattacks:\n  - id: a\n    name: A\n    references: []\n    affects: [TDX]\n    alternatives: [{ refusedAdvisories: [INTEL-SA-00999] }]\n";
+    let document = PolicyDocument::parse("p", &tdx())
+        .unwrap()
+        .with_preset(Preset::parse("site", own).unwrap())
+        .unwrap();
+    let answer = explain(&document).attacks.pop().unwrap();
+    assert_eq!(
+        (answer.state, answer.why.as_str()),
+        (State::Open, "not demanded: INTEL-SA-00999 refused")
+    );
+}
+
+/// Demands on the other vendor's machines change nothing of a policy, and close nothing.
+#[test]
+fn a_mixed_attack_is_judged_by_the_half_that_is_about_the_machine() {
+    let state = |document: &str, demands: &str| {
+        let preset = format!(
+            "version: 1\nname: site\nabout: ours\nattacks:\n  - id: mixed\n    name: A\n    references: []\n    affects: [Genoa, TDX]\n    alternatives: [{demands}]\n"
+        );
+        let document = PolicyDocument::parse("p", document)
+            .unwrap()
+            .with_preset(Preset::parse("site", &preset).unwrap())
+            .unwrap();
+        let answer = explain(&document).attacks.pop().unwrap();
+        assert_eq!(answer.id, "mixed");
+        (answer.state, answer.why)
+    };
+    // the policies demand this much already
+    let (amd, intel) = (
+        "minimumTcb: { Genoa: { snp: 27 } }",
+        "minimums: { qeSvn: 8 }",
+    );
+    let both = format!("{{ {amd}, {intel} }}");
+    assert_eq!(
+        state(&snp(), &both),
+        (State::Closed, "Genoa: at least snp 27".to_owned())
+    );
+    assert_eq!(
+        state(&tdx(), &both),
+        (State::Closed, "QE SVN at least 8".to_owned())
+    );
+    let open = |line| {
+        let why = format!("not demanded: {line}: the preset knows nothing that closes it");
+        (State::Open, why)
+    };
+    assert_eq!(state(&snp(), &format!("{{ {intel} }}")), open("Genoa"));
+    assert_eq!(state(&tdx(), &format!("{{ {amd} }}")), open("TDX"));
+    let platform = "{ platformInfo: { required: [eccEnabled] } }";
+    assert_eq!(state(&tdx(), platform), open("TDX"));
+}
+
+#[test]
+fn a_site_sees_what_shutting_out_a_firmware_changes() {
     let own = "version: 1\nname: site\nabout: no Milan, and newer firmware of Genoa\ndemands:\n  acceptedProducts: [Genoa, Turin]\n  minimumTcb: { Genoa: { snp: 30 } }\n";
     let preset = Preset::parse("site.yaml", own).unwrap();
     let document = PolicyDocument::parse("p", &snp()).unwrap();
@@ -396,6 +470,70 @@ fn a_site_shuts_out_a_firmware_without_a_release() {
         .with_preset(Preset::parse("site.yaml", own).unwrap())
         .unwrap_err();
     assert_eq!(why, "site says nothing about tdx machines");
+}
+
+/// What is handed on must demand what was looked at.
+#[test]
+fn a_policy_with_a_preset_beside_it_is_not_handed_on() {
+    let own = "version: 1\nname: site\nabout: ours\nattacks:\n  - id: own\n    name: A\n    references: []\n    affects: [Genoa]\n    demands: { minimumTcb: { Genoa: { snp: 30 } } }\n";
+    let document = PolicyDocument::parse("p", &snp()).unwrap();
+    assert!(document.to_json().is_ok());
+    assert!(matches!(
+        Policy::try_from(document.clone()),
+        Err(PolicyError::Variant(_))
+    ));
+    assert!(!explain(&document).to_string().contains("beside"));
+
+    let looked_at = document
+        .with_preset(Preset::parse("site", own).unwrap())
+        .unwrap();
+    assert_eq!(states(&looked_at), [("own".to_owned(), State::Closed)]);
+    let error = looked_at.to_json().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "preset site is given beside the policy and not in it, so it cannot be handed on"
+    );
+    assert!(matches!(
+        Policy::try_from(looked_at.clone()),
+        Err(PolicyError::NotInDocument(_))
+    ));
+    let text = explain(&looked_at).to_string();
+    assert!(
+        text.contains(
+            "\n  given beside the policy and not in it, so no cluster demands it: site\n"
+        ),
+        "{text}"
+    );
+    let warnings = looked_at.warnings(jiff::Timestamp::UNIX_EPOCH);
+    assert!(
+        warnings
+            .iter()
+            .any(|warning| warning.field == "presets"
+                && warning.what.contains("no cluster demands it")),
+        "{warnings:?}"
+    );
+}
+
+/// So a site that has looked at a preset of its own can demand it.
+#[test]
+fn a_document_can_say_what_a_preset_can() {
+    let refused = tdx()
+        .replace("presets: [intel-2026-10]\n", "")
+        .replace("INTEL-SA-00828", "INTEL-SA-00999");
+    let document = PolicyDocument::parse("p", &refused).unwrap();
+    let demands = |own: &str| {
+        let text = format!("version: 1\nname: site\nabout: ours\ndemands: {own}\n");
+        Preset::parse("site", &text).unwrap().demands()
+    };
+    let tdx = document.tdx().unwrap();
+    assert_eq!(
+        tdx.with(&demands("{ refusedAdvisories: [INTEL-SA-00999] }")),
+        tdx
+    );
+    assert_ne!(
+        tdx.with(&demands("{ refusedAdvisories: [INTEL-SA-00998] }")),
+        tdx
+    );
 }
 
 #[test]
@@ -574,6 +712,9 @@ fn accepts_no_more(stricter: &TdxPolicy, other: &TdxPolicy) -> bool {
     let (a, b) = (stricter.minimums(), other.minimums());
     stricter.statuses().is_subset(other.statuses())
         && stricter.advisories().is_subset(other.advisories())
+        && stricter
+            .refused_advisories()
+            .is_superset(other.refused_advisories())
         && stricter.permitted().is_subset(other.permitted())
         && (stricter.demands_sept_ve_disable() || !other.demands_sept_ve_disable())
         && a.tee_tcb_svn

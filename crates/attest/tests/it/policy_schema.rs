@@ -233,7 +233,7 @@ fn what_the_reader_writes_the_schema_accepts() {
     let schema = Schema::read();
     for text in [azure(), tdx(), snp(), vtpm()] {
         let document = PolicyDocument::parse("p", &text).unwrap();
-        let json = serde_json::from_str(&document.to_json()).unwrap();
+        let json = serde_json::from_str(&document.to_json().unwrap()).unwrap();
         schema
             .accepts(&json)
             .unwrap_or_else(|why| panic!("{why}\n{json:#}"));
@@ -285,7 +285,7 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::read);
 static JSON: LazyLock<[Value; 4]> = LazyLock::new(|| {
     [azure, tdx, snp, vtpm].map(|text| {
         let document = PolicyDocument::parse("p", &text()).unwrap();
-        serde_json::from_str(&document.to_json()).unwrap()
+        serde_json::from_str(&document.to_json().unwrap()).unwrap()
     })
 });
 

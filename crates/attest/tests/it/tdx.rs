@@ -11,7 +11,7 @@ use attest::tdx::{
     Roots, Trust, appraise,
 };
 use attest::x509::{Certificate, PathCache};
-use attest::{Findings, Outcome};
+use attest::{Check, Findings, Outcome};
 use jiff::Timestamp;
 use serde_json::Value;
 use testkit::intel::{self, PckParts, Platform, QuoteParts, Vendor};
@@ -62,20 +62,27 @@ impl Outcomes {
             .unwrap_or_else(|| panic!("{}", self.findings))
     }
 
-    /// What the check with this name found.
     #[track_caller]
-    fn actual(&self, name: &str) -> String {
-        let check = self
-            .findings
+    fn check(&self, name: &str) -> &Check {
+        self.findings
             .checks()
             .iter()
             .find(|check| check.name.to_string() == name)
-            .unwrap_or_else(|| panic!("no check {name}: {}", self.findings));
-        check
-            .actual
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default()
+            .unwrap_or_else(|| panic!("no check {name}: {}", self.findings))
+    }
+
+    /// What the check with this name found.
+    #[track_caller]
+    fn actual(&self, name: &str) -> String {
+        let actual = self.check(name).actual.as_ref();
+        actual.map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// What the check with this name demands.
+    #[track_caller]
+    fn expected(&self, name: &str) -> String {
+        let expected = self.check(name).expected.as_ref();
+        expected.map(ToString::to_string).unwrap_or_default()
     }
 }
 

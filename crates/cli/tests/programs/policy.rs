@@ -72,7 +72,7 @@ fn a_wrong_policy_is_exit_code_4_with_every_problem_and_its_place() {
             [
                 "wrong.yaml:3:1: preset: unknown field; did you mean presets?; allowed: version, variant, image, components, measurements, snp, tdx, presets",
                 "wrong.yaml:32:17: snp.guestPolicy.permitted[0]: debug is never accepted; allowed: smt, cxl",
-                "wrong.yaml:37:15: snp.signingKey: \"any\" is no kind of key; allowed: vcek, vlek, either",
+                "wrong.yaml:38:15: snp.signingKey: \"any\" is no kind of key; allowed: vcek, vlek, either",
                 "error: 3 problems in wrong.yaml",
                 "hint: docs/attestation.md describes the document, docs/policy.schema.json its form",
             ]
@@ -108,7 +108,7 @@ fn what_a_policy_closes_is_explained() {
 }
 
 #[test]
-fn a_preset_of_ones_own_shuts_out_a_product_line() {
+fn what_a_preset_of_ones_own_would_change_is_told() {
     let lab = Lab::new();
     let file = write(&lab, "policy.yaml", &example("azure-sev-snp"));
     let own = write(&lab, "site.yaml", SITE);
@@ -127,6 +127,16 @@ fn a_preset_of_ones_own_shuts_out_a_product_line() {
         ran.stdout.contains("\n  guestPolicy: smt not permitted\n"),
         "{ran:?}"
     );
+
+    let ran = lab.run(&["policy", "check", &file, "--preset", &own]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(
+        ran.stderr.contains("note: policy.yaml: presets: site is given beside the document: it is looked at here only, and no cluster demands it\n"),
+        "{ran:?}"
+    );
+    let ran = explain(&["--preset", &own, "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(json["beside"], serde_json::json!(["site"]));
 
     let turin = write(&lab, "turin.yaml", &SITE.replace("[Genoa]", "[Turin]"));
     let ran = explain(&["--preset", &turin]);

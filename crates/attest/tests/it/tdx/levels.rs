@@ -293,6 +293,25 @@ fn advisories_of_an_up_to_date_level_are_told() {
     assert_eq!(outcomes.actual("security advisories"), "INTEL-SA-00009");
 }
 
+#[test]
+fn an_advisory_that_is_refused_is_refused_whatever_the_status() {
+    let mut case = Case::new();
+    case.tcb_info["tcbLevels"][0]["advisoryIDs"] = json!(["INTEL-SA-00008", "INTEL-SA-00009"]);
+    for tolerated in [
+        Advisories::Tolerated(Vec::new()),
+        Advisories::Tolerated(vec!["INTEL-SA-00009".to_owned()]),
+        Advisories::Any,
+    ] {
+        case.requirements.advisories = tolerated;
+        case.requirements.refused_advisories = vec!["INTEL-SA-00009".to_owned()];
+        let outcomes = case.appraise();
+        outcomes.refused_by(&["security advisories"]);
+        assert_eq!(outcomes.actual("security advisories"), "INTEL-SA-00009");
+        case.requirements.refused_advisories = vec!["INTEL-SA-00007".to_owned()];
+        case.appraise().accepted();
+    }
+}
+
 /// Started under an old module on a machine that has been updated since.
 fn started_before_the_update() -> Case {
     let mut case = lenient();

@@ -132,6 +132,47 @@ fn open_measurements_are_told() {
 }
 
 #[test]
+fn a_measurement_that_is_only_warned_of_is_told_with_what_was_expected() {
+    let mut case = Case::new();
+    let mrtd = Register::from_bytes(case.quote.td.mrtd);
+    let rtmr = Register::from_bytes(case.quote.td.rtmrs[2]);
+    let other = Register::from_bytes([0x5a; 48]);
+    case.requirements.launch.mrtd = Accepted::Warn(vec![other, mrtd]);
+    case.requirements.launch.rtmrs[2] = Accepted::Warn(vec![rtmr]);
+    let outcomes = case.appraise();
+    outcomes.accepted();
+    assert!(outcomes.warned().is_empty());
+    case.quote.td.mrtd[47] ^= 1;
+    case.quote.td.rtmrs[2][0] ^= 1;
+    let outcomes = case.appraise();
+    outcomes.accepted();
+    assert_eq!(outcomes.warned(), ["MRTD", "RTMR2"]);
+    for (name, expected, is) in [
+        ("MRTD", format!("{other} or {mrtd}"), case.quote.td.mrtd),
+        ("RTMR2", rtmr.to_string(), case.quote.td.rtmrs[2]),
+    ] {
+        assert_eq!(outcomes.actual(name), Register::from_bytes(is).to_string());
+        assert_eq!(outcomes.expected(name), expected);
+    }
+}
+
+#[test]
+fn other_values_that_are_only_warned_of_are_told() {
+    let mut case = Case::new();
+    case.requirements.xfam = Accepted::Warn(vec![0x61ae7]);
+    case.requirements.mr_owner = Accepted::Warn(vec![Register::ZERO]);
+    case.appraise().accepted();
+    case.quote.td.xfam = 0x61ae3;
+    case.quote.td.mr_owner[0] = 1;
+    let outcomes = case.appraise();
+    outcomes.accepted();
+    assert_eq!(outcomes.warned(), ["XFAM", "MROWNER"]);
+    // what no TDX module reports is refused nevertheless
+    case.quote.td.xfam = 0x61ae6;
+    case.appraise().refused_by(&["XFAM"]);
+}
+
+#[test]
 fn one_of_several_values_is_enough() {
     let mut case = Case::new();
     let mrtd = Register::from_bytes(case.quote.td.mrtd);
