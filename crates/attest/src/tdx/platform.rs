@@ -42,7 +42,7 @@ pub(super) fn judge(
                     "components {}, PCE SVN {}, TEE TCB SVN {}, QE SVN {}: below all of them",
                     hex::encode(pck.component_svns),
                     pck.pce_svn,
-                    report.tee_tcb_svn,
+                    tee_tcb_svns(report),
                     qe.isv_svn()
                 ),
                 "update the machine's firmware and TDX module",
@@ -71,21 +71,33 @@ fn assess(
     statements: &Statements<'_>,
 ) -> Option<Assessment> {
     let qe_level = statements.qe_identity.level(qe)?;
-    let platform = statements
-        .tcb_info
-        .assess(pck, report, qe_level.tcb_status)?;
-    let mut advisories = platform.advisories;
-    advisories.extend(qe_level.advisories.iter().cloned());
-    advisories.sort_unstable();
-    advisories.dedup();
-    Some(Assessment {
-        status: platform.status.lowered_by(qe_level.tcb_status),
-        advisories,
-        parts: format!(
-            "platform {} (level of {}), TDX module {}, quoting enclave {}",
-            platform.platform, platform.tcb_date, platform.module, qe_level.tcb_status
+    let platform = statements.tcb_info.assess(pck, report, qe_level)?;
+    let launch = &platform.launch;
+    let now = match &platform.current {
+        Some(current) if current != launch => format!(
+            "; by now platform {} (level of {}), TDX module {}",
+            current.platform, current.tcb_date, current.module
         ),
+        _ => String::new(),
+    };
+    let parts = format!(
+        "platform {} (level of {}), TDX module {}, quoting enclave {}{now}",
+        launch.platform, launch.tcb_date, launch.module, qe_level.tcb_status
+    );
+    Some(Assessment {
+        status: platform.status,
+        advisories: platform.advisories,
+        parts,
     })
+}
+
+/// All that the report names, for a person.
+fn tee_tcb_svns(report: &TdReport) -> String {
+    let launch = report.tee_tcb_svn;
+    match &report.td_1_5 {
+        Some(td_1_5) => format!("{launch}, now {}", td_1_5.tee_tcb_svn_2),
+        None => launch.to_string(),
+    }
 }
 
 fn status(
