@@ -103,15 +103,17 @@ impl TcbStatus {
         }
     }
 
-    /// This status, lowered by that of a quoting enclave.
+    /// This status, lowered by that of a quoting enclave, whose configuration may leave something open too.
     #[must_use]
     pub const fn lowered_by_qe(self, enclave: Self) -> Self {
         match enclave {
-            Self::UpToDate | Self::OutOfDate | Self::Revoked => self.joined(enclave),
-            Self::SwHardeningNeeded
+            Self::UpToDate
+            | Self::OutOfDate
+            | Self::Revoked
             | Self::ConfigurationNeeded
+            | Self::OutOfDateConfigurationNeeded => self.joined(enclave),
+            Self::SwHardeningNeeded
             | Self::ConfigurationAndSwHardeningNeeded
-            | Self::OutOfDateConfigurationNeeded
             | Self::TdRelaunchAdvised
             | Self::TdRelaunchAdvisedConfigurationNeeded
             | Self::Unrecognized => self.joined(Self::Unrecognized),

@@ -436,6 +436,47 @@ fn advisories_of_what_runs_now_count() {
     );
 }
 
+/// The configuration of the enclave's platform; the words of software in a trust domain are not said of an enclave.
+#[test]
+fn the_quoting_enclave_may_need_configuration() {
+    let table = [
+        ("UpToDate", "ConfigurationNeeded", "ConfigurationNeeded"),
+        (
+            "UpToDate",
+            "OutOfDateConfigurationNeeded",
+            "OutOfDateConfigurationNeeded",
+        ),
+        (
+            "SWHardeningNeeded",
+            "ConfigurationNeeded",
+            "ConfigurationAndSWHardeningNeeded",
+        ),
+        (
+            "OutOfDate",
+            "ConfigurationNeeded",
+            "OutOfDateConfigurationNeeded",
+        ),
+        ("Revoked", "ConfigurationNeeded", "Revoked"),
+        (
+            "UpToDate",
+            "SWHardeningNeeded",
+            "a status this release does not know",
+        ),
+        (
+            "UpToDate",
+            "TDRelaunchAdvised",
+            "a status this release does not know",
+        ),
+    ];
+    for (platform, enclave, together) in table {
+        let mut case = lenient();
+        case.tcb_info["tcbLevels"][0]["tcbStatus"] = platform.into();
+        case.qe_identity["tcbLevels"][0]["tcbStatus"] = enclave.into();
+        let outcomes = case.appraise();
+        assert_eq!(status(&outcomes), together, "{}", outcomes.findings);
+    }
+}
+
 /// That a new start is advised is a conclusion of ours, which no statement can draw.
 #[test]
 fn no_statement_advises_a_new_start() {
