@@ -204,10 +204,16 @@ fn minimum_versions(
         ),
         CheckName::MinimumTeeTcbSvn.demand(
             findings,
-            is_at_least(report.tee_tcb_svn, requirements.minimum_tee_tcb_svn),
+            is_at_least(report.tee_tcb_svn, requirements.minimum_tee_tcb_svn)
+                && report.td_1_5.as_ref().is_none_or(|it| {
+                    is_at_least(it.tee_tcb_svn_2, requirements.minimum_tee_tcb_svn)
+                }),
             [
-                &format!("no byte below {}", requirements.minimum_tee_tcb_svn),
-                &report.tee_tcb_svn.to_string(),
+                &format!(
+                    "no byte below {} (the first: of a module of the same version)",
+                    requirements.minimum_tee_tcb_svn
+                ),
+                &tee_tcb_svns(report),
                 "update the machine's TDX module",
             ],
         ),
@@ -233,10 +239,13 @@ fn at_least(
     )
 }
 
+/// Each major version of the TDX module counts its SVNs anew.
 fn is_at_least(actual: TeeTcbSvn, minimum: TeeTcbSvn) -> bool {
+    let judged_elsewhere = usize::from(actual.module_version() > minimum.module_version());
     actual
         .0
         .iter()
         .zip(&minimum.0)
+        .skip(judged_elsewhere)
         .all(|(actual, minimum)| actual >= minimum)
 }

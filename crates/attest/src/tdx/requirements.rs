@@ -92,7 +92,8 @@ pub struct Requirements {
     pub minimum_qe_svn: u16,
     /// The smallest SVN of the provisioning certification enclave.
     pub minimum_pce_svn: u16,
-    /// The smallest SVNs of the TDX module and its surroundings, byte by byte.
+    /// The smallest SVNs of the TDX module and its surroundings, byte by byte, at the start and now. The first byte is of modules of
+    /// the major version that the second one names: a module of a later version may have any that Intel's statement accepts.
     pub minimum_tee_tcb_svn: TeeTcbSvn,
     /// Debug trust domains. At first refused.
     pub debug: DebugRule,

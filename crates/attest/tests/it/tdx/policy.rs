@@ -239,6 +239,34 @@ fn minimum_versions_are_enforced() {
     }
 }
 
+/// Module 1.5 with SVN 6 is no better than a module of a later version with SVN 3.
+#[test]
+fn module_versions_count_their_svns_anew() {
+    let mut case = Case::new();
+    case.requirements.minimum_tee_tcb_svn.0[..3].copy_from_slice(&[6, 1, 8]);
+    case.quote.td.tee_tcb_svn[..3].copy_from_slice(&[3, 3, 8]);
+    case.appraise().accepted();
+    // what is around the module counts as before
+    case.requirements.minimum_tee_tcb_svn.0[2] = 9;
+    case.appraise().refused_by(&["minimum TEE TCB SVN"]);
+    // nor does a high SVN make an earlier version a later one
+    case.requirements.minimum_tee_tcb_svn.0[..3].copy_from_slice(&[3, 3, 8]);
+    case.quote.td.tee_tcb_svn[..3].copy_from_slice(&[6, 1, 8]);
+    case.appraise().refused_by(&["minimum TEE TCB SVN"]);
+}
+
+#[test]
+fn minimum_versions_hold_for_what_runs_now_too() {
+    let mut case = Case::new();
+    case.quote.body = Body::V5Td15;
+    case.quote.td.tee_tcb_svn[0] = 7;
+    case.quote.td.tee_tcb_svn_2[0] = 6;
+    case.requirements.minimum_tee_tcb_svn.0[..2].copy_from_slice(&[6, 1]);
+    case.appraise().accepted();
+    case.requirements.minimum_tee_tcb_svn.0[0] = 7;
+    case.appraise().refused_by(&["minimum TEE TCB SVN"]);
+}
+
 /// One old statement beside a new one is enough to hide what became known.
 #[test]
 fn both_statements_must_be_of_the_newer_set() {
