@@ -296,6 +296,34 @@ fn a_chain_in_der_and_in_any_order_is_read() {
     case.appraise().accepted();
 }
 
+/// Quoting libraries count the zero byte of a C string in, with or without a line break before it.
+#[test]
+fn zeros_behind_a_chain_are_not_part_of_it() {
+    let mut case = Case::new();
+    let chain: Vec<&[u8]> = case.platform.chain.iter().map(Vec::as_slice).collect();
+    let text = pem_chain(&chain);
+    for end in ["", "\n", "\0", "\n\0", "\0\0\0"] {
+        let mut bytes = text.trim_ascii_end().to_vec();
+        bytes.extend(end.bytes());
+        case.quote.chain = Some(bytes);
+        case.appraise().accepted();
+    }
+    // statements' chains too
+    let mut collateral = case.collateral();
+    for chain in [
+        &mut collateral.tcb_info_chain,
+        &mut collateral.qe_identity_chain,
+    ] {
+        *chain = [chain.trim_ascii_end(), b"\0"].concat();
+    }
+    case.appraise_with(&case.platform.quote(&case.quote), &collateral)
+        .accepted();
+    for nothing in [&b""[..], b"\0\0"] {
+        case.quote.chain = Some(nothing.to_vec());
+        case.appraise().refused_by(&["PCK certificate"]);
+    }
+}
+
 #[test]
 fn a_chain_without_one_leaf_is_refused() {
     let case = Case::new();
