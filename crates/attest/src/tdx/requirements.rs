@@ -1,5 +1,7 @@
 //! What a policy demands of a trust domain and its platform.
 
+use jiff::Timestamp;
+
 use super::attributes::TdAttributes;
 use super::body::{Register, TeeTcbSvn};
 use super::status::TcbStatus;
@@ -88,6 +90,8 @@ pub struct Requirements {
     pub advisories: Advisories,
     /// The smallest `tcbEvaluationDataNumber` of TCB info and QE identity. Intel serves two: "standard" and "early".
     pub minimum_evaluation_number: u32,
+    /// The earliest time at which a CRL may have been made. At first any that has not run out: that of the root holds for a year.
+    pub crls_from: Timestamp,
     /// The smallest SVN of the quoting enclave.
     pub minimum_qe_svn: u16,
     /// The smallest SVN of the provisioning certification enclave.
@@ -126,6 +130,7 @@ impl Requirements {
             statuses: vec![AcceptableStatus(TcbStatus::UpToDate)],
             advisories: Advisories::Tolerated(Vec::new()),
             minimum_evaluation_number: 0,
+            crls_from: Timestamp::MIN,
             minimum_qe_svn: 0,
             minimum_pce_svn: 0,
             minimum_tee_tcb_svn: TeeTcbSvn([0; 16]),

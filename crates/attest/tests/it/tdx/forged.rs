@@ -195,6 +195,35 @@ fn a_crl_that_ran_out_or_is_of_another_key_is_refused() {
         .refused_by(&["PCK certificate"]);
 }
 
+/// The list of before a revocation has not run out, and the one who knows of a newer one can say so.
+#[test]
+fn a_crl_older_than_demanded_is_refused() {
+    let mut case = Case::new();
+    let quote = case.platform.quote(&case.quote);
+    let newer = ((2026, 1, 10), (2026, 2, 1));
+    let newer =
+        |authority: &testkit::intel::Authority| authority.crl_between(newer.0, newer.1, &[]);
+    case.requirements.crls_from = time("2026-01-10T00:00:00Z");
+    let mut collateral = case.collateral();
+    collateral.pck_crl = newer(&case.vendor.platform_ca);
+    collateral.root_ca_crl = newer(&case.vendor.root);
+    case.appraise_with(&quote, &collateral).accepted();
+
+    let mut old = collateral.clone();
+    old.pck_crl = case.vendor.platform_ca.crl(&[]);
+    let outcomes = case.appraise_with(&quote, &old);
+    outcomes.refused_by(&["PCK certificate"]);
+    let actual = outcomes.actual("PCK certificate");
+    assert!(actual.contains("is demanded"), "{actual}");
+    let mut old = collateral.clone();
+    old.root_ca_crl = case.vendor.root.crl(&[]);
+    case.appraise_with(&quote, &old)
+        .refused_by(&["PCK certificate"]);
+    case.requirements.crls_from = time("2026-01-10T00:00:01Z");
+    case.appraise_with(&quote, &collateral)
+        .refused_by(&["PCK certificate"]);
+}
+
 #[test]
 fn statements_hold_in_their_time_only() {
     let mut case = Case::new();
