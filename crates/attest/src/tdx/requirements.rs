@@ -79,6 +79,16 @@ pub enum SeptVe {
     GuestGuardsItself,
 }
 
+/// Whether a TDX module that knows TD 1.5 may be reported on with a TD 1.0 body, as all quotes of version 4 do. Such a body does not
+/// name service domains, nor the module that runs now, and it is the host that chooses the form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Td15Rule {
+    /// It may, unless a service domain is demanded. The verdict warns.
+    MayBeHidden,
+    /// It may not.
+    Demanded,
+}
+
 /// What a policy demands. [`Requirements::new`] takes what has no safe default; everything else starts strict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirements {
@@ -107,8 +117,10 @@ pub struct Requirements {
     pub attributes: TdAttributes,
     /// Accepted processor state. At first open.
     pub xfam: Accepted<u64>,
-    /// Accepted service domains; a TD 1.0 body has none. At first only zero, which is none.
+    /// Accepted service domains. At first only zero, which is none.
     pub mr_service_td: Accepted<Register>,
+    /// Bodies that leave out service domains. At first accepted with a warning, because many machines make no other quotes.
+    pub td_1_5: Td15Rule,
     /// Accepted TDX modules. At first open: Intel's statement decides which module is current.
     pub mr_seam: Accepted<Register>,
     /// Accepted signers of TDX modules. At first only zero, which is Intel.
@@ -122,6 +134,15 @@ pub struct Requirements {
 }
 
 impl Requirements {
+    /// The same, and every TDX module that knows TD 1.5 must say all of it: no quotes of version 4 from such machines.
+    #[must_use]
+    pub fn demand_td_1_5(self) -> Self {
+        Self {
+            td_1_5: Td15Rule::Demanded,
+            ..self
+        }
+    }
+
     /// The strictest requirements on a platform, for a trust domain that measured this.
     #[must_use]
     pub fn new(launch: Launch) -> Self {
@@ -139,6 +160,7 @@ impl Requirements {
             attributes: TdAttributes::NONE,
             xfam: Accepted::Open,
             mr_service_td: Accepted::AnyOf(vec![Register::ZERO]),
+            td_1_5: Td15Rule::MayBeHidden,
             mr_seam: Accepted::Open,
             mr_signer_seam: Accepted::AnyOf(vec![Register::ZERO]),
             mr_config_id: Accepted::Open,

@@ -286,6 +286,7 @@ fn an_accepted_status_needs_its_advisories_tolerated() {
 #[test]
 fn advisories_of_an_up_to_date_level_are_told() {
     let mut case = Case::new();
+    case.quote.body = Body::V5Td15;
     case.tcb_info["tcbLevels"][0]["advisoryIDs"] = json!(["INTEL-SA-00009"]);
     let outcomes = case.appraise();
     outcomes.accepted();
