@@ -109,7 +109,7 @@ pub fn appraise(
             "newer firmware may state more than is looked at here: look for a newer release",
         );
     }
-    let key = chain::verify(endorsements, requirements.revocation, trust, findings)?;
+    let key = chain::verify(endorsements, requirements, trust, findings)?;
     authentic::verify(&report, &key, report_data, findings)?;
     platform::verify(report.fields(), &key, requirements, findings)?;
     Ok(Appraised {

@@ -43,7 +43,7 @@ pub use qe_identity::QeIdentity;
 pub use qe_report::QeReport;
 pub use quote::{Header, MAX_QUOTE, Quote, QuoteError, QuoteVersion};
 pub use requirements::{
-    AcceptableStatus, Accepted, Advisories, DebugRule, Launch, Requirements, SeptVe,
+    AcceptableStatus, Accepted, Advisories, DebugRule, Launch, Requirements, SeptVe, Td15Rule,
 };
 pub use roots::Roots;
 pub use signed::{MAX_STATEMENT, StatementError};
@@ -53,7 +53,7 @@ pub use tcb_info::TcbInfo;
 use jiff::Timestamp;
 
 use crate::verdict::{CheckName as AnyCheck, Findings, Step, Stop};
-use crate::x509::PathCache;
+use crate::x509::{PathCache, PathRules};
 
 /// What an appraisal trusts, and when it is.
 #[derive(Clone, Copy, Debug)]
@@ -130,8 +130,10 @@ pub fn appraise(
         AnyCheck::Tdx(CheckName::QuoteFormat),
         Quote::parse(quote),
     )?;
-    let platform = authenticity::platform(&quote, endorsements, trust, findings)?;
-    let statements = authenticity::statements(endorsements, &platform.pck, trust, findings)?;
+    let rules = PathRules::end_entity().crls_from(requirements.crls_from);
+    let platform = authenticity::platform(&quote, endorsements, trust, &rules, findings)?;
+    let statements =
+        authenticity::statements(endorsements, &platform.pck, trust, &rules, findings)?;
     let qe_report = authenticity::qe_report(&quote, &platform, &statements, findings)?;
     let report = authenticity::report(&quote, qe_report, &statements, report_data, findings)?;
 

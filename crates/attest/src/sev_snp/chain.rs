@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::check::CheckName;
 use super::checks::{Checks, chain_of, not_authentic, parse};
 use super::product::ProductLine;
-use super::requirements::RevocationDemand;
+use super::requirements::{Requirements, RevocationDemand};
 use super::roots::{LineRoot, Roots};
 use super::vek::{VekExtensions, VekKind};
 use crate::verdict::{Findings, RefusalCode, Step, Stop};
@@ -54,7 +54,7 @@ impl EndorsedKey {
 /// Follows the certificate to the built-in root of the product line its issuer names.
 pub(super) fn verify(
     endorsements: &Endorsements<'_>,
-    revocation: RevocationDemand,
+    requirements: &Requirements,
     trust: &Trust<'_>,
     findings: &mut Findings,
 ) -> Result<EndorsedKey, Stop> {
@@ -81,7 +81,7 @@ pub(super) fn verify(
             "this product line needs a newer release",
         ));
     };
-    let path = path(&vek, root, endorsements, revocation, trust, findings)?;
+    let path = path(&vek, root, endorsements, requirements, trust, findings)?;
     let mut checks = Checks::new(findings, STEP);
     checks.demand(
         CheckName::VekProduct,
@@ -136,10 +136,12 @@ fn path(
     vek: &Certificate,
     root: &LineRoot,
     endorsements: &Endorsements<'_>,
-    revocation: RevocationDemand,
+    requirements: &Requirements,
     trust: &Trust<'_>,
     findings: &mut Findings,
 ) -> Result<Path, Stop> {
+    let revocation = requirements.revocation;
+    let rules = RULES.crls_from(requirements.lists_from);
     let build = |crls: &Revocation<'_>| {
         // the peer's come last: what is built in costs the fewest signatures
         let mut signing = root.signing.clone();
@@ -147,7 +149,7 @@ fn path(
         let roots = [root.ark.clone()];
         trust
             .cache
-            .build(vek, &signing, &roots, crls, trust.now, &RULES)
+            .build(vek, &signing, &roots, crls, trust.now, &rules)
     };
     // a build that ends at a missing list would verify everything in vain
     let has_list = endorsements

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use thiserror::Error;
 
 use super::bits::{Abi, GuestPolicy, PlatformInfo};
@@ -245,6 +246,7 @@ pub struct Requirements {
     pub(super) chips: Chips,
     pub(super) keys: AcceptedKeys,
     pub(super) revocation: RevocationDemand,
+    pub(super) lists_from: Timestamp,
     pub(super) vmpl: Vmpl,
     /// Permissions of the guest's policy that are accepted.
     pub(super) permitted: GuestPolicy,
@@ -273,6 +275,7 @@ impl Requirements {
             chips: Chips::Any,
             keys: AcceptedKeys::Vcek,
             revocation: RevocationDemand::Enforce,
+            lists_from: Timestamp::MIN,
             vmpl: Vmpl::ZERO,
             permitted: GuestPolicy::NONE,
             policy: GuestPolicy::NONE,
@@ -308,6 +311,14 @@ impl Requirements {
     #[must_use]
     pub const fn revocation(mut self, revocation: RevocationDemand) -> Self {
         self.revocation = revocation;
+        self
+    }
+
+    /// The earliest time at which a revocation list may have been made. AMD's hold for a year, so one from before a revocation would
+    /// pass long after it. One that is older counts as none, but what it revokes stays revoked.
+    #[must_use]
+    pub const fn revocation_lists_from(mut self, lists_from: Timestamp) -> Self {
+        self.lists_from = lists_from;
         self
     }
 

@@ -42,6 +42,7 @@ pub(super) fn platform(
     quote: &Quote<'_>,
     endorsements: &Endorsements,
     trust: &Trust<'_>,
+    rules: &PathRules,
     findings: &mut Findings,
 ) -> Result<Platform, Stop> {
     let name = CheckName::PckChain;
@@ -53,7 +54,7 @@ pub(super) fn platform(
     let path = believed(
         findings,
         name,
-        path(&chain, endorsements, trust),
+        path(&chain, endorsements, trust, rules),
         (&chain, trust),
     )?;
     let names = (common_name(path.leaf()), common_name(path.issuer()));
@@ -83,11 +84,12 @@ pub(super) fn statements<'a>(
     endorsements: &'a Endorsements,
     pck: &PckExtensions,
     trust: &Trust<'_>,
+    rules: &PathRules,
     findings: &mut Findings,
 ) -> Result<Statements<'a>, Stop> {
     let chain = &endorsements.tcb_info_chain;
     let name = CheckName::TcbInfoSignature;
-    let signer = statement_signer(chain, endorsements, trust, name, findings)?;
+    let signer = statement_signer(chain, endorsements, (trust, rules), name, findings)?;
     let tcb_info = signed_by(&signer, &endorsements.tcb_info, name, findings)?;
     let window = (tcb_info.issue_date, tcb_info.next_update);
     holds_now(window, trust, CheckName::TcbInfoTime, findings)?;
@@ -106,7 +108,7 @@ pub(super) fn statements<'a>(
         signer
     } else {
         let chain = &endorsements.qe_identity_chain;
-        statement_signer(chain, endorsements, trust, name, findings)?
+        statement_signer(chain, endorsements, (trust, rules), name, findings)?
     };
     let qe_identity = signed_by(&qe_signer, &endorsements.qe_identity, name, findings)?;
     let window = (qe_identity.issue_date, qe_identity.next_update);
@@ -236,14 +238,19 @@ pub(super) fn report<'a>(
     Ok(report)
 }
 
-fn path(chain: &Chain, endorsements: &Endorsements, trust: &Trust<'_>) -> Result<Path, PathError> {
+fn path(
+    chain: &Chain,
+    endorsements: &Endorsements,
+    trust: &Trust<'_>,
+    rules: &PathRules,
+) -> Result<Path, PathError> {
     trust.cache.build(
         &chain.leaf,
         &chain.others,
         trust.roots.certificates(),
         &Revocation::Demand(&endorsements.crls),
         trust.now,
-        &PathRules::end_entity(),
+        rules,
     )
 }
 
@@ -285,14 +292,14 @@ fn common_name(certificate: &Certificate) -> &str {
 fn statement_signer(
     chain: &Chain,
     endorsements: &Endorsements,
-    trust: &Trust<'_>,
+    (trust, rules): (&Trust<'_>, &PathRules),
     name: CheckName,
     findings: &mut Findings,
 ) -> Result<PublicKey, Stop> {
     let path = believed(
         findings,
         name,
-        path(chain, endorsements, trust),
+        path(chain, endorsements, trust, rules),
         (chain, trust),
     )?;
     let is_issued_by_root = path.issuer() == path.root();

@@ -95,7 +95,10 @@ impl Chain {
         let certificates = if bytes.first() == Some(&0x30) {
             chain_from_der(bytes)?
         } else {
-            Certificate::chain_from_pem(bytes, MAX_CHAIN)?
+            // some quoting libraries count the end of a C string in, right behind the last line
+            let end = bytes.iter().rposition(|byte| *byte != 0);
+            let text = end.and_then(|end| bytes.get(..=end)).unwrap_or_default();
+            Certificate::chain_from_pem(text, MAX_CHAIN)?
         };
         let (mut leaves, others): (Vec<_>, Vec<_>) =
             certificates.into_iter().partition(|it| !it.is_ca());

@@ -42,7 +42,7 @@ pub(super) fn judge(
                     "components {}, PCE SVN {}, TEE TCB SVN {}, QE SVN {}: below all of them",
                     hex::encode(pck.component_svns),
                     pck.pce_svn,
-                    report.tee_tcb_svn,
+                    tee_tcb_svns(report),
                     qe.isv_svn()
                 ),
                 "update the machine's firmware and TDX module",
@@ -71,21 +71,33 @@ fn assess(
     statements: &Statements<'_>,
 ) -> Option<Assessment> {
     let qe_level = statements.qe_identity.level(qe)?;
-    let platform = statements
-        .tcb_info
-        .assess(pck, report, qe_level.tcb_status)?;
-    let mut advisories = platform.advisories;
-    advisories.extend(qe_level.advisories.iter().cloned());
-    advisories.sort_unstable();
-    advisories.dedup();
-    Some(Assessment {
-        status: platform.status.lowered_by(qe_level.tcb_status),
-        advisories,
-        parts: format!(
-            "platform {} (level of {}), TDX module {}, quoting enclave {}",
-            platform.platform, platform.tcb_date, platform.module, qe_level.tcb_status
+    let platform = statements.tcb_info.assess(pck, report, qe_level)?;
+    let launch = &platform.launch;
+    let now = match &platform.current {
+        Some(current) if current != launch => format!(
+            "; by now platform {} (level of {}), TDX module {}",
+            current.platform, current.tcb_date, current.module
         ),
+        _ => String::new(),
+    };
+    let parts = format!(
+        "platform {} (level of {}), TDX module {}, quoting enclave {}{now}",
+        launch.platform, launch.tcb_date, launch.module, qe_level.tcb_status
+    );
+    Some(Assessment {
+        status: platform.status,
+        advisories: platform.advisories,
+        parts,
     })
+}
+
+/// All that the report names, for a person.
+fn tee_tcb_svns(report: &TdReport) -> String {
+    let launch = report.tee_tcb_svn;
+    match &report.td_1_5 {
+        Some(td_1_5) => format!("{launch}, now {}", td_1_5.tee_tcb_svn_2),
+        None => launch.to_string(),
+    }
 }
 
 fn status(
@@ -207,10 +219,16 @@ fn minimum_versions(
         ),
         CheckName::MinimumTeeTcbSvn.demand(
             findings,
-            is_at_least(report.tee_tcb_svn, requirements.minimum_tee_tcb_svn),
+            is_at_least(report.tee_tcb_svn, requirements.minimum_tee_tcb_svn)
+                && report.td_1_5.as_ref().is_none_or(|it| {
+                    is_at_least(it.tee_tcb_svn_2, requirements.minimum_tee_tcb_svn)
+                }),
             [
-                &format!("no byte below {}", requirements.minimum_tee_tcb_svn),
-                &report.tee_tcb_svn.to_string(),
+                &format!(
+                    "no byte below {} (the first: of a module of the same version)",
+                    requirements.minimum_tee_tcb_svn
+                ),
+                &tee_tcb_svns(report),
                 "update the machine's TDX module",
             ],
         ),
@@ -236,10 +254,13 @@ fn at_least(
     )
 }
 
+/// Each major version of the TDX module counts its SVNs anew.
 fn is_at_least(actual: TeeTcbSvn, minimum: TeeTcbSvn) -> bool {
+    let judged_elsewhere = usize::from(actual.module_version() > minimum.module_version());
     actual
         .0
         .iter()
         .zip(&minimum.0)
+        .skip(judged_elsewhere)
         .all(|(actual, minimum)| actual >= minimum)
 }

@@ -1,5 +1,7 @@
 //! What a policy demands of a trust domain and its platform.
 
+use jiff::Timestamp;
+
 use super::attributes::TdAttributes;
 use super::body::{Register, TeeTcbSvn};
 use super::status::TcbStatus;
@@ -79,6 +81,16 @@ pub enum SeptVe {
     GuestGuardsItself,
 }
 
+/// Whether a TDX module that knows TD 1.5 may be reported on with a TD 1.0 body, as all quotes of version 4 do. Such a body does not
+/// name service domains, nor the module that runs now, and it is the host that chooses the form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Td15Rule {
+    /// It may, unless a service domain is demanded. The verdict warns.
+    MayBeHidden,
+    /// It may not.
+    Demanded,
+}
+
 /// What a policy demands. [`Requirements::new`] takes what has no safe default; everything else starts strict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirements {
@@ -92,11 +104,14 @@ pub struct Requirements {
     pub refused_advisories: Vec<String>,
     /// The smallest `tcbEvaluationDataNumber` of TCB info and QE identity. Intel serves two: "standard" and "early".
     pub minimum_evaluation_number: u32,
+    /// The earliest time at which a CRL may have been made. At first any that has not run out: that of the root holds for a year.
+    pub crls_from: Timestamp,
     /// The smallest SVN of the quoting enclave.
     pub minimum_qe_svn: u16,
     /// The smallest SVN of the provisioning certification enclave.
     pub minimum_pce_svn: u16,
-    /// The smallest SVNs of the TDX module and its surroundings, byte by byte.
+    /// The smallest SVNs of the TDX module and its surroundings, byte by byte, at the start and now. The first byte is of modules of
+    /// the major version that the second one names: a module of a later version may have any that Intel's statement accepts.
     pub minimum_tee_tcb_svn: TeeTcbSvn,
     /// Debug trust domains. At first refused.
     pub debug: DebugRule,
@@ -106,8 +121,10 @@ pub struct Requirements {
     pub attributes: TdAttributes,
     /// Accepted processor state. At first open.
     pub xfam: Accepted<u64>,
-    /// Accepted service domains; a TD 1.0 body has none. At first only zero, which is none.
+    /// Accepted service domains. At first only zero, which is none.
     pub mr_service_td: Accepted<Register>,
+    /// Bodies that leave out service domains. At first accepted with a warning, because many machines make no other quotes.
+    pub td_1_5: Td15Rule,
     /// Accepted TDX modules. At first open: Intel's statement decides which module is current.
     pub mr_seam: Accepted<Register>,
     /// Accepted signers of TDX modules. At first only zero, which is Intel.
@@ -121,6 +138,15 @@ pub struct Requirements {
 }
 
 impl Requirements {
+    /// The same, and every TDX module that knows TD 1.5 must say all of it: no quotes of version 4 from such machines.
+    #[must_use]
+    pub fn demand_td_1_5(self) -> Self {
+        Self {
+            td_1_5: Td15Rule::Demanded,
+            ..self
+        }
+    }
+
     /// The strictest requirements on a platform, for a trust domain that measured this.
     #[must_use]
     pub fn new(launch: Launch) -> Self {
@@ -130,6 +156,7 @@ impl Requirements {
             advisories: Advisories::Tolerated(Vec::new()),
             refused_advisories: Vec::new(),
             minimum_evaluation_number: 0,
+            crls_from: Timestamp::MIN,
             minimum_qe_svn: 0,
             minimum_pce_svn: 0,
             minimum_tee_tcb_svn: TeeTcbSvn([0; 16]),
@@ -138,6 +165,7 @@ impl Requirements {
             attributes: TdAttributes::NONE,
             xfam: Accepted::Open,
             mr_service_td: Accepted::AnyOf(vec![Register::ZERO]),
+            td_1_5: Td15Rule::MayBeHidden,
             mr_seam: Accepted::Open,
             mr_signer_seam: Accepted::AnyOf(vec![Register::ZERO]),
             mr_config_id: Accepted::Open,

@@ -150,18 +150,31 @@ pub(super) enum ModuleMismatch {
     Signer,
 }
 
-/// What the statement says of one trust domain.
+/// What the statements say of one set of SVNs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PlatformAssessment {
-    /// Converged with the module's status.
-    pub(super) status: TcbStatus,
+pub(super) struct Evaluation {
+    /// Of platform, TDX module and quoting enclave together.
+    status: TcbStatus,
     /// The platform's own.
     pub(super) platform: TcbStatus,
     /// The TDX module's; a module of TDX 1.0 is part of the platform.
     pub(super) module: TcbStatus,
     /// When the platform's level was published.
     pub(super) tcb_date: Timestamp,
-    /// Weaknesses of this level, by Intel's advisory ids.
+    /// Weaknesses of these levels, by Intel's advisory ids.
+    advisories: Vec<String>,
+}
+
+/// What the statements say of one trust domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PlatformAssessment {
+    /// All that is judged together.
+    pub(super) status: TcbStatus,
+    /// When the trust domain was started.
+    pub(super) launch: Evaluation,
+    /// What runs now. A TD 1.0 body does not say it.
+    pub(super) current: Option<Evaluation>,
+    /// Weaknesses of both.
     pub(super) advisories: Vec<String>,
 }
 
@@ -228,96 +241,71 @@ impl TcbInfo {
             .find(|module| module.id.eq_ignore_ascii_case(&id))
     }
 
-    /// The level of a platform and a trust domain on it, if it reaches any. `qe` is what Intel says about the quoting
-    /// enclave, because it decides whether a new start would help.
+    /// What all levels together say of a trust domain and its platform, if every set of SVNs in its report reaches some. `qe` is
+    /// the level of the quoting enclave (Quote Verification Library, 4.1.2.5.19 and 4.1.2.5.1.20).
     pub(super) fn assess(
         &self,
         pck: &PckExtensions,
         report: &TdReport,
-        qe: TcbStatus,
+        qe: &SvnLevel,
     ) -> Option<PlatformAssessment> {
-        // a level of the platform alone comes first and may be a better one than that of the trust domain
+        let launch = self.evaluate(pck, report.tee_tcb_svn, qe)?;
+        let current = match &report.td_1_5 {
+            Some(td_1_5) => Some(self.evaluate(pck, td_1_5.tee_tcb_svn_2, qe)?),
+            None => None,
+        };
+        let mut advisories = launch.advisories.clone();
+        let mut status = launch.status;
+        if let Some(current) = &current {
+            advisories.extend(current.advisories.iter().cloned());
+            status = status.while_now(current.status);
+        }
+        advisories.sort_unstable();
+        advisories.dedup();
+        Some(PlatformAssessment {
+            status,
+            launch,
+            current,
+            advisories,
+        })
+    }
+
+    /// The levels that one set of SVNs reaches (Quote Verification Library, 4.1.2.5.2).
+    fn evaluate(&self, pck: &PckExtensions, svn: TeeTcbSvn, qe: &SvnLevel) -> Option<Evaluation> {
+        // a level of the platform alone comes first and may be another one than that of the trust domain
         let sgx = self.tcb_levels.iter().find(|level| level.is_reached(pck))?;
         let level = self
             .tcb_levels
             .iter()
-            .find(|level| level.is_reached(pck) && level.is_reached_by_td(report.tee_tcb_svn))?;
+            .find(|level| level.is_reached(pck) && level.is_reached_by_td(svn))?;
 
-        let version = report.tee_tcb_svn.module_version();
         let mut advisories = level.advisories.clone();
+        advisories.extend(qe.advisories.iter().cloned());
+        let version = svn.module_version();
         let module = if version == 0 {
             TcbStatus::UpToDate
         } else {
-            let svn = report.tee_tcb_svn.module_svn();
-            let module = level_of(&self.module(version)?.tcb_levels, svn.into())?;
+            let levels = &self.module(version)?.tcb_levels;
+            let module = level_of(levels, svn.module_svn().into())?;
             advisories.extend(module.advisories.iter().cloned());
             module.tcb_status
         };
-        let mut status = level.tcb_status.lowered_by(module);
-        if sgx.tcb_status == TcbStatus::Revoked {
-            status = TcbStatus::Revoked;
-        }
-        if self.would_a_relaunch_help(report, sgx.tcb_status, status, module, qe) {
-            status = if sgx.tcb_status.needs_configuration() || status.needs_configuration() {
-                TcbStatus::TdRelaunchAdvisedConfigurationNeeded
-            } else {
-                TcbStatus::TdRelaunchAdvised
-            };
-        }
-        Some(PlatformAssessment {
+        let status = if sgx.tcb_status == TcbStatus::Revoked {
+            TcbStatus::Revoked
+        } else {
+            level
+                .tcb_status
+                .of_platform()
+                .lowered_by(module)
+                .lowered_by_qe(qe.tcb_status)
+        };
+        Some(Evaluation {
             status,
             platform: level.tcb_status,
             module,
             tcb_date: level.tcb_date,
             advisories,
         })
-    }
-
-    /// Whether the trust domain was started under an old TDX module, and what runs now is the newest (Quote Verification
-    /// Library, 4.1.2.4.17.4.3).
-    fn would_a_relaunch_help(
-        &self,
-        report: &TdReport,
-        sgx: TcbStatus,
-        status: TcbStatus,
-        module: TcbStatus,
-        qe: TcbStatus,
-    ) -> bool {
-        let Some(td_1_5) = &report.td_1_5 else {
-            return false;
-        };
-        let is_platform_fine = matches!(
-            sgx,
-            TcbStatus::UpToDate
-                | TcbStatus::SwHardeningNeeded
-                | TcbStatus::ConfigurationNeeded
-                | TcbStatus::ConfigurationAndSwHardeningNeeded
-        );
-        let is_td_old = matches!(
-            status,
-            TcbStatus::OutOfDate | TcbStatus::OutOfDateConfigurationNeeded
-        );
-        if !is_platform_fine
-            || !is_td_old
-            || module != TcbStatus::OutOfDate
-            || qe != TcbStatus::UpToDate
-        {
-            return false;
-        }
-        let Some(latest) = self.tcb_levels.first() else {
-            return false;
-        };
-        let now = td_1_5.tee_tcb_svn_2;
-        let [latest_module, _, latest_microcode, ..] = latest.tcb.tdx;
-        let [_, _, microcode, ..] = now.0;
-        let is_module_new = if now.module_version() == 0 {
-            u32::from(now.module_svn()) >= latest_module.svn
-        } else {
-            self.module(now.module_version())
-                .and_then(|module| module.tcb_levels.first())
-                .is_some_and(|newest| u16::from(now.module_svn()) >= newest.tcb.isv_svn)
-        };
-        is_module_new && u32::from(microcode) >= latest_microcode.svn
     }
 }
 

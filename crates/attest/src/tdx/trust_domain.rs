@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use super::attributes::TdAttributes;
 use super::body::{Register, TdReport};
-use super::requirements::{Accepted, DebugRule, Requirements, SeptVe};
+use super::requirements::{Accepted, DebugRule, Requirements, SeptVe, Td15Rule};
 use super::{CheckName, Stop};
 use crate::verdict::Findings;
 
@@ -24,16 +24,7 @@ pub(super) fn judge(
         attributes(report, requirements, findings),
         xfam(report, requirements, findings),
     ];
-    // a TD 1.0 report cannot name service domains, and its module has none
-    if let Some(td_1_5) = &report.td_1_5 {
-        results.push(identity(
-            CheckName::ServiceTd,
-            &requirements.mr_service_td,
-            &td_1_5.mr_service_td,
-            "a service domain may be bound that takes the virtual machine elsewhere: start it without one, or accept it in the policy",
-            findings,
-        ));
-    }
+    results.push(service_td(report, requirements, findings));
     let module = "the machine runs another TDX module than the policy accepts";
     let given = "the host started the virtual machine with another value than the policy accepts";
     let identities = [
@@ -124,6 +115,53 @@ fn sept_ve(
         return Ok(());
     }
     CheckName::SeptVeDisable.demand(findings, is_set, words)
+}
+
+/// What a TD 1.0 body leaves out is zero only under a module of TDX 1.0, which knows no service domains. Under a later one it is the
+/// host that chose this form of quote.
+fn service_td(
+    report: &TdReport,
+    requirements: &Requirements,
+    findings: &mut Findings,
+) -> Result<(), Stop> {
+    let version = report.tee_tcb_svn.module_version();
+    let actual = match &report.td_1_5 {
+        Some(td_1_5) => td_1_5.mr_service_td,
+        None if version == 0 => Register::ZERO,
+        None => return hidden_service_td(version, requirements, findings),
+    };
+    identity(
+        CheckName::ServiceTd,
+        &requirements.mr_service_td,
+        &actual,
+        "a service domain may be bound that takes the virtual machine elsewhere: start it without one, or accept it in the policy",
+        findings,
+    )
+}
+
+fn hidden_service_td(
+    version: u8,
+    requirements: &Requirements,
+    findings: &mut Findings,
+) -> Result<(), Stop> {
+    let words = [
+        "a TD 1.5 body, which names service domains and the module that runs now",
+        &format!("a TD 1.0 body of a TDX module of version {version}"),
+        "ask for a quote of version 5",
+    ];
+    let is_one_demanded = matches!(
+        &requirements.mr_service_td,
+        Accepted::AnyOf(values) if !values.contains(&Register::ZERO)
+    );
+    match requirements.td_1_5 {
+        Td15Rule::MayBeHidden if !is_one_demanded => {
+            CheckName::ServiceTd.warn(findings, words);
+            Ok(())
+        }
+        Td15Rule::MayBeHidden | Td15Rule::Demanded => {
+            Err(CheckName::ServiceTd.refuse(findings, words))
+        }
+    }
 }
 
 /// Attributes beside those that have checks of their own. A bit without a meaning refuses even if the policy names it.

@@ -359,7 +359,10 @@ impl Search<'_> {
             // a list that has run out revokes what it revoked
             let speaks = matches!(
                 usable,
-                Ok(()) | Err(CrlFault::Stale { .. } | CrlFault::NoNextUpdate)
+                Ok(())
+                    | Err(CrlFault::Stale { .. }
+                        | CrlFault::TooOld { .. }
+                        | CrlFault::NoNextUpdate)
             );
             if speaks && crl.revokes(top.serial()) {
                 return Err(PathError::Revoked {
@@ -399,6 +402,12 @@ impl Search<'_> {
             return Err(CrlFault::NotYetValid {
                 this_update: crl.this_update(),
                 now: self.now,
+            });
+        }
+        if crl.this_update() < self.rules.crls_from {
+            return Err(CrlFault::TooOld {
+                this_update: crl.this_update(),
+                demanded: self.rules.crls_from,
             });
         }
         match crl.next_update() {

@@ -204,6 +204,14 @@ pub enum CrlFault {
         /// The time of the check.
         now: Timestamp,
     },
+    /// A newer one is demanded.
+    #[error("the CRL is of {this_update}, and one from {demanded} on is demanded")]
+    TooOld {
+        /// When it was made.
+        this_update: Timestamp,
+        /// The earliest time that is accepted.
+        demanded: Timestamp,
+    },
     /// It does not say how long it holds.
     #[error("the CRL does not say when the next one comes")]
     NoNextUpdate,

@@ -1,5 +1,7 @@
 //! What a path must fulfil beyond what every path must.
 
+use jiff::Timestamp;
+
 use crate::x509::Crl;
 
 /// Where the word on revoked certificates comes from.
@@ -27,6 +29,7 @@ pub struct PathRules {
     pub(super) leaf_is_authority: bool,
     pub(super) understood: &'static [&'static str],
     pub(super) crl_scope: CrlScope,
+    pub(super) crls_from: Timestamp,
 }
 
 impl PathRules {
@@ -37,6 +40,7 @@ impl PathRules {
             leaf_is_authority: false,
             understood: &[],
             crl_scope: CrlScope::EveryCertificate,
+            crls_from: Timestamp::MIN,
         }
     }
 
@@ -59,5 +63,12 @@ impl PathRules {
     #[must_use]
     pub const fn crls_for(self, crl_scope: CrlScope) -> Self {
         Self { crl_scope, ..self }
+    }
+
+    /// The earliest time at which a CRL may have been made. One of a year holds long after a newer one has revoked something; who
+    /// knows of the newer one says so here. An older one cannot show that a certificate is not revoked, but what it revokes stays so.
+    #[must_use]
+    pub const fn crls_from(self, crls_from: Timestamp) -> Self {
+        Self { crls_from, ..self }
     }
 }

@@ -833,6 +833,38 @@ fn without_a_list_the_verdict_warns_where_it_need_not_refuse() {
     assert_eq!(output.failed(), ["AMD certificate chain"]);
 }
 
+/// A list of a year that was made before a revocation.
+#[test]
+fn a_list_older_than_demanded_counts_as_none() {
+    let list = |revoked| Some((revoked, ["260101000000Z", "270101000000Z"]));
+    let from = |text: &str| {
+        let from = text.parse().unwrap();
+        move |r: Requirements| r.revocation_lists_from(from)
+    };
+    let case = || Case::milan().with(|c| c.crl = list(vec![]));
+    let output = case()
+        .demand(from("2026-01-01T00:00:00Z"))
+        .input()
+        .appraise();
+    assert_eq!(output.failed(), NONE, "{}", output.findings);
+    let newer = from("2026-01-02T00:00:00Z");
+    let output = case().demand(newer).input().appraise();
+    assert_eq!(output.failed(), ["AMD revocation list"]);
+    let output = case()
+        .demand(|r| newer(r).revocation(RevocationDemand::Warn))
+        .input()
+        .appraise();
+    assert_eq!(output.failed(), NONE, "{}", output.findings);
+    assert_eq!(output.named(Outcome::Warning), ["AMD revocation list"]);
+    // what it revokes stays revoked
+    let output = Case::milan()
+        .with(|c| c.crl = list(vec![amd::ASK_SERIAL.to_vec()]))
+        .demand(|r| newer(r).revocation(RevocationDemand::Warn))
+        .input()
+        .appraise();
+    assert_eq!(output.failed(), ["AMD certificate chain"]);
+}
+
 /// AMD may issue its signing keys anew; a peer may bring them, and they count only under the built-in root.
 #[test]
 fn a_signing_key_that_is_not_built_in_counts_under_the_root() {

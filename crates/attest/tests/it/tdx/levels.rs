@@ -286,6 +286,7 @@ fn an_accepted_status_needs_its_advisories_tolerated() {
 #[test]
 fn advisories_of_an_up_to_date_level_are_told() {
     let mut case = Case::new();
+    case.quote.body = Body::V5Td15;
     case.tcb_info["tcbLevels"][0]["advisoryIDs"] = json!(["INTEL-SA-00009"]);
     let outcomes = case.appraise();
     outcomes.accepted();
@@ -345,10 +346,9 @@ fn a_new_start_is_advised_where_it_helps() {
 
 #[test]
 fn a_new_start_is_not_advised_where_it_does_not_help() {
-    let lies: [fn(&mut Case); 7] = [
-        // the module now is not the newest either, or of no known version
+    let lies: [fn(&mut Case); 6] = [
+        // the module now is not the newest either
         |it| it.quote.td.tee_tcb_svn_2[0] = 5,
-        |it| it.quote.td.tee_tcb_svn_2[1] = 2,
         |it| it.quote.td.tee_tcb_svn_2[..2].copy_from_slice(&[5, 0]),
         // nor the microcode
         |it| it.quote.td.tee_tcb_svn_2[2] = 7,
@@ -368,10 +368,146 @@ fn a_new_start_is_not_advised_where_it_does_not_help() {
     }
 }
 
-/// The module that was started is not known to be old: then nothing says that a new start would do any good.
+/// Not only the module may have been old.
 #[test]
-fn what_runs_now_never_makes_a_status_better() {
+fn a_new_start_is_advised_whatever_was_old() {
     let mut case = started_before_the_update();
     case.quote.td.tee_tcb_svn[..3].copy_from_slice(&[6, 1, 5]);
-    assert_eq!(status(&case.appraise()), "OutOfDate");
+    assert_eq!(status(&case.appraise()), "TDRelaunchAdvised");
+    // or what runs now is up to date though it is not the newest
+    let mut case = started_before_the_update();
+    let levels = &mut case.tcb_info["tdxModuleIdentities"][1]["tcbLevels"];
+    let mut newer = levels[0].clone();
+    newer["tcb"]["isvsvn"] = 9.into();
+    levels.as_array_mut().unwrap().insert(0, newer);
+    assert_eq!(status(&case.appraise()), "TDRelaunchAdvised");
+    // what was open in the configuration before stays so
+    let mut case = started_before_the_update();
+    case.quote.td.tee_tcb_svn[..3].copy_from_slice(&[6, 1, 5]);
+    case.tcb_info["tcbLevels"][1]["tcbStatus"] = "OutOfDateConfigurationNeeded".into();
+    assert_eq!(
+        status(&case.appraise()),
+        "TDRelaunchAdvisedConfigurationNeeded"
+    );
+}
+
+/// Up to date at the start, and these SVNs now.
+fn moved_to(svns: [u8; 3]) -> Case {
+    let mut case = lenient();
+    case.quote.body = Body::V5Td15;
+    case.quote.td.tee_tcb_svn_2[..3].copy_from_slice(&svns);
+    case
+}
+
+#[test]
+fn what_runs_now_must_reach_a_level() {
+    moved_to([6, 1, 8]).appraise().accepted();
+    // a version that Intel does not list, an SVN and a component below all levels
+    for svns in [[6, 2, 8], [1, 1, 8], [6, 1, 4]] {
+        let outcomes = moved_to(svns).appraise();
+        outcomes.refused_by(&["TCB level"]);
+        let actual = outcomes.actual("TCB level");
+        let now = format!("now {}", hex::encode(svns));
+        assert!(actual.contains(&now), "{actual}");
+    }
+    // a TD 1.0 body does not say it
+    let mut case = moved_to([6, 2, 8]);
+    case.quote.body = Body::V5Td10;
+    case.appraise().accepted();
+}
+
+#[test]
+fn what_runs_now_counts_if_it_is_worse() {
+    for svns in [[5, 1, 8], [6, 1, 5], [2, 3, 8]] {
+        let outcomes = moved_to(svns).appraise();
+        outcomes.refused_by(&["TCB status"]);
+        assert_eq!(status(&outcomes), "OutOfDate", "{svns:?}");
+    }
+    // and never makes a status better than a new start would
+    let outcomes = started_before_the_update().appraise();
+    outcomes.refused_by(&["TCB status"]);
+}
+
+#[test]
+fn a_module_revoked_at_the_start_or_now_is_revoked() {
+    let revoke = |case: &mut Case| {
+        case.tcb_info["tdxModuleIdentities"][1]["tcbLevels"][1]["tcbStatus"] = "Revoked".into();
+    };
+    let mut case = moved_to([2, 1, 8]);
+    revoke(&mut case);
+    assert_eq!(status(&case.appraise()), "Revoked");
+    let mut case = started_before_the_update();
+    revoke(&mut case);
+    assert_eq!(status(&case.appraise()), "Revoked");
+}
+
+#[test]
+fn advisories_of_what_runs_now_count() {
+    let mut case = moved_to([2, 1, 5]);
+    case.requirements.advisories = Advisories::Tolerated(Vec::new());
+    case.requirements
+        .statuses
+        .push(AcceptableStatus::new(TcbStatus::OutOfDate).unwrap());
+    let outcomes = case.appraise();
+    outcomes.refused_by(&["security advisories"]);
+    assert_eq!(
+        outcomes.actual("security advisories"),
+        "INTEL-SA-00001 INTEL-SA-00002"
+    );
+}
+
+/// The configuration of the enclave's platform; the words of software in a trust domain are not said of an enclave.
+#[test]
+fn the_quoting_enclave_may_need_configuration() {
+    let table = [
+        ("UpToDate", "ConfigurationNeeded", "ConfigurationNeeded"),
+        (
+            "UpToDate",
+            "OutOfDateConfigurationNeeded",
+            "OutOfDateConfigurationNeeded",
+        ),
+        (
+            "SWHardeningNeeded",
+            "ConfigurationNeeded",
+            "ConfigurationAndSWHardeningNeeded",
+        ),
+        (
+            "OutOfDate",
+            "ConfigurationNeeded",
+            "OutOfDateConfigurationNeeded",
+        ),
+        ("Revoked", "ConfigurationNeeded", "Revoked"),
+        (
+            "UpToDate",
+            "SWHardeningNeeded",
+            "a status this release does not know",
+        ),
+        (
+            "UpToDate",
+            "TDRelaunchAdvised",
+            "a status this release does not know",
+        ),
+    ];
+    for (platform, enclave, together) in table {
+        let mut case = lenient();
+        case.tcb_info["tcbLevels"][0]["tcbStatus"] = platform.into();
+        case.qe_identity["tcbLevels"][0]["tcbStatus"] = enclave.into();
+        let outcomes = case.appraise();
+        assert_eq!(status(&outcomes), together, "{}", outcomes.findings);
+    }
+}
+
+/// That a new start is advised is a conclusion of ours, which no statement can draw.
+#[test]
+fn no_statement_advises_a_new_start() {
+    for word in ["TDRelaunchAdvised", "TDRelaunchAdvisedConfigurationNeeded"] {
+        let mut case = lenient();
+        case.tcb_info["tcbLevels"][0]["tcbStatus"] = word.into();
+        case.requirements
+            .statuses
+            .push(AcceptableStatus::new(TcbStatus::TdRelaunchAdvised).unwrap());
+        let outcomes = case.appraise();
+        outcomes.refused_by(&["TCB status"]);
+        assert_eq!(status(&outcomes), "a status this release does not know");
+    }
 }

@@ -17,6 +17,7 @@ fn another_binding_is_refused() {
 #[test]
 fn a_trust_domain_for_debugging_is_refused() {
     let mut case = Case::new();
+    case.quote.body = Body::V5Td15;
     case.quote.td.attributes |= TdAttributes::DEBUG.bits();
     case.appraise().refused_by(&["debug off"]);
     // not by naming the bit
@@ -32,6 +33,7 @@ fn a_trust_domain_for_debugging_is_refused() {
 #[test]
 fn exceptions_by_the_host_are_refused() {
     let mut case = Case::new();
+    case.quote.body = Body::V5Td15;
     case.quote.td.attributes = 0;
     case.appraise().refused_by(&["SEPT_VE_DISABLE"]);
     case.requirements.sept_ve = SeptVe::GuestGuardsItself;
@@ -71,6 +73,7 @@ fn attributes_without_a_meaning_cannot_be_accepted() {
 #[test]
 fn processor_state_is_compared() {
     let mut case = Case::new();
+    case.quote.body = Body::V5Td15;
     case.requirements.xfam = Accepted::AnyOf(vec![0x61ae7, 3]);
     case.appraise().accepted();
     case.quote.td.xfam = 0x61ae6;
@@ -98,6 +101,52 @@ fn service_domains_are_refused() {
     assert_eq!(outcomes.warned(), ["service domains"]);
 }
 
+/// The host asks for the form of quote that hides what is bound.
+#[test]
+fn service_domains_that_a_quote_hides_are_told() {
+    for body in [Body::V4, Body::V5Td10] {
+        let mut case = Case::new();
+        case.quote.body = body;
+        let outcomes = case.appraise();
+        outcomes.accepted();
+        assert_eq!(outcomes.warned(), ["service domains"]);
+        assert_eq!(
+            outcomes.actual("service domains"),
+            "a TD 1.0 body of a TDX module of version 1"
+        );
+        case.requirements.mr_service_td = Accepted::Open;
+        assert_eq!(case.appraise().warned(), ["service domains"]);
+        // a service domain that is demanded is not there
+        case.requirements.mr_service_td = Accepted::AnyOf(vec![Register::from_bytes([1; 48])]);
+        case.appraise().refused_by(&["service domains"]);
+        // a module of TDX 1.0 has none to hide
+        case.quote.td.tee_tcb_svn[..3].copy_from_slice(&[6, 0, 8]);
+        case.appraise().refused_by(&["service domains"]);
+        case.requirements.mr_service_td = Accepted::AnyOf(vec![Register::ZERO]);
+        let outcomes = case.appraise();
+        outcomes.accepted();
+        assert!(outcomes.warned().is_empty(), "{}", outcomes.findings);
+    }
+}
+
+#[test]
+fn a_body_that_hides_service_domains_is_refused_where_none_may() {
+    let mut case = Case::new();
+    case.requirements = case.requirements.demand_td_1_5();
+    for body in [Body::V4, Body::V5Td10] {
+        case.quote.body = body;
+        case.appraise().refused_by(&["service domains"]);
+    }
+    case.quote.body = Body::V5Td15;
+    let outcomes = case.appraise();
+    outcomes.accepted();
+    assert!(outcomes.warned().is_empty(), "{}", outcomes.findings);
+    // a module of TDX 1.0 knows no other body
+    case.quote.body = Body::V4;
+    case.quote.td.tee_tcb_svn[..3].copy_from_slice(&[6, 0, 8]);
+    case.appraise().accepted();
+}
+
 #[test]
 fn measurements_are_enforced() {
     let lies: [Lie<QuoteParts>; 5] = [
@@ -122,6 +171,7 @@ fn measurements_are_enforced() {
 #[test]
 fn open_measurements_are_told() {
     let mut case = Case::new();
+    case.quote.body = Body::V5Td15;
     case.requirements.launch = open_launch();
     let outcomes = case.appraise();
     outcomes.accepted();
@@ -222,6 +272,7 @@ fn identities_are_enforced_where_the_policy_names_them() {
     ];
     for (name, demand, change) in identities {
         let mut case = Case::new();
+        case.quote.body = Body::V5Td15;
         change(&mut case.quote);
         let outcomes = case.appraise();
         outcomes.accepted();
@@ -278,6 +329,34 @@ fn minimum_versions_are_enforced() {
         case.requirements.minimum_tee_tcb_svn.0[byte] += 1;
         case.appraise().refused_by(&["minimum TEE TCB SVN"]);
     }
+}
+
+/// Module 1.5 with SVN 6 is no better than a module of a later version with SVN 3.
+#[test]
+fn module_versions_count_their_svns_anew() {
+    let mut case = Case::new();
+    case.requirements.minimum_tee_tcb_svn.0[..3].copy_from_slice(&[6, 1, 8]);
+    case.quote.td.tee_tcb_svn[..3].copy_from_slice(&[3, 3, 8]);
+    case.appraise().accepted();
+    // what is around the module counts as before
+    case.requirements.minimum_tee_tcb_svn.0[2] = 9;
+    case.appraise().refused_by(&["minimum TEE TCB SVN"]);
+    // nor does a high SVN make an earlier version a later one
+    case.requirements.minimum_tee_tcb_svn.0[..3].copy_from_slice(&[3, 3, 8]);
+    case.quote.td.tee_tcb_svn[..3].copy_from_slice(&[6, 1, 8]);
+    case.appraise().refused_by(&["minimum TEE TCB SVN"]);
+}
+
+#[test]
+fn minimum_versions_hold_for_what_runs_now_too() {
+    let mut case = Case::new();
+    case.quote.body = Body::V5Td15;
+    case.quote.td.tee_tcb_svn[0] = 7;
+    case.quote.td.tee_tcb_svn_2[0] = 6;
+    case.requirements.minimum_tee_tcb_svn.0[..2].copy_from_slice(&[6, 1]);
+    case.appraise().accepted();
+    case.requirements.minimum_tee_tcb_svn.0[0] = 7;
+    case.appraise().refused_by(&["minimum TEE TCB SVN"]);
 }
 
 /// One old statement beside a new one is enough to hide what became known.

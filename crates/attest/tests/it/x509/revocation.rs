@@ -210,6 +210,40 @@ fn one_good_crl_among_bad_ones_is_enough() {
     }
 }
 
+/// One that was made before a revocation holds until it runs out, unless a newer one is demanded.
+#[test]
+fn a_crl_must_not_be_older_than_demanded() {
+    let three = Three::new();
+    let rules = |from: &str| PathRules::end_entity().crls_from(at(from));
+    let crls = [
+        three.root.crl(&CrlTemplate::of(&[])),
+        three.middle.crl(&CrlTemplate::of(&[])),
+    ];
+    three.build(&crls, &rules("2026-05-01T00:00:00Z")).unwrap();
+    let error = three
+        .build(&crls, &rules("2026-05-01T00:00:01Z"))
+        .unwrap_err();
+    match error {
+        PathError::Crl { fault, .. } => assert_eq!(
+            fault,
+            CrlFault::TooOld {
+                this_update: at("2026-05-01T00:00:00Z"),
+                demanded: at("2026-05-01T00:00:01Z"),
+            }
+        ),
+        other => panic!("{other}"),
+    }
+    // what it revokes stays revoked
+    let crls = [
+        three.root.crl(&CrlTemplate::of(&[])),
+        three.middle.crl(&CrlTemplate::of(&[three.leaf.serial()])),
+    ];
+    let error = three
+        .build(&crls[1..], &rules("2026-05-15T00:00:00Z"))
+        .unwrap_err();
+    assert!(matches!(error, PathError::Revoked { .. }), "{error}");
+}
+
 #[test]
 fn a_crl_must_have_begun_and_not_run_out() {
     let three = Three::new();
