@@ -96,8 +96,8 @@ impl PublicArea {
         let (scheme, hash, key) = match kind {
             alg::ECC => {
                 expect("scheme", scheme, alg::ECDSA)?;
-                let hash = signing_hash(&mut reader, "scheme hash", KeyScheme::Ecdsa)?;
-                (KeyScheme::Ecdsa, hash, point(&mut reader, hash)?)
+                let hash = signing_hash(&mut reader, "scheme hash")?;
+                (KeyScheme::Ecdsa, hash, point(&mut reader)?)
             }
             alg::RSA => {
                 let scheme = match scheme {
@@ -110,7 +110,7 @@ impl PublicArea {
                         });
                     }
                 };
-                let hash = signing_hash(&mut reader, "scheme hash", scheme)?;
+                let hash = signing_hash(&mut reader, "scheme hash")?;
                 (scheme, hash, rsa(&mut reader)?)
             }
             other => {
@@ -181,17 +181,18 @@ fn name_algorithm(reader: &mut Reader<'_>) -> Result<(), ParseError> {
     }
 }
 
-/// A point on the curve that belongs to the hash.
-fn point(reader: &mut Reader<'_>, hash: HashAlgorithm) -> Result<PublicKey, ParseError> {
-    let is_p384 = hash == HashAlgorithm::Sha384;
-    let curve = if is_p384 { CURVE_P384 } else { CURVE_P256 };
-    expect("curveID", reader.u16("curveID")?, curve)?;
+/// Curve and point. A TPM signs with any hash on any curve.
+fn point(reader: &mut Reader<'_>) -> Result<PublicKey, ParseError> {
+    let curve = reader.u16("curveID")?;
     expect("kdf", reader.u16("kdf")?, alg::NULL)?;
-    Ok(if is_p384 {
-        PublicKey::P384(uncompressed::<P384_COORDINATE, 97>(reader)?)
-    } else {
-        PublicKey::P256(uncompressed::<P256_COORDINATE, 65>(reader)?)
-    })
+    match curve {
+        CURVE_P256 => uncompressed::<P256_COORDINATE, 65>(reader).map(PublicKey::P256),
+        CURVE_P384 => uncompressed::<P384_COORDINATE, 97>(reader).map(PublicKey::P384),
+        other => Err(ParseError::Unsupported {
+            field: "curveID",
+            value: other.into(),
+        }),
+    }
 }
 
 fn uncompressed<const N: usize, const POINT: usize>(
