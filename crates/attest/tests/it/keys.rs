@@ -235,6 +235,30 @@ fn numbers_of_a_signature_verify_with_and_without_zeros_in_front() {
     }
 }
 
+/// What a TPM calls a key, and so what a challenge is bound to (Part 1, 16).
+#[test]
+fn a_key_is_named_by_its_own_hash() {
+    use aws_lc_rs::digest;
+    for (name_alg, algorithm) in [
+        (SHA256, &digest::SHA256),
+        (SHA384, &digest::SHA384),
+        (SHA512, &digest::SHA512),
+    ] {
+        let parts = RsaParts {
+            name_alg,
+            ..RsaParts::of(vec![0xff; 256])
+        };
+        let whole = parts.to_tpm2b();
+        let public = PublicArea::parse(&whole).unwrap();
+        let digest = digest::digest(algorithm, &whole[2..]);
+        assert_eq!(
+            public.name(),
+            [&name_alg.to_be_bytes()[..], digest.as_ref()].concat()
+        );
+        assert_eq!(public.id(), attest::Digest::of(&whole[2..]));
+    }
+}
+
 #[test]
 fn a_quote_of_an_rsa_key_is_good_with_its_own_scheme_only() {
     let image = Image::default();
