@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use attest::tpm::PublicArea;
 use attest::tpm::ek::{
     Challenge, ChallengeError, EkPublic, EndorsementKey, EndorsementKeyError, Enrolled, Purpose,
     Randomness, Roots, Template, TpmCertificate, Trust, WrongAnswer, appraise_certificate,
 };
-use attest::x509::{Certificate, Revocation};
+use attest::tpm::PublicArea;
+use attest::x509::{Certificate, Crl, Revocation};
 use attest::{Findings, Outcome, RefusalCode};
 use jiff::Timestamp;
 use testkit::maker::{EkParts, Maker};
@@ -124,6 +124,14 @@ const SAMPLES: [Sample; 8] = [
 
 type Refused = (Option<RefusalCode>, Vec<String>);
 
+fn outcome_of(findings: &Findings, name: &str) -> Option<Outcome> {
+    let check = findings
+        .checks()
+        .iter()
+        .find(|check| check.name.to_string() == name);
+    check.map(|check| check.outcome)
+}
+
 fn verdict(
     area: &[u8],
     intermediates: &[Certificate],
@@ -212,10 +220,7 @@ fn a_certificate_that_names_no_tpm_is_accepted_with_a_warning() {
             &mut findings,
         )
         .unwrap();
-        let warned = findings
-            .checks()
-            .iter()
-            .any(|check| check.outcome == Outcome::Warning);
+        let warned = outcome_of(&findings, "TPM identity") == Some(Outcome::Warning);
         assert_eq!(warned, sample.tpm.is_none(), "{}", sample.directory);
     }
 }
@@ -394,6 +399,50 @@ fn a_certificate_is_valid_at_its_time_only() {
         .unwrap_err();
         assert_eq!(names, ["TPM certificate chain"]);
     }
+}
+
+/// Makers publish lists about their authorities, and few about their TPMs.
+#[test]
+fn lists_about_authorities_are_demanded_and_a_missing_one_about_the_tpm_warns() {
+    let maker = Maker::new().unwrap();
+    let area = maker.issue(&EkParts::default()).unwrap();
+    let authority = Certificate::parse(&maker.authority).unwrap();
+    let leaf = Certificate::parse(&area).unwrap();
+    let outcome = |revocation: &Revocation<'_>| {
+        let mut findings = Findings::new();
+        let appraised = appraise_certificate(
+            &area,
+            std::slice::from_ref(&authority),
+            &Roots::new(vec![Certificate::parse(&maker.root).unwrap()]),
+            revocation,
+            Purpose::Endorsement,
+            NOW.parse().unwrap(),
+            &mut findings,
+        );
+        assert_eq!(appraised.is_ok(), findings.refusal_code().is_none());
+        if appraised.is_err() {
+            return Err(findings.checks().last().unwrap().name.to_string());
+        }
+        Ok(outcome_of(&findings, "TPM certificate revocation"))
+    };
+    let root = |serials: &[&[u8]]| Crl::parse(&maker.root_crl(serials).unwrap()).unwrap();
+    let below = |serials: &[&[u8]]| Crl::parse(&maker.authority_crl(serials).unwrap()).unwrap();
+    let demanded = |crls: &[Crl]| outcome(&Revocation::Demand(crls));
+
+    assert_eq!(
+        outcome(&Revocation::DangerousNotLookedAt),
+        Ok(Some(Outcome::Warning))
+    );
+    assert_eq!(demanded(&[root(&[])]), Ok(Some(Outcome::Warning)));
+    assert_eq!(
+        demanded(&[root(&[]), below(&[])]),
+        Ok(Some(Outcome::Passed))
+    );
+    let refused = Err("TPM certificate chain".to_owned());
+    assert_eq!(demanded(&[]), refused);
+    assert_eq!(demanded(&[below(&[])]), refused);
+    assert_eq!(demanded(&[root(&[authority.serial()])]), refused);
+    assert_eq!(demanded(&[root(&[]), below(&[leaf.serial()])]), refused);
 }
 
 // ---- keys and challenges; against a real TPM: `crates/tee/tests/it/activation.rs`
