@@ -7,10 +7,11 @@ use attest::tpm::ek::{
     Challenge, ChallengeError, EkPublic, EndorsementKey, EndorsementKeyError, Enrolled, Purpose,
     Randomness, Roots, Template, TpmCertificate, Trust, WrongAnswer, appraise_certificate,
 };
-use attest::tpm::PublicArea;
+use attest::tpm::{BankValues, PublicArea, QualifyingData, Signature, Statement};
 use attest::x509::{Certificate, Crl, Revocation};
-use attest::{Findings, Outcome, RefusalCode};
+use attest::{Findings, Outcome, PcrValues, RefusalCode};
 use jiff::Timestamp;
+use testkit::cloud::CloudTpm;
 use testkit::maker::{EkParts, Maker};
 use testkit::tee::{AK_ATTRIBUTES, PublicParts, tpm2b};
 
@@ -500,6 +501,49 @@ fn only_the_secret_answers_a_challenge() {
     assert_eq!(activated.trust(), Trust::Maker);
     for wrong in [&[][..], &[5; 31], &[5; 33], &[4; 32], &[0; 32]] {
         assert_eq!(challenge().answer(wrong).unwrap_err(), WrongAnswer);
+    }
+}
+
+/// A key of [`CloudTpm`], as its TPM would describe it.
+fn rsa_ak(scheme: u16, modulus: &[u8]) -> PublicArea {
+    let mut area = vec![0x00, 0x01, 0x00, 0x0b]; // RSA, named by SHA-256
+    area.extend(AK_ATTRIBUTES.to_be_bytes());
+    area.extend(tpm2b(&[])); // no policy
+    for number in [0x0010, scheme, 0x000b, 2048] {
+        area.extend(u16::to_be_bytes(number));
+    }
+    area.extend([0; 4]); // the default exponent
+    area.extend(tpm2b(modulus));
+    PublicArea::parse(&tpm2b(&area)).unwrap()
+}
+
+#[test]
+fn an_activated_key_is_trusted_in_its_own_scheme_only() {
+    let ek = maker_key(Template::L2).unwrap();
+    let tpm = CloudTpm::new();
+    let quoted = tpm.quote(b"nonce", &BankValues::from(&PcrValues::at_reset()));
+    // the TPM signs with RSASSA
+    for (scheme, holds) in [(0x0014, true), (0x0016, false)] {
+        let challenge = Challenge::new(&ek, rsa_ak(scheme, &tpm.modulus()), randomness()).unwrap();
+        let activated = challenge.answer(&[5; 32]).unwrap();
+        let id = activated.public_area().id();
+        let ak = activated.trusted();
+        assert_eq!(ak.id(), id);
+        assert_eq!(ak.origin(), "of a TPM that its maker certifies");
+        let mut findings = Findings::new();
+        let signed = ak.signed_quote(
+            Statement::parse_bare(&quoted.statement),
+            Signature::parse(&quoted.signature),
+            &QualifyingData::of_nonce(b"nonce").unwrap(),
+            &mut findings,
+        );
+        assert_eq!(signed.is_ok(), holds, "{findings}");
+        let expected = if holds {
+            Outcome::Passed
+        } else {
+            Outcome::Failed
+        };
+        assert_eq!(outcome_of(&findings, "signature"), Some(expected));
     }
 }
 

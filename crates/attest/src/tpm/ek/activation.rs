@@ -23,7 +23,7 @@ use super::kdf::{Hash, kdf_a, kdf_e};
 use super::key::{EndorsementKey, Trust};
 use super::public::push_sized;
 use crate::Digest;
-use crate::tpm::{ObjectAttributes, PublicArea};
+use crate::tpm::{ObjectAttributes, PublicArea, TrustedAk};
 use crate::x509::PublicKey;
 
 /// The label of a credential (Part 1, annex B.10.4): as a label of OAEP its NUL belongs to it.
@@ -130,6 +130,19 @@ impl ActivatedAk {
     #[must_use]
     pub const fn trust(&self) -> Trust {
         self.trust
+    }
+
+    /// Trusts it to sign quotes, in the scheme of its public area. This very value: a verifier that looked the key up
+    /// again, by a name or an address, could verify quotes with another key than the one that was activated.
+    #[must_use]
+    pub fn trusted(self) -> TrustedAk {
+        TrustedAk::of_public_area(
+            &self.ak,
+            match self.trust {
+                Trust::Maker => "of a TPM that its maker certifies",
+                Trust::Enrolled => "of a TPM that was enrolled",
+            },
+        )
     }
 }
 
