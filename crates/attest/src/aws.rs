@@ -32,7 +32,7 @@ use thiserror::Error;
 
 pub use check_name::CheckName;
 pub use document::{Document, DocumentError, Kind, MAX_DOCUMENT, PcrValue};
-pub use quote::{Quoted, appraise_quote};
+pub use quote::appraise_quote;
 
 use crate::verdict::{CheckName as Name, Findings, RefusalCode, Step, Stop};
 use crate::x509::{Certificate, Path, PathRules, Revocation, SignatureScheme, X509Error};

@@ -6,6 +6,8 @@
 mod activation;
 mod nitro;
 mod nv;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use std::io;
@@ -207,13 +209,22 @@ impl Tpm {
     /// # Errors
     /// When the TPM fails, or has no ECC P-256.
     pub fn create_attestation_key(&mut self) -> Result<AttestationKey, TpmError> {
+        self.create_attestation_key_of(attestation_key_template(
+            TpmAlgId::Sha256,
+            TpmEccCurve::NistP256,
+            TpmAlgId::Sha256,
+        ))
+    }
+
+    fn create_attestation_key_of(
+        &mut self,
+        template: TpmtPublic,
+    ) -> Result<AttestationKey, TpmError> {
         const COMMAND: &str = "TPM2_CreatePrimary";
         let command = TpmCreatePrimaryCommand {
             handles: [TpmHandle::new(TpmRh::Endorsement as u32)],
             in_sensitive: tpm2_protocol::data::Tpm2bSensitiveCreate::default(),
-            in_public: Tpm2bPublic {
-                inner: attestation_key_template(),
-            },
+            in_public: Tpm2bPublic { inner: template },
             outside_info: Tpm2bData::default(),
             creation_pcr: TpmlPcrSelection::default(),
         };
@@ -386,10 +397,10 @@ fn selected(bitmap: &[u8]) -> impl Iterator<Item = PcrIndex> {
     })
 }
 
-fn attestation_key_template() -> TpmtPublic {
+fn attestation_key_template(name_alg: TpmAlgId, curve: TpmEccCurve, hash: TpmAlgId) -> TpmtPublic {
     TpmtPublic {
         object_type: TpmAlgId::Ecc,
-        name_alg: TpmAlgId::Sha256,
+        name_alg,
         object_attributes: TpmaObject::FIXED_TPM
             | TpmaObject::FIXED_PARENT
             | TpmaObject::SENSITIVE_DATA_ORIGIN
@@ -401,11 +412,9 @@ fn attestation_key_template() -> TpmtPublic {
             symmetric: TpmtSymDefObject::default(),
             scheme: TpmtEccScheme {
                 scheme: TpmAlgId::Ecdsa,
-                details: TpmuAsymScheme::Hash(TpmsSchemeHash {
-                    hash_alg: TpmAlgId::Sha256,
-                }),
+                details: TpmuAsymScheme::Hash(TpmsSchemeHash { hash_alg: hash }),
             },
-            curve_id: TpmEccCurve::NistP256,
+            curve_id: curve,
             kdf: TpmtKdfScheme::default(),
         }),
         unique: TpmuPublicId::Ecc(TpmsEccPoint::default()),

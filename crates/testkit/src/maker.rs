@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, PKCS_ECDSA_P384_SHA384,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, PKCS_ECDSA_P384_SHA384,
+    RevokedCertParams, SerialNumber,
 };
 
 pub use rcgen::KeyUsagePurpose;
@@ -35,6 +36,7 @@ pub struct Maker {
     pub root: Vec<u8>,
     /// DER of the authority below it.
     pub authority: Vec<u8>,
+    root_issuer: Issuer<'static, KeyPair>,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -84,8 +86,25 @@ impl Maker {
         Ok(Self {
             root,
             authority: certificate.der().to_vec(),
+            root_issuer,
             issuer: Issuer::new(params, key),
         })
+    }
+
+    /// The root's list of these serial numbers, good in 2026.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn root_crl(&self, serials: &[&[u8]]) -> Result<Vec<u8>> {
+        crl(&self.root_issuer, serials)
+    }
+
+    /// The list of the authority below it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn authority_crl(&self, serials: &[&[u8]]) -> Result<Vec<u8>> {
+        crl(&self.issuer, serials)
     }
 
     /// A certificate about a new key on P-256.
@@ -124,6 +143,24 @@ impl Maker {
         let key = KeyPair::generate()?;
         Ok(params.signed_by(&key, &self.issuer)?.der().to_vec())
     }
+}
+
+fn crl(issuer: &Issuer<'_, KeyPair>, serials: &[&[u8]]) -> Result<Vec<u8>> {
+    let revoked = serials.iter().map(|serial| RevokedCertParams {
+        serial_number: SerialNumber::from_slice(serial),
+        revocation_time: rcgen::date_time_ymd(2025, 6, 1),
+        reason_code: None,
+        invalidity_date: None,
+    });
+    let params = CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2026, 1, 1),
+        next_update: rcgen::date_time_ymd(2027, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: revoked.collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    Ok(params.signed_by(issuer)?.der().to_vec())
 }
 
 fn alternative_name(identity: &[Option<&'static str>; 3]) -> CustomExtension {

@@ -33,14 +33,8 @@ pub enum CheckName {
     Debug,
     /// The register has the demanded value.
     Pcr(u8),
-    /// The quote beside the document can be read.
-    QuoteFormat,
-    /// The key in the document signed the quote.
-    QuoteSignature,
-    /// The quote was made over the document's nonce.
-    QuoteNonce,
-    /// The quote is about the registers in the document.
-    QuotePcrs,
+    /// The document has a key, a nonce and registers that a quote can agree with.
+    QuoteDocument,
 }
 
 impl fmt::Display for CheckName {
@@ -60,10 +54,7 @@ impl fmt::Display for CheckName {
             Self::PcrSet => "PCRs of the kind",
             Self::Debug => "debug mode",
             Self::Pcr(index) => return f.pad(&format!("SHA-384 PCR {index}")),
-            Self::QuoteFormat => "NitroTPM quote format",
-            Self::QuoteSignature => "NitroTPM quote signature",
-            Self::QuoteNonce => "NitroTPM quote nonce",
-            Self::QuotePcrs => "NitroTPM quote PCRs",
+            Self::QuoteDocument => "AWS document beside a quote",
         })
     }
 }

@@ -4,22 +4,43 @@
 //! what a TPM stated, if the measured software is one that puts only such keys in. So it asks for an [`Appraised`]
 //! document, and takes key, nonce and registers from there and from nowhere else.
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
-use subtle::ConstantTimeEq as _;
+use thiserror::Error;
 
-use super::{Appraised, CheckName, Claim, FORGED, described};
-use crate::Digest;
-use crate::tpm::{Quote, Statement};
-use crate::verdict::{CheckName as Name, Findings, RefusalCode, Step, Stop};
+use super::{Appraised, CheckName};
+use crate::PcrIndex;
+use crate::tpm::{
+    BankValues, HashAlgorithm, PcrValue, PublicKey, QualifyingData, QualifyingDataError, Selection,
+    Signature, Statement, TrustedAk, VerifiedQuote,
+};
+use crate::verdict::{CheckName as Name, Findings, Step, Stop};
 
-/// A TPM states the registers of the document, over the document's nonce, with the document's key.
-#[derive(Debug)]
-pub struct Quoted(());
+/// The bank whose registers a document holds.
+const BANK: HashAlgorithm = HashAlgorithm::Sha384;
 
-/// Verifies a quote with the document it belongs to.
+/// What a quote must agree with.
+struct Expected {
+    ak: TrustedAk,
+    nonce: QualifyingData,
+    registers: BankValues,
+}
+
+/// Why no quote can belong to a document.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+enum Unquotable {
+    #[error("its public key is no uncompressed point of P-256")]
+    Key,
+    #[error("it has no nonce")]
+    NoNonce,
+    #[error("its nonce is no qualifying data")]
+    Nonce(#[source] QualifyingDataError),
+    #[error("its registers are not those of a TPM")]
+    Registers,
+}
+
+/// Verifies a quote with the document it belongs to, as [`TrustedAk::signed_quote`] verifies every quote.
 ///
-/// `statement` is the `TPM2B_ATTEST` of a quote over all 24 PCRs of the SHA-384 bank, by an ECDSA key on P-256 with
-/// SHA-256, which the document holds as an uncompressed point. `signature` is DER.
+/// `statement` is the `TPM2B_ATTEST` of a quote over all 24 PCRs of the SHA-384 bank, by an ECDSA key on P-256, which the
+/// document holds as an uncompressed point. `signature` is DER, then with SHA-256, or a `TPMT_SIGNATURE`.
 ///
 /// # Errors
 /// When a check fails; what failed is in `findings`.
@@ -28,101 +49,42 @@ pub fn appraise_quote(
     statement: &[u8],
     signature: &[u8],
     findings: &mut Findings,
-) -> Result<Quoted, Stop> {
-    let statement = findings.parse(
-        Step::Quote,
-        Name::Aws(CheckName::QuoteFormat),
-        Statement::parse(statement),
+) -> Result<VerifiedQuote, Stop> {
+    let Expected {
+        ak,
+        nonce,
+        registers,
+    } = findings.parse(
+        Step::Key,
+        Name::Aws(CheckName::QuoteDocument),
+        Expected::of(appraised),
     )?;
-    let signed = appraised.public_key().is_some_and(|key| {
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key)
-            .verify(statement.signed(), signature)
-            .is_ok()
-    });
-    findings.demand(
-        Step::Quote,
-        Name::Aws(CheckName::QuoteSignature),
-        RefusalCode::NotAuthentic,
-        signed,
-        "a signature of the public key in the document",
-        "a signature that does not verify",
-        FORGED,
-    )?;
-    let header = statement.header();
-    findings.demand(
-        Step::Quote,
-        Name::Magic,
-        RefusalCode::NotAuthentic,
-        header.is_generated_by_tpm(),
-        "0xff544347",
-        &format!("{:#010x}", header.magic),
-        FORGED,
-    )?;
-    findings.demand(
-        Step::Quote,
-        Name::StatementType,
-        RefusalCode::NotAuthentic,
-        header.is_quote(),
-        "quote (0x8018)",
-        &format!("{:#06x}", header.kind),
-        FORGED,
-    )?;
-    let quote = findings.parse_again(
-        Step::Quote,
-        Name::Aws(CheckName::QuoteFormat),
-        statement.quote(),
-    )?;
-    let expected = match appraised.nonce() {
-        None => Claim::Absent,
-        Some(nonce) => Claim::Exactly(nonce.to_vec()),
-    };
-    findings.demand(
-        Step::Quote,
-        Name::Aws(CheckName::QuoteNonce),
-        RefusalCode::WrongBinding,
-        // a quote without qualifying data is bound to nothing
-        expected.holds(Some(quote.extra_data)) && !quote.extra_data.is_empty(),
-        &expected.describe(),
-        &described(Some(quote.extra_data)),
-        "document and quote were made for two questions: a replay, unless the peer's software differs",
-    )?;
-    pcrs(appraised, &quote, findings)
+    let statement = Statement::parse(statement);
+    let signature = Signature::parse_any_form(ak.key(), signature);
+    let signed = ak.signed_quote(statement, signature, &nonce, findings)?;
+    signed.with_values(findings, &registers, BANK, &Selection::All)
 }
 
-fn pcrs(appraised: &Appraised, quote: &Quote<'_>, findings: &mut Findings) -> Result<Quoted, Stop> {
-    let values: Vec<&[u8]> = appraised
-        .pcrs()
-        .iter()
-        .map(|(_, value)| value.as_bytes().as_slice())
-        .collect();
-    let expected = Digest::of_parts(&values);
-    let is_whole_bank = match quote.selections.as_slice() {
-        [only] => only.is_sha384() && only.is_all(),
-        _ => false,
-    };
-    let selections: Vec<String> = quote
-        .selections
-        .iter()
-        .map(|selection| {
-            format!(
-                "{} {}",
-                selection.bank_name(),
-                hex::encode(selection.bitmap)
-            )
+impl Expected {
+    fn of(document: &Appraised) -> Result<Self, Unquotable> {
+        let point: Option<[u8; 65]> = document.public_key().and_then(|key| key.try_into().ok());
+        let Some(point @ [0x04, ..]) = point else {
+            return Err(Unquotable::Key);
+        };
+        // a quote without qualifying data is bound to nothing
+        let nonce = document.nonce().ok_or(Unquotable::NoNonce)?;
+        let registers = document.pcrs().iter().map(|(index, value)| {
+            let index = PcrIndex::new((*index).into()).ok()?;
+            Some((index, PcrValue::new(BANK, value.as_bytes()).ok()?))
+        });
+        let registers: Option<Vec<_>> = registers.collect();
+        Ok(Self {
+            ak: TrustedAk::of_key(PublicKey::P256(point), "in the document"),
+            nonce: QualifyingData::of_nonce(nonce).map_err(Unquotable::Nonce)?,
+            // an enclave has more
+            registers: registers
+                .and_then(|registers| BankValues::new(BANK, registers).ok())
+                .ok_or(Unquotable::Registers)?,
         })
-        .collect();
-    findings.demand(
-        Step::Quote,
-        Name::Aws(CheckName::QuotePcrs),
-        RefusalCode::NotAuthentic,
-        is_whole_bank && quote.pcr_digest.ct_eq(expected.as_bytes()).into(),
-        &format!("sha384 ffffff, digest {expected}"),
-        &format!(
-            "{}, digest {}",
-            selections.join(", "),
-            hex::encode(quote.pcr_digest)
-        ),
-        "the quote is about other registers than the document: refuse this machine",
-    )?;
-    Ok(Quoted(()))
+    }
 }

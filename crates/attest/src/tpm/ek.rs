@@ -6,7 +6,8 @@
 //!    enrolled ([`Enrolled::admit`]): an [`EndorsementKey`],
 //! 2. a secret is encrypted to that key and to the name of an attestation key ([`Challenge`]): only a TPM that holds
 //!    both can decrypt it,
-//! 3. the answer is the secret: an [`ActivatedAk`].
+//! 3. the answer is the secret: an [`ActivatedAk`], which becomes the key that quotes are verified with
+//!    ([`ActivatedAk::trusted`]).
 //!
 //! No maker is built in, because there is no list of makers that is right for everybody: whoever asks brings the roots
 //! of the makers it accepts. What a chain shows is that the maker says it made the TPM that holds the key. It does not

@@ -1,15 +1,16 @@
 //! The numbers of a public key, and the one place that verifies a TPM's signature with them.
 
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256,
-    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
-    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents,
-    UnparsedPublicKey,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P256_SHA512_ASN1, ECDSA_P384_SHA256_ASN1,
+    ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA512_ASN1, EcdsaVerificationAlgorithm,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
+    RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters,
+    RsaPublicKeyComponents, UnparsedPublicKey,
 };
 use thiserror::Error;
 
 use super::HashAlgorithm;
-use super::signature::{Numbers, Signature};
+use super::signature::{EcdsaNumbers, Numbers, Signature};
 use crate::{Digest, x509};
 
 pub(super) const P256_COORDINATE: usize = 32;
@@ -22,7 +23,7 @@ pub(super) const DEFAULT_EXPONENT: u32 = 65_537;
 /// How a key signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyScheme {
-    /// ECDSA, on P-256 with SHA-256 or on P-384 with SHA-384.
+    /// ECDSA.
     Ecdsa,
     /// RSA, PKCS #1 v1.5.
     Rsassa,
@@ -128,15 +129,11 @@ impl PublicKey {
     pub(super) fn verify(&self, message: &[u8], signature: &Signature) -> bool {
         let hash = signature.hash();
         match (self, signature.numbers()) {
-            (Self::P256(point), Numbers::P256(bytes)) => {
-                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
-                    .verify(message, bytes)
-                    .is_ok()
+            (Self::P256(point), Numbers::Ecdsa(numbers)) => {
+                is_ecdsa(p256_algorithm(hash), point, message, numbers)
             }
-            (Self::P384(point), Numbers::P384(bytes)) => {
-                UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point)
-                    .verify(message, bytes)
-                    .is_ok()
+            (Self::P384(point), Numbers::Ecdsa(numbers)) => {
+                is_ecdsa(p384_algorithm(hash), point, message, numbers)
             }
             (Self::Rsa { modulus, exponent }, Numbers::Rsa(bytes)) => {
                 rsa_parameters(signature.scheme(), hash).is_some_and(|parameters| {
@@ -145,12 +142,42 @@ impl PublicKey {
                         .is_ok()
                 })
             }
-            (
-                Self::P256(_) | Self::P384(_) | Self::Rsa { .. },
-                Numbers::P256(_) | Numbers::P384(_) | Numbers::Rsa(_),
-            ) => false,
+            (Self::P256(_) | Self::P384(_), Numbers::Rsa(_))
+            | (Self::Rsa { .. }, Numbers::Ecdsa(_)) => false,
         }
     }
+}
+
+/// The library verifies a curve with the hash of another length in DER's form only.
+fn is_ecdsa(
+    algorithm: Option<&'static EcdsaVerificationAlgorithm>,
+    point: &[u8],
+    message: &[u8],
+    numbers: &EcdsaNumbers,
+) -> bool {
+    algorithm.is_some_and(|algorithm| {
+        UnparsedPublicKey::new(algorithm, point)
+            .verify(message, &numbers.to_der())
+            .is_ok()
+    })
+}
+
+fn p256_algorithm(hash: HashAlgorithm) -> Option<&'static EcdsaVerificationAlgorithm> {
+    Some(match hash {
+        HashAlgorithm::Sha256 => &ECDSA_P256_SHA256_ASN1,
+        HashAlgorithm::Sha384 => &ECDSA_P256_SHA384_ASN1,
+        HashAlgorithm::Sha512 => &ECDSA_P256_SHA512_ASN1,
+        HashAlgorithm::Sha1 => return None,
+    })
+}
+
+fn p384_algorithm(hash: HashAlgorithm) -> Option<&'static EcdsaVerificationAlgorithm> {
+    Some(match hash {
+        HashAlgorithm::Sha256 => &ECDSA_P384_SHA256_ASN1,
+        HashAlgorithm::Sha384 => &ECDSA_P384_SHA384_ASN1,
+        HashAlgorithm::Sha512 => &ECDSA_P384_SHA512_ASN1,
+        HashAlgorithm::Sha1 => return None,
+    })
 }
 
 fn rsa_parameters(scheme: KeyScheme, hash: HashAlgorithm) -> Option<&'static RsaParameters> {

@@ -72,6 +72,7 @@ pub struct PublicArea {
     hash: HashAlgorithm,
     key: PublicKey,
     id: Digest,
+    name: Vec<u8>,
 }
 
 impl PublicArea {
@@ -79,7 +80,7 @@ impl PublicArea {
     ///
     /// # Errors
     /// When the bytes are not exactly one public area, or it is no signing key named by SHA-256, SHA-384 or SHA-512:
-    /// RSA with one of these hashes, or ECDSA on P-256 with SHA-256 or on P-384 with SHA-384.
+    /// RSA, or ECDSA on P-256 or P-384, with one of these hashes.
     pub fn parse(tpm2b: &[u8]) -> Result<Self, ParseError> {
         let mut outer = Reader::big_endian(tpm2b);
         let area = outer.sized("TPM2B_PUBLIC", MAX_PUBLIC)?;
@@ -87,7 +88,7 @@ impl PublicArea {
 
         let mut reader = Reader::big_endian(area);
         let kind = reader.u16("type")?;
-        name_algorithm(&mut reader)?;
+        let name_algorithm = name_algorithm(&mut reader)?;
         let attributes = ObjectAttributes(reader.u32("objectAttributes")?);
         reader.sized("authPolicy", MAX_POLICY)?;
         // only a storage key has a symmetric algorithm; with one this is no signing key
@@ -96,8 +97,8 @@ impl PublicArea {
         let (scheme, hash, key) = match kind {
             alg::ECC => {
                 expect("scheme", scheme, alg::ECDSA)?;
-                let hash = signing_hash(&mut reader, "scheme hash", KeyScheme::Ecdsa)?;
-                (KeyScheme::Ecdsa, hash, point(&mut reader, hash)?)
+                let hash = signing_hash(&mut reader, "scheme hash")?;
+                (KeyScheme::Ecdsa, hash, point(&mut reader)?)
             }
             alg::RSA => {
                 let scheme = match scheme {
@@ -110,7 +111,7 @@ impl PublicArea {
                         });
                     }
                 };
-                let hash = signing_hash(&mut reader, "scheme hash", scheme)?;
+                let hash = signing_hash(&mut reader, "scheme hash")?;
                 (scheme, hash, rsa(&mut reader)?)
             }
             other => {
@@ -127,6 +128,11 @@ impl PublicArea {
             hash,
             key,
             id: Digest::of(area),
+            name: [
+                name_algorithm.tpm_id().to_be_bytes().to_vec(),
+                name_algorithm.digest(&[area]),
+            ]
+            .concat(),
         })
     }
 
@@ -154,10 +160,16 @@ impl PublicArea {
         &self.key
     }
 
-    /// SHA-256 of the public area. For a key that is named by SHA-256, the TPM's name of it without the algorithm.
+    /// SHA-256 of the public area, whatever hash names the key: tells keys apart here, and is not what the TPM calls it.
     #[must_use]
     pub const fn id(&self) -> Digest {
         self.id
+    }
+
+    /// What the TPM calls the key (Part 1, 16): its `nameAlg`, and the digest of the public area by it.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        &self.name
     }
 
     /// Whether this key made `signature` over `message`, in the key's own scheme.
@@ -170,10 +182,12 @@ impl PublicArea {
 }
 
 /// The hash a key is named by. The name says which key it is, so SHA-1 will not do.
-fn name_algorithm(reader: &mut Reader<'_>) -> Result<(), ParseError> {
+fn name_algorithm(reader: &mut Reader<'_>) -> Result<HashAlgorithm, ParseError> {
     let id = reader.u16("nameAlg")?;
     match HashAlgorithm::from_tpm_id(id) {
-        Some(HashAlgorithm::Sha256 | HashAlgorithm::Sha384 | HashAlgorithm::Sha512) => Ok(()),
+        Some(hash @ (HashAlgorithm::Sha256 | HashAlgorithm::Sha384 | HashAlgorithm::Sha512)) => {
+            Ok(hash)
+        }
         Some(HashAlgorithm::Sha1) | None => Err(ParseError::Unsupported {
             field: "nameAlg",
             value: id.into(),
@@ -181,17 +195,18 @@ fn name_algorithm(reader: &mut Reader<'_>) -> Result<(), ParseError> {
     }
 }
 
-/// A point on the curve that belongs to the hash.
-fn point(reader: &mut Reader<'_>, hash: HashAlgorithm) -> Result<PublicKey, ParseError> {
-    let is_p384 = hash == HashAlgorithm::Sha384;
-    let curve = if is_p384 { CURVE_P384 } else { CURVE_P256 };
-    expect("curveID", reader.u16("curveID")?, curve)?;
+/// Curve and point. A TPM signs with any hash on any curve.
+fn point(reader: &mut Reader<'_>) -> Result<PublicKey, ParseError> {
+    let curve = reader.u16("curveID")?;
     expect("kdf", reader.u16("kdf")?, alg::NULL)?;
-    Ok(if is_p384 {
-        PublicKey::P384(uncompressed::<P384_COORDINATE, 97>(reader)?)
-    } else {
-        PublicKey::P256(uncompressed::<P256_COORDINATE, 65>(reader)?)
-    })
+    match curve {
+        CURVE_P256 => uncompressed::<P256_COORDINATE, 65>(reader).map(PublicKey::P256),
+        CURVE_P384 => uncompressed::<P384_COORDINATE, 97>(reader).map(PublicKey::P384),
+        other => Err(ParseError::Unsupported {
+            field: "curveID",
+            value: other.into(),
+        }),
+    }
 }
 
 fn uncompressed<const N: usize, const POINT: usize>(

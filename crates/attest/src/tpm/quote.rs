@@ -121,12 +121,6 @@ impl PcrSelection<'_> {
         self.bank == alg::SHA256
     }
 
-    /// Whether the bank is SHA-384.
-    #[must_use]
-    pub const fn is_sha384(&self) -> bool {
-        self.bank == alg::SHA384
-    }
-
     /// Whether all 24 PCRs are selected and no other bit is set.
     #[must_use]
     pub fn is_all(&self) -> bool {

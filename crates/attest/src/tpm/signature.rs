@@ -8,6 +8,9 @@ use super::{HashAlgorithm, KeyScheme, PublicKey};
 const MAX_RSA_SIGNATURE: usize = 512;
 const P256_NUMBER: usize = 32;
 const P384_NUMBER: usize = 48;
+/// `INTEGER` and `SEQUENCE` of DER.
+const INTEGER: u8 = 0x02;
+const SEQUENCE: u8 = 0x30;
 /// An ECDSA signature as DER, with P-384's numbers.
 const MAX_DER: usize = 110;
 
@@ -21,19 +24,52 @@ pub struct Signature {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Numbers {
-    /// r and s.
-    P256([u8; 2 * P256_NUMBER]),
-    /// r and s.
-    P384([u8; 2 * P384_NUMBER]),
+    Ecdsa(EcdsaNumbers),
     Rsa(Vec<u8>),
+}
+
+/// As long as P-384's: a `TPMT_SIGNATURE` does not say which curve it is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EcdsaNumbers {
+    r: [u8; P384_NUMBER],
+    s: [u8; P384_NUMBER],
+}
+
+impl EcdsaNumbers {
+    /// `SEQUENCE { r INTEGER, s INTEGER }` (RFC 3279, 2.2.3), the form that verifies on either curve.
+    pub(super) fn to_der(&self) -> Vec<u8> {
+        let mut der = vec![SEQUENCE, 0];
+        for number in [&self.r, &self.s] {
+            let zeros = number.iter().take_while(|byte| **byte == 0).count();
+            // zero itself has one digit
+            let digits = number.get(zeros.min(P384_NUMBER - 1)..).unwrap_or_default();
+            let is_high = digits.first().is_some_and(|byte| byte & 0x80 != 0);
+            der.push(INTEGER);
+            der.push(short(digits.len() + usize::from(is_high)));
+            if is_high {
+                der.push(0);
+            }
+            der.extend_from_slice(digits);
+        }
+        let length = short(der.len() - 2);
+        if let Some(place) = der.get_mut(1) {
+            *place = length;
+        }
+        der
+    }
+}
+
+/// A length of DER's short form, which two numbers of P-384 do not leave ([`MAX_DER`]).
+fn short(length: usize) -> u8 {
+    u8::try_from(length).unwrap_or(u8::MAX)
 }
 
 impl Signature {
     /// Parses a `TPMT_SIGNATURE`.
     ///
     /// # Errors
-    /// When the bytes are not exactly one signature: RSASSA or RSAPSS with SHA-256, SHA-384 or SHA-512, or ECDSA with SHA-256
-    /// (then on P-256) or SHA-384 (then on P-384).
+    /// When the bytes are not exactly one signature: RSASSA, RSAPSS or ECDSA, with SHA-256, SHA-384 or SHA-512, and numbers
+    /// no longer than those of RSA-4096 and P-384.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
         let mut reader = Reader::big_endian(bytes);
         let id = reader.u16("sigAlg")?;
@@ -48,15 +84,13 @@ impl Signature {
                 });
             }
         };
-        let hash = signing_hash(&mut reader, "signature hash", scheme)?;
-        let numbers = match (scheme, hash) {
-            (KeyScheme::Ecdsa, HashAlgorithm::Sha384) => {
-                Numbers::P384(pair::<P384_NUMBER, { 2 * P384_NUMBER }>(&mut reader)?)
-            }
-            (KeyScheme::Ecdsa, _) => {
-                Numbers::P256(pair::<P256_NUMBER, { 2 * P256_NUMBER }>(&mut reader)?)
-            }
-            (KeyScheme::Rsassa | KeyScheme::Rsapss, _) => {
+        let hash = signing_hash(&mut reader, "signature hash")?;
+        let numbers = match scheme {
+            KeyScheme::Ecdsa => Numbers::Ecdsa(EcdsaNumbers {
+                r: padded(reader.sized("signatureR", P384_NUMBER)?),
+                s: padded(reader.sized("signatureS", P384_NUMBER)?),
+            }),
+            KeyScheme::Rsassa | KeyScheme::Rsapss => {
                 Numbers::Rsa(reader.sized("signature", MAX_RSA_SIGNATURE)?.to_vec())
             }
         };
@@ -83,12 +117,12 @@ impl Signature {
             PublicKey::P256(_) if is_der(bytes) => Ok(Self {
                 scheme: KeyScheme::Ecdsa,
                 hash: HashAlgorithm::Sha256,
-                numbers: Numbers::P256(der_pair::<P256_NUMBER, { 2 * P256_NUMBER }>(bytes)?),
+                numbers: Numbers::Ecdsa(der_pair(bytes, P256_NUMBER)?),
             }),
             PublicKey::P384(_) if is_der(bytes) => Ok(Self {
                 scheme: KeyScheme::Ecdsa,
                 hash: HashAlgorithm::Sha384,
-                numbers: Numbers::P384(der_pair::<P384_NUMBER, { 2 * P384_NUMBER }>(bytes)?),
+                numbers: Numbers::Ecdsa(der_pair(bytes, P384_NUMBER)?),
             }),
             PublicKey::P256(_) | PublicKey::P384(_) | PublicKey::Rsa { .. } => Self::parse(bytes),
         }
@@ -111,56 +145,38 @@ impl Signature {
     }
 }
 
-/// The hash of a signing scheme: SHA-1 is none, and a curve has one.
+/// The hash of a signing scheme: SHA-1 is none.
 pub(super) fn signing_hash(
     reader: &mut Reader<'_>,
     field: &'static str,
-    scheme: KeyScheme,
 ) -> Result<HashAlgorithm, ParseError> {
     let id = reader.u16(field)?;
-    match (HashAlgorithm::from_tpm_id(id), scheme) {
-        (Some(hash @ (HashAlgorithm::Sha256 | HashAlgorithm::Sha384)), _) => Ok(hash),
-        (Some(hash @ HashAlgorithm::Sha512), KeyScheme::Rsassa | KeyScheme::Rsapss) => Ok(hash),
-        (Some(HashAlgorithm::Sha512), KeyScheme::Ecdsa) | (Some(HashAlgorithm::Sha1) | None, _) => {
-            Err(ParseError::Unsupported {
-                field,
-                value: id.into(),
-            })
+    match HashAlgorithm::from_tpm_id(id) {
+        Some(hash @ (HashAlgorithm::Sha256 | HashAlgorithm::Sha384 | HashAlgorithm::Sha512)) => {
+            Ok(hash)
         }
+        Some(HashAlgorithm::Sha1) | None => Err(ParseError::Unsupported {
+            field,
+            value: id.into(),
+        }),
     }
-}
-
-fn pair<const N: usize, const BOTH: usize>(
-    reader: &mut Reader<'_>,
-) -> Result<[u8; BOTH], ParseError> {
-    let r = padded::<N>(reader.sized("signatureR", N)?);
-    let s = padded::<N>(reader.sized("signatureS", N)?);
-    Ok(joined(&r, &s))
-}
-
-fn joined<const BOTH: usize>(r: &[u8], s: &[u8]) -> [u8; BOTH] {
-    let mut both = [0; BOTH];
-    for (to, from) in both.iter_mut().zip(r.iter().chain(s)) {
-        *to = *from;
-    }
-    both
 }
 
 /// A `TPMT_SIGNATURE` begins with a zero byte, a DER sequence with 0x30.
 fn is_der(bytes: &[u8]) -> bool {
-    bytes.first() == Some(&0x30)
+    bytes.first() == Some(&SEQUENCE)
 }
 
 /// `SEQUENCE { r INTEGER, s INTEGER }` (RFC 3279, 2.2.3), in its one encoding: lengths of one byte, numbers without a spare zero.
-fn der_pair<const N: usize, const BOTH: usize>(bytes: &[u8]) -> Result<[u8; BOTH], ParseError> {
+fn der_pair(bytes: &[u8], length: usize) -> Result<EcdsaNumbers, ParseError> {
     let mut outer = Reader::big_endian(bytes);
-    let body = der_element(&mut outer, "ECDSA signature", 0x30, MAX_DER)?;
+    let body = der_element(&mut outer, "ECDSA signature", SEQUENCE, MAX_DER)?;
     outer.finish("ECDSA signature")?;
     let mut inner = Reader::big_endian(body);
-    let r = padded::<N>(der_number(&mut inner, "signatureR", N)?);
-    let s = padded::<N>(der_number(&mut inner, "signatureS", N)?);
+    let r = padded(der_number(&mut inner, "signatureR", length)?);
+    let s = padded(der_number(&mut inner, "signatureS", length)?);
     inner.finish("ECDSA signature")?;
-    Ok(joined(&r, &s))
+    Ok(EcdsaNumbers { r, s })
 }
 
 fn der_element<'a>(
@@ -192,7 +208,7 @@ fn der_number<'a>(
     field: &'static str,
     length: usize,
 ) -> Result<&'a [u8], ParseError> {
-    let number = der_element(reader, field, 0x02, length.saturating_add(1))?;
+    let number = der_element(reader, field, INTEGER, length.saturating_add(1))?;
     let digits = match number {
         [0, rest @ ..] if rest.first().is_some_and(|byte| byte & 0x80 != 0) => rest,
         [first, ..] if *first != 0 && first & 0x80 == 0 => number,

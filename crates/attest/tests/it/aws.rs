@@ -374,25 +374,22 @@ fn a_quote_that_was_altered_or_belongs_to_another_document_is_refused() {
         at("2026-02-02T08:58:26Z"),
     );
     let other = verdict(&bytes, &Roots::built_in(), &as_it_says(&bytes), now).unwrap();
-    assert_eq!(
-        quote_verdict(&other, &statement, &signature),
-        ["NitroTPM quote signature"]
-    );
+    assert_eq!(quote_verdict(&other, &statement, &signature), ["signature"]);
     let appraised = real_appraised();
     let mut changed = statement.clone();
     *changed.last_mut().unwrap() ^= 1;
     assert_eq!(
         quote_verdict(&appraised, &changed, &signature),
-        ["NitroTPM quote signature"]
+        ["signature"]
     );
     *signature.last_mut().unwrap() ^= 1;
     assert_eq!(
         quote_verdict(&appraised, &statement, &signature),
-        ["NitroTPM quote signature"]
+        ["signature"]
     );
     assert_eq!(
         quote_verdict(&appraised, &statement[..statement.len() - 1], &signature),
-        ["NitroTPM quote format"]
+        ["quote format"]
     );
 }
 
@@ -420,9 +417,7 @@ mod free_key {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
         let ca = NitroCa::new(FROM).unwrap();
         let mut claims = Claims::nitro_tpm(&ca, FROM + 60, NONCE);
-        if nonce.is_none() {
-            claims.set("nonce", cbor::null());
-        }
+        claims.set("nonce", nonce.map_or_else(cbor::null, cbor::bytes));
         claims.set("public_key", cbor::bytes(key.public_key().as_ref()));
         let bytes = signed(&ca, &claims).encode();
         let appraised = verdict(&bytes, &roots(&ca), &as_it_says(&bytes), seconds(FROM + 61));
@@ -444,32 +439,52 @@ mod free_key {
             (with(&|parts| parts.kind = 0x8017), "statement type"),
             (
                 with(&|parts| parts.extra_data = b"another".to_vec()),
-                "NitroTPM quote nonce",
+                "bound to this session",
             ),
             (
                 with(&|parts| parts.selections = vec![(0x000b, vec![0xff; 3])]),
-                "NitroTPM quote PCRs",
+                "PCR bank",
             ),
             (
                 with(&|parts| parts.selections = vec![(0x000c, vec![0xff, 0xff, 0xfe])]),
-                "NitroTPM quote PCRs",
+                "PCR selection",
             ),
             (
                 with(&|parts| {
                     parts.selections = vec![(0x000c, vec![0xff; 3]), (0x000b, vec![1, 0, 0])];
                 }),
-                "NitroTPM quote PCRs",
+                "PCR bank",
             ),
-            (
-                with(&|parts| parts.pcr_digest = vec![0; 32]),
-                "NitroTPM quote PCRs",
-            ),
+            (with(&|parts| parts.pcr_digest = vec![0; 32]), "PCR digest"),
         ] {
             assert_eq!(outcome(&parts, Some(NONCE)), [name]);
         }
+    }
+
+    #[test]
+    fn a_document_that_no_quote_can_agree_with_is_told() {
+        const NAME: &str = "AWS document beside a quote";
         // neither has a nonce: they agree, and prove nothing
-        let bare = with(&|parts| parts.extra_data = Vec::new());
-        assert_eq!(outcome(&bare, None), ["NitroTPM quote nonce"]);
+        let mut bare = parts();
+        bare.extra_data = Vec::new();
+        assert_eq!(outcome(&bare, None), [NAME]);
+        assert_eq!(outcome(&parts(), Some(&[])), [NAME]);
+        assert_eq!(outcome(&parts(), Some(&[7; 65])), [NAME]);
+        for key in [
+            None,
+            Some(&[4; 64][..]),
+            Some(&[2; 65][..]),
+            Some(&[4; 97][..]),
+        ] {
+            let ca = NitroCa::new(FROM).unwrap();
+            let mut claims = Claims::nitro_tpm(&ca, FROM + 60, NONCE);
+            claims.set("public_key", key.map_or_else(cbor::null, cbor::bytes));
+            let bytes = signed(&ca, &claims).encode();
+            let appraised = verdict(&bytes, &roots(&ca), &as_it_says(&bytes), seconds(FROM + 61));
+            let (statement, signature) = quote();
+            let found = quote_verdict(&appraised.unwrap(), &statement, &signature);
+            assert_eq!(found, [NAME]);
+        }
     }
 }
 

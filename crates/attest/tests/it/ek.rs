@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use attest::tpm::PublicArea;
 use attest::tpm::ek::{
     Challenge, ChallengeError, EkPublic, EndorsementKey, EndorsementKeyError, Enrolled, Purpose,
     Randomness, Roots, Template, TpmCertificate, Trust, WrongAnswer, appraise_certificate,
 };
-use attest::x509::{Certificate, Revocation};
-use attest::{Findings, Outcome, RefusalCode};
+use attest::tpm::{BankValues, PublicArea, QualifyingData, Signature, Statement};
+use attest::x509::{Certificate, Crl, Revocation};
+use attest::{Findings, Outcome, PcrValues, RefusalCode};
 use jiff::Timestamp;
+use testkit::cloud::CloudTpm;
 use testkit::maker::{EkParts, Maker};
 use testkit::tee::{AK_ATTRIBUTES, PublicParts, tpm2b};
 
@@ -124,6 +125,14 @@ const SAMPLES: [Sample; 8] = [
 
 type Refused = (Option<RefusalCode>, Vec<String>);
 
+fn outcome_of(findings: &Findings, name: &str) -> Option<Outcome> {
+    let check = findings
+        .checks()
+        .iter()
+        .find(|check| check.name.to_string() == name);
+    check.map(|check| check.outcome)
+}
+
 fn verdict(
     area: &[u8],
     intermediates: &[Certificate],
@@ -212,10 +221,7 @@ fn a_certificate_that_names_no_tpm_is_accepted_with_a_warning() {
             &mut findings,
         )
         .unwrap();
-        let warned = findings
-            .checks()
-            .iter()
-            .any(|check| check.outcome == Outcome::Warning);
+        let warned = outcome_of(&findings, "TPM identity") == Some(Outcome::Warning);
         assert_eq!(warned, sample.tpm.is_none(), "{}", sample.directory);
     }
 }
@@ -396,6 +402,50 @@ fn a_certificate_is_valid_at_its_time_only() {
     }
 }
 
+/// Makers publish lists about their authorities, and few about their TPMs.
+#[test]
+fn lists_about_authorities_are_demanded_and_a_missing_one_about_the_tpm_warns() {
+    let maker = Maker::new().unwrap();
+    let area = maker.issue(&EkParts::default()).unwrap();
+    let authority = Certificate::parse(&maker.authority).unwrap();
+    let leaf = Certificate::parse(&area).unwrap();
+    let outcome = |revocation: &Revocation<'_>| {
+        let mut findings = Findings::new();
+        let appraised = appraise_certificate(
+            &area,
+            std::slice::from_ref(&authority),
+            &Roots::new(vec![Certificate::parse(&maker.root).unwrap()]),
+            revocation,
+            Purpose::Endorsement,
+            NOW.parse().unwrap(),
+            &mut findings,
+        );
+        assert_eq!(appraised.is_ok(), findings.refusal_code().is_none());
+        if appraised.is_err() {
+            return Err(findings.checks().last().unwrap().name.to_string());
+        }
+        Ok(outcome_of(&findings, "TPM certificate revocation"))
+    };
+    let root = |serials: &[&[u8]]| Crl::parse(&maker.root_crl(serials).unwrap()).unwrap();
+    let below = |serials: &[&[u8]]| Crl::parse(&maker.authority_crl(serials).unwrap()).unwrap();
+    let demanded = |crls: &[Crl]| outcome(&Revocation::Demand(crls));
+
+    assert_eq!(
+        outcome(&Revocation::DangerousNotLookedAt),
+        Ok(Some(Outcome::Warning))
+    );
+    assert_eq!(demanded(&[root(&[])]), Ok(Some(Outcome::Warning)));
+    assert_eq!(
+        demanded(&[root(&[]), below(&[])]),
+        Ok(Some(Outcome::Passed))
+    );
+    let refused = Err("TPM certificate chain".to_owned());
+    assert_eq!(demanded(&[]), refused);
+    assert_eq!(demanded(&[below(&[])]), refused);
+    assert_eq!(demanded(&[root(&[authority.serial()])]), refused);
+    assert_eq!(demanded(&[root(&[]), below(&[leaf.serial()])]), refused);
+}
+
 // ---- keys and challenges; against a real TPM: `crates/tee/tests/it/activation.rs`
 
 fn ak(attributes: u32) -> PublicArea {
@@ -451,6 +501,49 @@ fn only_the_secret_answers_a_challenge() {
     assert_eq!(activated.trust(), Trust::Maker);
     for wrong in [&[][..], &[5; 31], &[5; 33], &[4; 32], &[0; 32]] {
         assert_eq!(challenge().answer(wrong).unwrap_err(), WrongAnswer);
+    }
+}
+
+/// A key of [`CloudTpm`], as its TPM would describe it.
+fn rsa_ak(scheme: u16, modulus: &[u8]) -> PublicArea {
+    let mut area = vec![0x00, 0x01, 0x00, 0x0b]; // RSA, named by SHA-256
+    area.extend(AK_ATTRIBUTES.to_be_bytes());
+    area.extend(tpm2b(&[])); // no policy
+    for number in [0x0010, scheme, 0x000b, 2048] {
+        area.extend(u16::to_be_bytes(number));
+    }
+    area.extend([0; 4]); // the default exponent
+    area.extend(tpm2b(modulus));
+    PublicArea::parse(&tpm2b(&area)).unwrap()
+}
+
+#[test]
+fn an_activated_key_is_trusted_in_its_own_scheme_only() {
+    let ek = maker_key(Template::L2).unwrap();
+    let tpm = CloudTpm::new();
+    let quoted = tpm.quote(b"nonce", &BankValues::from(&PcrValues::at_reset()));
+    // the TPM signs with RSASSA
+    for (scheme, holds) in [(0x0014, true), (0x0016, false)] {
+        let challenge = Challenge::new(&ek, rsa_ak(scheme, &tpm.modulus()), randomness()).unwrap();
+        let activated = challenge.answer(&[5; 32]).unwrap();
+        let id = activated.public_area().id();
+        let ak = activated.trusted();
+        assert_eq!(ak.id(), id);
+        assert_eq!(ak.origin(), "of a TPM that its maker certifies");
+        let mut findings = Findings::new();
+        let signed = ak.signed_quote(
+            Statement::parse_bare(&quoted.statement),
+            Signature::parse(&quoted.signature),
+            &QualifyingData::of_nonce(b"nonce").unwrap(),
+            &mut findings,
+        );
+        assert_eq!(signed.is_ok(), holds, "{findings}");
+        let expected = if holds {
+            Outcome::Passed
+        } else {
+            Outcome::Failed
+        };
+        assert_eq!(outcome_of(&findings, "signature"), Some(expected));
     }
 }
 

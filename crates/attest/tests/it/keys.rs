@@ -2,7 +2,7 @@
 
 use attest::Outcome;
 use attest::qemu_vtpm::Document;
-use attest::tpm::{HashAlgorithm, KeyScheme, ParseError, PublicArea, PublicKey, Signature};
+use attest::tpm::{KeyScheme, ParseError, PublicArea, PublicKey, Signature};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{
@@ -111,57 +111,151 @@ fn longer_hashes_are_good_with_their_own_keys_only() {
     }
 }
 
-/// P-384 goes with SHA-384, P-256 with SHA-256, and neither with the other's.
+/// Points of two keys that `openssl ecparam -genkey` made.
+const P256_POINT: &str = "045d5569e8e9c22779b011817d2c0100028c8c83ea4cbbbebdcd41683326055728df185103eb8349d9c6387afd22e808469ba44c1a986e6707b3acc5a681afbdb0";
+const P384_POINT: &str = "0486e0b1435ed5d957b27afda2fd58ca417f0905358b5215acb9296ef3e177844ae1f0d56330ebfa6bdc95097cb322147f8393576593e2833f0a217fd30eaace5217561c2ade5870268afd2b39d0eac263c0576c9ce6827ae2fa9bc256c900ba79";
+
+/// Curve, hash, and r and s over `statement`, by `openssl dgst -sign`.
+const ECDSA: [(u16, u16, &str, &str); 6] = [
+    (
+        3,
+        SHA256,
+        "2f6b9a830d4a9318ddd08ee962411410a50a4bedea1ee69f6641147ed2f12c38",
+        "d40f0c455e7258abdfc903699edc5231ffd0bc70c52ecfc6ea308814de86d44f",
+    ),
+    (
+        3,
+        SHA384,
+        "5216c143953ded2660d64f4f06bdf6e296e4f79f92d795b3950fb1bd7a97c286",
+        "cb548323b663321080e9330a63a29fe45980d62626bfbe8b6771da13100401cd",
+    ),
+    (
+        3,
+        SHA512,
+        "3f8f2f9781b99a02ccb12cdd9440af9e5d19b69208b503d192871440045cec5c",
+        "960121c837266bcde8cf493e7aeaa11eb8977733c2265c7527944e04769e3f08",
+    ),
+    (
+        4,
+        SHA256,
+        "dadd82fd4e4bd6d32d34348185bdacc0de593090c5ad910ae2f39b9771f0beb5f212e0c5905b09909d1ac8f9b1ede9c4",
+        "d924ba2d4a59562da3865b24bd9b41ac111b0616c7315b6cf270cc2ce1d090e97569991b29c175f7d0b74a4940de1b12",
+    ),
+    (
+        4,
+        SHA384,
+        "d4929d549a867406f3b6bcd87790eeb683cabf69dfeec050960bf3c731c4123fd514adcef080f3d55eb5f91d445315f9",
+        "eba5b38b1cf5e0ec310fdad005d3df6bb6e68d8e58c419ef7e2876f73fb3e4821c2737ae32c9924db4fdb9f4f7456a1a",
+    ),
+    (
+        4,
+        SHA512,
+        "83e395f5e6e97119c2ef24a118cf49fa7c9a751cb05cd53ddf97548c699db75217feb480af9d06198d42cae17ac0bff2",
+        "fc846e4b3974dfc1e32a8804b7e602916b4afcc1dad2655ce92eab11ecf1034ffbcd674eb24127f74ca68aca39141850",
+    ),
+];
+
+fn ecdsa_area(curve: u16, hash: u16) -> Result<PublicArea, ParseError> {
+    let point = hex::decode(if curve == 3 { P256_POINT } else { P384_POINT }).unwrap();
+    let (x, y) = point[1..].split_at(point.len() / 2);
+    let mut parts = SoftTpm::boot(&Image::default()).public_parts();
+    parts.curve = curve;
+    parts.scheme.1 = hash;
+    parts.point = (x.to_vec(), y.to_vec());
+    PublicArea::parse(&parts.to_tpm2b())
+}
+
+fn ecdsa_signature(hash: u16, r: &[u8], s: &[u8]) -> Result<Signature, ParseError> {
+    let head = [0x0018_u16, hash].map(u16::to_be_bytes).concat();
+    Signature::parse(&[head, tpm2b(r), tpm2b(s)].concat())
+}
+
+/// A TPM signs with any hash on any curve, and a key with one: its own.
 #[test]
-fn a_curve_has_one_hash() {
+fn an_ecdsa_key_is_good_with_its_own_curve_and_hash_only() {
+    for (curve, hash, ..) in ECDSA {
+        let public = ecdsa_area(curve, hash).unwrap();
+        assert_eq!(public.scheme(), KeyScheme::Ecdsa);
+        assert_eq!(public.hash().tpm_id(), hash);
+        assert_eq!(matches!(public.key(), PublicKey::P384(_)), curve == 4);
+        for (other_curve, other_hash, r, s) in ECDSA {
+            let (r, s) = (hex::decode(r).unwrap(), hex::decode(s).unwrap());
+            let is_own = (curve, hash) == (other_curve, other_hash);
+            // as it is, and as if it were made with the key's hash
+            for said in [other_hash, hash] {
+                let signature = ecdsa_signature(said, &r, &s).unwrap();
+                assert_eq!(
+                    public.verify(b"statement", &signature),
+                    is_own,
+                    "{curve} {hash:#x}: {other_curve} {other_hash:#x}, said {said:#x}"
+                );
+                assert!(!public.verify(b"statemen", &signature));
+            }
+        }
+    }
+    for (curve, hash, refused) in [
+        (5, SHA384, "curveID"),
+        (0, SHA256, "curveID"),
+        (4, SHA1, "scheme hash"),
+        (3, SHA1, "scheme hash"),
+    ] {
+        let error = ecdsa_area(curve, hash).unwrap_err();
+        assert_eq!(field(&error), refused, "{curve} {hash:#x}");
+    }
+    let refused = |hash, length| field(&ecdsa_signature(hash, &vec![1; length], &[1]).unwrap_err());
+    assert_eq!(refused(SHA1, 32), "signature hash");
+    assert_eq!(refused(SHA256, 49), "signatureR");
+}
+
+/// A TPM may leave out zeros in front of a number, or write them.
+#[test]
+fn numbers_of_a_signature_verify_with_and_without_zeros_in_front() {
     let key = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
     let point = key.public_key().as_ref();
     let mut parts = SoftTpm::boot(&Image::default()).public_parts();
-    let p256 = parts.clone();
     parts.curve = 4;
     parts.scheme.1 = SHA384;
     parts.point = (point[1..49].to_vec(), point[49..].to_vec());
     let public = PublicArea::parse(&parts.to_tpm2b()).unwrap();
-    assert_eq!(public.scheme(), KeyScheme::Ecdsa);
-    assert_eq!(public.hash(), HashAlgorithm::Sha384);
-    assert!(matches!(public.key(), PublicKey::P384(_)));
-
-    let numbers = key.sign(&SystemRandom::new(), b"statement").unwrap();
+    let verifies = |r: &[u8], s: &[u8]| {
+        let signature = ecdsa_signature(SHA384, r, s).unwrap();
+        public.verify(b"statement", &signature)
+    };
+    let numbers = (0..100_000)
+        .map(|_| key.sign(&SystemRandom::new(), b"statement").unwrap())
+        .find(|numbers| numbers.as_ref()[0] == 0)
+        .unwrap();
     let (r, s) = numbers.as_ref().split_at(48);
-    let head = [0x00, 0x18, 0x00, 0x0c];
-    let signature = [head.to_vec(), tpm2b(r), tpm2b(s)].concat();
-    let parsed = Signature::parse(&signature).unwrap();
-    assert!(public.verify(b"statement", &parsed));
-    assert!(!public.verify(b"statemen", &parsed));
-    assert!(
-        !PublicArea::parse(&p256.to_tpm2b())
-            .unwrap()
-            .verify(b"statement", &parsed)
-    );
-    let mut other_hash = signature;
-    other_hash[3] = 0x0b;
-    assert_eq!(
-        field(&Signature::parse(&other_hash).unwrap_err()),
-        "signatureR"
-    );
-    other_hash[3] = 0x0d;
-    assert_eq!(
-        field(&Signature::parse(&other_hash).unwrap_err()),
-        "signature hash"
-    );
+    assert!(verifies(r, s));
+    assert!(verifies(&r[1..], s));
+    // no number of the curve
+    for zero in [&[][..], &[0; 1], &[0; 48], &[0xff; 48]] {
+        assert!(!verifies(zero, s));
+        assert!(!verifies(r, zero));
+    }
+}
 
-    for (curve, hash, refused) in [
-        (4, SHA256, "curveID"),
-        (3, SHA384, "curveID"),
-        (5, SHA384, "curveID"),
-        (4, SHA512, "scheme hash"),
-        (4, SHA1, "scheme hash"),
+/// What a TPM calls a key, and so what a challenge is bound to (Part 1, 16).
+#[test]
+fn a_key_is_named_by_its_own_hash() {
+    use aws_lc_rs::digest;
+    for (name_alg, algorithm) in [
+        (SHA256, &digest::SHA256),
+        (SHA384, &digest::SHA384),
+        (SHA512, &digest::SHA512),
     ] {
-        let mut mixed = parts.clone();
-        mixed.curve = curve;
-        mixed.scheme.1 = hash;
-        let error = PublicArea::parse(&mixed.to_tpm2b()).unwrap_err();
-        assert_eq!(field(&error), refused, "{curve} {hash:#x}");
+        let parts = RsaParts {
+            name_alg,
+            ..RsaParts::of(vec![0xff; 256])
+        };
+        let whole = parts.to_tpm2b();
+        let public = PublicArea::parse(&whole).unwrap();
+        let digest = digest::digest(algorithm, &whole[2..]);
+        assert_eq!(
+            public.name(),
+            [&name_alg.to_be_bytes()[..], digest.as_ref()].concat()
+        );
+        assert_eq!(public.id(), attest::Digest::of(&whole[2..]));
     }
 }
 

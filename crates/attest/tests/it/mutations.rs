@@ -83,10 +83,22 @@ fn each_lie_fails_its_own_check_and_no_other() {
             RefusalCode::Malformed,
         ),
         (
-            "key: another curve",
-            with_key(t, |k| k.curve = 4),
+            "key: an unknown curve",
+            with_key(t, |k| k.curve = 5),
             "key format",
             RefusalCode::Malformed,
+        ),
+        (
+            "key: another curve",
+            with_key(t, |k| k.curve = 4),
+            "signature",
+            RefusalCode::NotAuthentic,
+        ),
+        (
+            "key: another hash",
+            with_key(t, |k| k.scheme.1 = 0x000c),
+            "signature",
+            RefusalCode::NotAuthentic,
         ),
         (
             "key: for storage",

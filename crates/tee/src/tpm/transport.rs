@@ -14,6 +14,11 @@ use tpm2_protocol::constant::TPM_MAX_COMMAND_SIZE;
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// Tag, size and code.
 const HEADER: usize = 10;
+/// Where an answer's code is.
+const CODE: usize = 6;
+/// `TSS2_RESMGR_TPM_RC_LAYER`: what the kernel's resource manager writes above the code when it answers in the TPM's
+/// place, as it does to a command that the TPM does not have (drivers/char/tpm/tpm2-space.c).
+const RESOURCE_MANAGER: [u8; 2] = [0x00, 0x0b];
 
 /// Where a TPM is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,8 +79,18 @@ impl Transport {
         }
     }
 
-    /// Sends one command and reads its answer.
+    /// Sends one command and reads its answer. What the resource manager answers reads as if the TPM had.
     pub(super) fn exchange(&mut self, command: &[u8]) -> io::Result<Vec<u8>> {
+        let mut answer = self.transfer(command)?;
+        if let Some(layer) = answer.get_mut(CODE..CODE + RESOURCE_MANAGER.len())
+            && layer == RESOURCE_MANAGER
+        {
+            layer.fill(0);
+        }
+        Ok(answer)
+    }
+
+    fn transfer(&mut self, command: &[u8]) -> io::Result<Vec<u8>> {
         match self {
             Self::Device(device) => {
                 // one write is one command, and one read gives its whole answer

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use attest::tpm::PublicArea;
 use attest::tpm::ek::{
     ActivatedAk, Challenge, EkPublic, EndorsementKey, Enrolled, Randomness, Template, Trust,
     WrongAnswer,
 };
+use attest::tpm::{
+    BankValues, HashAlgorithm, PublicArea, QualifyingData, Selection, Signature, Statement,
+    TrustedAk, VerifiedQuote,
+};
+use attest::{Digest, Findings, Stop};
 use tee::{Tpm, TpmError};
 use testkit::swtpm::Swtpm;
 
@@ -59,6 +63,43 @@ fn a_tpm_activates_its_key_by_each_kind_of_endorsement_key() {
             assert_eq!(activated.trust(), Trust::Enrolled);
         }
     }
+}
+
+/// A quote that this TPM makes now, as somebody who trusts `ak` sees it.
+fn quoted(tpm: &mut Tpm, ak: &TrustedAk, findings: &mut Findings) -> Result<VerifiedQuote, Stop> {
+    let data = Digest::of(b"data");
+    let key = tpm.create_attestation_key().unwrap();
+    let quote = tpm.quote(&key, &data).unwrap();
+    tpm.flush_key(key).unwrap();
+    let signed = ak.signed_quote(
+        Statement::parse(&quote.quoted),
+        Signature::parse(&quote.signature),
+        &QualifyingData::of_nonce(data.as_bytes()).unwrap(),
+        findings,
+    )?;
+    let values = BankValues::from(&tpm.read_pcrs().unwrap());
+    signed.with_values(findings, &values, HashAlgorithm::Sha256, &Selection::All)
+}
+
+#[test]
+fn an_activated_key_vouches_for_the_quotes_of_its_tpm_and_of_no_other() {
+    let (one, other) = (Swtpm::start().unwrap(), Swtpm::start().unwrap());
+    let mut one = Tpm::connect_swtpm(&one.socket()).unwrap();
+    let mut other = Tpm::connect_swtpm(&other.socket()).unwrap();
+    let activated = activated(&mut one, Template::H3).unwrap();
+    let id = activated.public_area().id();
+    let ak = activated.trusted();
+    assert_eq!(ak.origin(), "of a TPM that was enrolled");
+
+    let mut findings = Findings::new();
+    let verified = quoted(&mut one, &ak, &mut findings);
+    let verified = verified.unwrap_or_else(|_| panic!("{findings}"));
+    assert_eq!(verified.ak_id(), id);
+
+    let mut findings = Findings::new();
+    assert!(quoted(&mut other, &ak, &mut findings).is_err());
+    let last = findings.checks().last().unwrap();
+    assert_eq!(last.name.to_string(), "signature");
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 
 use attest::aws::Document;
 use attest::aws::nsm::attestation_request;
-use tee::Tpm;
 use tee::tpm::NitroError;
+use tee::{Tpm, TpmError};
 
 const READ_PUBLIC: u32 = 0x0000_0169;
 const DEFINE_SPACE: u32 = 0x0000_012a;
@@ -98,9 +98,10 @@ struct Seen {
     area: Option<Vec<u8>>,
 }
 
-/// Serves one client.
+/// Serves one client. Whatever is refused is refused by the layer of `code`.
 fn serve(socket: &Path, answer: Vec<u8>, code: u32) -> JoinHandle<Seen> {
     let listener = UnixListener::bind(socket).unwrap();
+    let layer = code & 0xffff_0000;
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut tpm = NitroTpm {
@@ -112,7 +113,7 @@ fn serve(socket: &Path, answer: Vec<u8>, code: u32) -> JoinHandle<Seen> {
         while let Some((tag, command, body)) = read_command(&mut stream) {
             let (code, parameters) = match tpm.run(command, &body) {
                 Ok(parameters) => (0, parameters),
-                Err(code) => (code, Vec::new()),
+                Err(code) => (code | layer, Vec::new()),
             };
             write_answer(&mut stream, tag, code, &parameters);
         }
@@ -195,5 +196,40 @@ fn what_a_nitrotpm_refuses_is_told_and_no_area_is_kept() {
     // TPM_RC_FAILURE
     let (found, seen) = asked(Vec::new(), 0x0000_0101, None);
     assert!(matches!(found, Err(NitroError::Tpm(_))), "{found:?}");
+    assert_eq!(seen.area, None);
+}
+
+/// What the kernel's resource manager answers in the TPM's place to a command that is not in the TPM's list
+/// (`tpm_dev_transmit` in drivers/char/tpm/tpm-dev-common.c): these ten bytes.
+#[test]
+fn the_resource_manager_of_another_tpm_says_that_it_has_no_such_command() {
+    const ANSWER: [u8; 10] = [0x80, 0x01, 0, 0, 0, 0x0a, 0x00, 0x0b, 0x01, 0x43];
+    let code = u32::from_be_bytes(*ANSWER.last_chunk().unwrap());
+    let (found, seen) = asked(Vec::new(), code, None);
+    assert!(matches!(found, Err(NitroError::NoNitroTpm)), "{found:?}");
+    assert_eq!(seen.area, None);
+
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("tpm.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let (_, command, _) = read_command(&mut stream).unwrap();
+        stream.write_all(&ANSWER).unwrap();
+        command
+    });
+    let mut tpm = Tpm::connect_swtpm(&socket).unwrap();
+    assert!(!tpm.has_nitro_command().unwrap());
+    assert_eq!(served.join().unwrap(), NSM_REQUEST);
+}
+
+#[test]
+fn an_answer_of_a_layer_that_nobody_put_there_is_told() {
+    // of the system API, which is not between this program and the TPM
+    let (found, seen) = asked(Vec::new(), 0x0008_0143, None);
+    assert!(
+        matches!(found, Err(NitroError::Tpm(TpmError::Format { .. }))),
+        "{found:?}"
+    );
     assert_eq!(seen.area, None);
 }

@@ -23,7 +23,7 @@ use super::kdf::{Hash, kdf_a, kdf_e};
 use super::key::{EndorsementKey, Trust};
 use super::public::push_sized;
 use crate::Digest;
-use crate::tpm::{ObjectAttributes, PublicArea, alg};
+use crate::tpm::{ObjectAttributes, PublicArea, TrustedAk};
 use crate::x509::PublicKey;
 
 /// The label of a credential (Part 1, annex B.10.4): as a label of OAEP its NUL belongs to it.
@@ -130,6 +130,19 @@ impl ActivatedAk {
     #[must_use]
     pub const fn trust(&self) -> Trust {
         self.trust
+    }
+
+    /// Trusts it to sign quotes, in the scheme of its public area. This very value: a verifier that looked the key up
+    /// again, by a name or an address, could verify quotes with another key than the one that was activated.
+    #[must_use]
+    pub fn trusted(self) -> TrustedAk {
+        TrustedAk::of_public_area(
+            &self.ak,
+            match self.trust {
+                Trust::Maker => "of a TPM that its maker certifies",
+                Trust::Enrolled => "of a TPM that was enrolled",
+            },
+        )
     }
 }
 
@@ -281,15 +294,13 @@ fn credential(
     seed: &[u8],
     secret: &[u8; SECRET],
 ) -> Result<Vec<u8>, ChallengeError> {
-    let mut name = alg::SHA256.to_be_bytes().to_vec();
-    name.extend_from_slice(ak.id().as_bytes());
-
+    let name = ak.name();
     let cipher = if ek.aes_length == 16 {
         &AES_128
     } else {
         &AES_256
     };
-    let key = kdf_a(ek.hash, seed, b"STORAGE", &name, &[], ek.aes_length);
+    let key = kdf_a(ek.hash, seed, b"STORAGE", name, &[], ek.aes_length);
     let key = UnboundCipherKey::new(cipher, &key).map_err(|_| ChallengeError::Encryption)?;
     let key = EncryptingKey::cfb128(key).map_err(|_| ChallengeError::Encryption)?;
     let mut identity = Vec::with_capacity(SECRET + 2);
@@ -304,7 +315,7 @@ fn credential(
     let key = kdf_a(ek.hash, seed, b"INTEGRITY", &[], &[], length_byte(ek.hash));
     let mut integrity = hmac::Context::with_key(&hmac::Key::new(ek.hash.hmac(), &key));
     integrity.update(&identity);
-    integrity.update(&name);
+    integrity.update(name);
     let mut inner = Vec::with_capacity(identity.len() + ek.hash.length() + 2);
     push_sized(&mut inner, integrity.sign().as_ref());
     inner.extend_from_slice(&identity);

@@ -13,7 +13,9 @@ use crate::verdict::{
     Check, CheckName as Name, Findings, Outcome, RefusalCode, Step, Stop, with_sources,
 };
 use crate::x509::der::{DerError, Reader, tag};
-use crate::x509::{Certificate, Name as Distinguished, Path, PathRules, Revocation, X509Error};
+use crate::x509::{
+    Certificate, CrlScope, Name as Distinguished, Path, PathRules, Revocation, X509Error,
+};
 
 /// Larger than any NV area with a certificate in it.
 pub const MAX_CERTIFICATE_AREA: usize = 8 * 1024;
@@ -190,7 +192,9 @@ struct Parsed {
 
 /// Checks a certificate as it was read from a TPM, padding and all, with the certificates between it and a maker's root.
 ///
-/// `crls` is whether and how revocation is looked at: many makers publish none.
+/// `crls` is whether and how revocation is looked at. Lists that are demanded are those about the authorities: many makers
+/// publish none about the TPMs. One that is given counts all the same. If nobody said that this certificate is not revoked,
+/// the findings have a warning.
 ///
 /// # Errors
 /// When a check fails; what failed is in `findings`.
@@ -208,12 +212,14 @@ pub fn appraise_certificate(
         Name::Ek(CheckName::Format),
         Parsed::parse(area),
     )?;
-    let rules = PathRules::end_entity().understanding(&[
-        ALTERNATIVE_NAME,
-        DIRECTORY_ATTRIBUTES,
-        EXTENDED_KEY_USAGE,
-        POLICIES,
-    ]);
+    let rules = PathRules::end_entity()
+        .understanding(&[
+            ALTERNATIVE_NAME,
+            DIRECTORY_ATTRIBUTES,
+            EXTENDED_KEY_USAGE,
+            POLICIES,
+        ])
+        .crls_for(CrlScope::Authorities);
     let path = Path::build(
         &parsed.certificate,
         intermediates,
@@ -240,6 +246,7 @@ pub fn appraise_certificate(
         )
     })?;
     findings.pass(Step::Endorsements, Name::Ek(CheckName::Chain));
+    revocation(&path, crls, findings);
     let usage = usage(&parsed, purpose, findings);
     let specification = findings.demand(
         Step::Endorsements,
@@ -269,6 +276,27 @@ pub fn appraise_certificate(
         purpose,
         identity: parsed.identity,
     })
+}
+
+/// A list that revokes a certificate of the path has refused it before.
+fn revocation(path: &Path, crls: &Revocation<'_>, findings: &mut Findings) {
+    const NAME: Name = Name::Ek(CheckName::Revocation);
+    let issuer = path.issuer().subject();
+    let missing = match crls {
+        Revocation::DangerousNotLookedAt => "none was looked at".to_owned(),
+        Revocation::Demand(crls) if crls.iter().any(|crl| crl.issuer() == issuer) => {
+            findings.pass(Step::Endorsements, NAME);
+            return;
+        }
+        Revocation::Demand(_) => format!("none of {issuer}"),
+    };
+    findings.warn(
+        Step::Endorsements,
+        NAME,
+        "a revocation list of the certificate's issuer",
+        &missing,
+        "a certificate that the maker revoked would pass: give the maker's lists, if it publishes any",
+    );
 }
 
 fn usage(parsed: &Parsed, purpose: Purpose, findings: &mut Findings) -> Result<(), Stop> {

@@ -9,6 +9,8 @@ pub enum CheckName {
     Format,
     /// It leads to a root of the makers that are accepted, now.
     Chain,
+    /// Its issuer said that it is not revoked.
+    Revocation,
     /// Its key is for the demanded purpose, and for no other.
     KeyUsage,
     /// If it says which kind of TPM key it is for, it is the demanded kind.
@@ -24,6 +26,7 @@ impl fmt::Display for CheckName {
         f.pad(match self {
             Self::Format => "TPM certificate format",
             Self::Chain => "TPM certificate chain",
+            Self::Revocation => "TPM certificate revocation",
             Self::KeyUsage => "TPM certificate key usage",
             Self::ExtendedKeyUsage => "TPM certificate extended key usage",
             Self::Specification => "TPM specification",
