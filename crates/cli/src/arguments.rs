@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use jiff::Timestamp;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -65,6 +66,9 @@ pub(crate) enum Command {
     /// What hardware vendors publish about their machines: fetch it, look at it, carry it to a site without Internet
     #[command(subcommand)]
     Collateral(CollateralCommand),
+    /// Verify evidence that lies in files, or look at it
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
     /// Show the cluster's version and nodes
     Status(OutputArguments),
     /// Print the version of this program
@@ -406,6 +410,92 @@ pub(crate) struct CollateralImportArguments {
     pub file: PathBuf,
     #[command(flatten)]
     pub place: CollateralPlace,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvidenceCommand {
+    /// Decide whether evidence is genuine and, with a policy, whether its machine is accepted. Exit code 3 if not, 2 if
+    /// it can not be read
+    Verify(EvidenceVerifyArguments),
+    /// Print every field of evidence in words; decides nothing
+    Inspect(EvidenceInspectArguments),
+}
+
+/// Of evidence in files; the names are those of folders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EvidenceVariant {
+    /// SEV-SNP, signed by the chip's key: report.bin, vek.der
+    SnpVcek,
+    /// SEV-SNP, signed by a cloud's key: report.bin, vek.der
+    SnpVlek,
+    /// Intel TDX: quote.bin
+    Tdx,
+    /// Confidential VM of Azure on SEV-SNP: hcl-report.bin, vek.der, quote.msg, quote.sig, pcrs.json
+    AzureSnpVtpm,
+    /// Confidential VM of Azure on TDX: hcl-report.bin, quote.bin, quote.msg, quote.sig, pcrs.json
+    AzureTdxVtpm,
+    /// Trusted Launch of Azure: akcert.der, quote.msg, quote.sig, pcrs.json
+    AzureVtpm,
+    /// Shielded VM of Google: akcert.der or ak-chain.pem, quote.msg, quote.sig, pcrs.json
+    GcpVtpm,
+    /// A TPM whose key you vouch for: ak.pem or ak.der, quote.msg, quote.sig, pcrs.json
+    Swtpm,
+    /// Document of an EC2 instance: document.cbor
+    AwsNitrotpm,
+    /// Document of an enclave: document.cbor
+    AwsNitroEnclave,
+    /// Certificate of a TPM's key: cert.der. The maker's root comes with --endorsements
+    TpmEk,
+    /// Event log of a TPM or of a trust domain: eventlog.bin
+    Eventlog,
+    /// NVIDIA GPU: report.bin, chain.pem
+    NvidiaGpu,
+    /// Certificates and revocation lists of vendors; no evidence
+    Roots,
+    /// What Intel states about platforms; no evidence
+    TdxCollateral,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvidenceVerifyArguments {
+    /// Of what kind the evidence is
+    #[arg(long, value_enum, value_name = "VARIANT")]
+    pub variant: EvidenceVariant,
+    /// The directory with its files
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// What the machine must be; without it, only that the evidence is genuine and its firmware current is decided
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// The time at which everything must hold, such as 2026-11-27T10:00:00Z [default: now]
+    #[arg(long, value_name = "RFC3339")]
+    pub at: Option<Timestamp>,
+    /// The 64 bytes that a report or quote of the processor must have been made over, in hexadecimal
+    #[arg(long, value_name = "HEX", conflicts_with = "nonce")]
+    pub report_data: Option<String>,
+    /// What a TPM's quote, a document or a GPU's report must have been made over, in hexadecimal
+    #[arg(long, value_name = "HEX")]
+    pub nonce: Option<String>,
+    /// What vendors publish: a directory with certificates, revocation lists and Intel's statements, that of
+    /// `collateral fetch`, or a bundle. The vendors' roots are built in. May be repeated
+    #[arg(long, value_name = "DIR")]
+    pub endorsements: Vec<PathBuf>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvidenceInspectArguments {
+    /// Of what kind the evidence is
+    #[arg(long, value_enum, value_name = "VARIANT")]
+    pub variant: EvidenceVariant,
+    /// The directory with its files
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -5,6 +5,7 @@ pub(crate) mod backup;
 pub(crate) mod collateral;
 pub(crate) mod completion;
 pub(crate) mod config;
+pub(crate) mod evidence;
 pub(crate) mod man;
 pub(crate) mod policy;
 pub(crate) mod recover;

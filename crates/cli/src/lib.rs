@@ -8,6 +8,7 @@ mod backup;
 mod bring_up;
 mod commands;
 mod components;
+mod evidence;
 mod failure;
 mod init;
 mod kubeconfig;
@@ -27,7 +28,8 @@ use futures::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use arguments::{
-    Arguments, BackupCommand, CollateralCommand, Command, ConfigCommand, MiniCommand, PolicyCommand,
+    Arguments, BackupCommand, CollateralCommand, Command, ConfigCommand, EvidenceCommand,
+    MiniCommand, PolicyCommand,
 };
 use failure::{Failure, Kind};
 use output::Terminal;
@@ -101,6 +103,12 @@ async fn dispatch(
         Command::Completion(arguments) => return commands::completion::run(arguments),
         Command::Man(arguments) => return commands::man::run(arguments),
         Command::Collateral(command) => return collateral(command, terminal).await,
+        Command::Evidence(EvidenceCommand::Verify(arguments)) => {
+            return commands::evidence::verify(arguments);
+        }
+        Command::Evidence(EvidenceCommand::Inspect(arguments)) => {
+            return commands::evidence::inspect(arguments);
+        }
         Command::Policy(PolicyCommand::Check(arguments)) => {
             return commands::policy::check(terminal, arguments);
         }
@@ -115,6 +123,7 @@ async fn dispatch(
         | Command::Completion(_)
         | Command::Man(_)
         | Command::Collateral(_)
+        | Command::Evidence(_)
         | Command::Policy(_) => Ok(()),
         Command::Config(ConfigCommand::Generate(arguments)) => {
             commands::config::generate(&workspace, terminal, &arguments)

@@ -106,6 +106,14 @@ pub enum CheckName {
     Pcr(PcrIndex),
     /// PCR 15 is what the caller demands.
     ClusterMark,
+    /// The evidence answers a question that the verifier asked.
+    Freshness,
+    /// There is something to hold what was measured against.
+    ReferenceValues,
+    /// The vendor's statements that the evidence needs are there.
+    EndorsementsGiven,
+    /// The event log shows the state of Secure Boot.
+    SecureBoot,
     /// What vouches for an attestation key.
     Tpm(tpm::CheckName),
     /// Azure's HCL report.
@@ -147,6 +155,10 @@ impl fmt::Display for CheckName {
             Self::Generation => "generation",
             Self::Pcr(index) => return f.pad(&format!("PCR {index}")),
             Self::ClusterMark => "PCR 15",
+            Self::Freshness => "answers a question of yours",
+            Self::ReferenceValues => "reference values",
+            Self::EndorsementsGiven => "vendor's statements",
+            Self::SecureBoot => "Secure Boot by the log",
             Self::Tpm(name) => return name.fmt(f),
             Self::Azure(name) => return name.fmt(f),
             Self::Gcp(name) => return name.fmt(f),

@@ -1,4 +1,7 @@
 //! Collects the checks of one appraisal. What was collected decides, and nothing else.
+//!
+//! Who looks at evidence beyond what a module of this crate appraises adds checks of its own: a failure refuses, and nothing
+//! takes it back.
 
 use std::error::Error;
 use std::fmt;
@@ -53,7 +56,8 @@ impl Findings {
         self.checks.push(Check::new(step, name, Outcome::Skipped));
     }
 
-    pub(crate) fn pass(&mut self, step: Step, name: CheckName) {
+    /// A check that holds.
+    pub fn pass(&mut self, step: Step, name: CheckName) {
         self.checks.push(Check::new(step, name, Outcome::Passed));
     }
 
@@ -74,7 +78,10 @@ impl Findings {
     }
 
     /// A structure that could be read, or the reason why not.
-    pub(crate) fn parse<T, E: Error>(
+    ///
+    /// # Errors
+    /// When it could not.
+    pub fn parse<T, E: Error>(
         &mut self,
         step: Step,
         name: CheckName,
@@ -123,7 +130,11 @@ impl Findings {
         clippy::too_many_arguments,
         reason = "one line of the verdict; a builder would hide which part is which"
     )]
-    pub(crate) fn demand(
+    /// A check that must hold, with what to say if it does not: what must be, what is, and what to do about it.
+    ///
+    /// # Errors
+    /// When it does not hold.
+    pub fn demand(
         &mut self,
         step: Step,
         name: CheckName,
@@ -148,7 +159,8 @@ impl Findings {
         ))
     }
 
-    pub(crate) fn warn(
+    /// A check that need not hold, but whoever reads the verdict must know of.
+    pub fn warn(
         &mut self,
         step: Step,
         name: CheckName,

@@ -68,7 +68,8 @@ pub(crate) fn explain(workspace: &Path, arguments: &PolicyExplainArguments) -> R
     }
 }
 
-fn read(file: &Path) -> Result<PolicyDocument, Failure> {
+/// The policy in a file.
+pub(crate) fn read(file: &Path) -> Result<PolicyDocument, Failure> {
     let text = text(file)?;
     PolicyDocument::parse(&file.display().to_string(), &text)
         .map_err(|problems| refused(&problems, file))

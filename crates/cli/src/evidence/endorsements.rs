@@ -1,0 +1,220 @@
+//! What vendors state, from directories and bundles: certificates, revocation lists, Intel's statements on platforms.
+//!
+//! Known by content and, for Intel's statements, by the names of files. Nothing here is believed: `attest` follows it to a
+//! root of its own.
+
+use std::path::Path;
+
+use attest::tdx;
+use attest::x509::{Certificate, Crl, MAX_INTERMEDIATES};
+use collateral::{Bundle, Entry, Item, MAX_BUNDLE};
+use jiff::Timestamp;
+
+use super::files::{self, Files};
+use crate::failure::Failure;
+
+const TCB_INFO: &[&str] = &["tcb_info.json", "tcbInfo.json"];
+const QE_IDENTITY: &[&str] = &["qe_identity.json", "qeIdentity.json"];
+const TCB_INFO_CHAIN: &[&str] = &["tcb_signing_chain.pem", "tcbSignChain.pem"];
+const QE_IDENTITY_CHAIN: &[&str] = &[
+    "qe_identity_signing_chain.pem",
+    "tcb_signing_chain.pem",
+    "tcbSignChain.pem",
+];
+const ROOT_CRL: &[&str] = &["root_ca_crl.der", "rootCaCrl.der"];
+const PCK_CRL: &[&str] = &["pck_crl.der", "intermediateCaCrl.der"];
+/// More than there are at any site.
+const MAX_SETS: usize = 64;
+
+/// What was found.
+#[derive(Default)]
+pub(crate) struct Given {
+    certificates: Vec<Certificate>,
+    crls: Vec<Crl>,
+    sets: Vec<tdx::Endorsements>,
+}
+
+impl Given {
+    /// What is in the directory of the evidence.
+    pub(crate) fn beside(files: &Files) -> Result<Self, Failure> {
+        let mut given = Self::default();
+        given.take_files(files, &mut Vec::new(), "the directory of the evidence")?;
+        Ok(given)
+    }
+
+    /// What is in these directories, those directly below them, and bundles.
+    pub(crate) fn read(paths: &[impl AsRef<Path>]) -> Result<Self, Failure> {
+        let mut given = Self::default();
+        let mut entries = Vec::new();
+        for path in paths {
+            let path = path.as_ref();
+            let before = given.count() + entries.len();
+            if path.is_file() {
+                given.take_one(&files::read(path, MAX_BUNDLE as u64)?, &mut entries);
+            } else {
+                given.take_directory(path, &mut entries)?;
+                for below in directories(path) {
+                    given.take_directory(&below, &mut entries)?;
+                }
+            }
+            if given.count() + entries.len() == before {
+                return Err(Failure::usage(format!(
+                    "{} holds no endorsements that are known",
+                    path.display()
+                ))
+                .hint("known are certificates, revocation lists, Intel's tcb_info.json with what belongs to it, and what `collateral fetch` and `collateral export` write"));
+            }
+        }
+        given.take_entries(&entries)?;
+        Ok(given)
+    }
+
+    fn count(&self) -> usize {
+        self.certificates.len() + self.crls.len() + self.sets.len()
+    }
+
+    fn take_directory(&mut self, path: &Path, entries: &mut Vec<Entry>) -> Result<(), Failure> {
+        self.take_files(&Files::open(path)?, entries, &path.display().to_string())
+    }
+
+    fn take_files(
+        &mut self,
+        files: &Files,
+        entries: &mut Vec<Entry>,
+        place: &str,
+    ) -> Result<(), Failure> {
+        for (_, bytes) in files.iter() {
+            self.take_one(bytes, entries);
+        }
+        if let (Some(tcb_info), Some(qe_identity)) = (files.get(TCB_INFO), files.get(QE_IDENTITY)) {
+            let crls: Vec<&[u8]> = [ROOT_CRL, PCK_CRL]
+                .into_iter()
+                .filter_map(|names| files.get(names))
+                .collect();
+            self.take_set(
+                &tdx::Collateral {
+                    tcb_info,
+                    tcb_info_chain: files.need(TCB_INFO_CHAIN)?,
+                    qe_identity,
+                    qe_identity_chain: files.need(QE_IDENTITY_CHAIN)?,
+                    crls: &crls,
+                },
+                place,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn take_one(&mut self, bytes: &[u8], entries: &mut Vec<Entry>) {
+        if let Ok(bundle) = Bundle::parse(bytes) {
+            entries.extend(bundle.into_entries());
+        } else if let Ok((certificate, _)) = Certificate::parse_prefix(bytes) {
+            self.certificates.push(certificate);
+        } else if let Ok(crl) = Crl::parse(bytes) {
+            self.crls.push(crl);
+        } else if let Ok(chain) = Certificate::chain_from_pem(bytes, MAX_INTERMEDIATES) {
+            self.certificates.extend(chain);
+        }
+    }
+
+    fn take_entries(&mut self, entries: &[Entry]) -> Result<(), Failure> {
+        let mut crls: Vec<&[u8]> = Vec::new();
+        for entry in entries {
+            match entry.item() {
+                Item::AmdVcek(_) | Item::AmdChain { .. } => {
+                    self.take_one(entry.body(), &mut Vec::new());
+                }
+                Item::AmdCrl { .. } | Item::Crl(_) => self.take_one(entry.body(), &mut Vec::new()),
+                Item::IntelPckCrl { .. } | Item::IntelRootCrl => crls.push(entry.body()),
+                Item::IntelTcbInfo { .. } | Item::IntelQeIdentity { .. } => {}
+            }
+        }
+        for entry in entries {
+            let Item::IntelTcbInfo { update, .. } = entry.item() else {
+                continue;
+            };
+            let identity = entries.iter().find(
+                |other| matches!(other.item(), Item::IntelQeIdentity { update: of } if of == update),
+            );
+            let (Some(identity), Some(chain)) = (identity, entry.issuer_chain()) else {
+                continue;
+            };
+            self.take_set(
+                &tdx::Collateral {
+                    tcb_info: entry.body(),
+                    tcb_info_chain: chain,
+                    qe_identity: identity.body(),
+                    qe_identity_chain: identity.issuer_chain().unwrap_or(chain),
+                    crls: &crls,
+                },
+                &entry.item().to_string(),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn take_set(&mut self, collateral: &tdx::Collateral<'_>, place: &str) -> Result<(), Failure> {
+        if self.sets.len() == MAX_SETS {
+            return Err(Failure::usage(format!(
+                "more than {MAX_SETS} statements of Intel's are given"
+            )));
+        }
+        let set = tdx::Endorsements::parse(collateral).map_err(|error| {
+            Failure::usage(format!("the statements of Intel's in {place}")).because(error)
+        })?;
+        self.sets.push(set);
+        Ok(())
+    }
+
+    /// Certificates of any vendor.
+    pub(crate) fn certificates(&self) -> &[Certificate] {
+        &self.certificates
+    }
+
+    /// Revocation lists of any vendor, which are signed: from where they come does not matter.
+    pub(crate) fn take_crls(&mut self) -> Vec<Crl> {
+        std::mem::take(&mut self.crls)
+    }
+
+    /// Intel's statements.
+    pub(super) fn sets(&self) -> &[tdx::Endorsements] {
+        &self.sets
+    }
+}
+
+/// The newest of Intel's statements about this platform that claims to hold now; failing that the newest about it, and
+/// failing that the newest of all, so that the appraisal says what is wrong with it.
+pub(super) fn newest<'a>(
+    sets: impl Iterator<Item = &'a tdx::Endorsements>,
+    fmspc: Option<[u8; 6]>,
+    now: Timestamp,
+) -> Option<&'a tdx::Endorsements> {
+    sets.max_by_key(|set| {
+        let (tcb, qe) = (set.claimed_tcb_info(), set.claimed_qe_identity());
+        let holds = [
+            (tcb.issue_date, tcb.next_update),
+            (qe.issue_date, qe.next_update),
+        ]
+        .iter()
+        .all(|(from, until)| (*from..=*until).contains(&now));
+        (
+            fmspc == Some(tcb.fmspc),
+            holds,
+            tcb.tcb_evaluation_data_number,
+            tcb.issue_date,
+        )
+    })
+}
+
+fn directories(path: &Path) -> Vec<std::path::PathBuf> {
+    let mut found: Vec<_> = std::fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .take(MAX_SETS)
+        .collect();
+    found.sort();
+    found
+}

@@ -1,0 +1,113 @@
+//! Quotes of trust domains.
+
+use attest::event_log::{Bank, Quoted};
+use attest::policy::Generation;
+use attest::tdx::{
+    Accepted, Advisories, CheckName, Endorsements, Launch, PckExtensions, Quote, ReportData,
+    Requirements, Roots, SeptVe, TdAttributes, Trust, appraise,
+};
+use attest::x509::{Certificate, MAX_INTERMEDIATES, PathCache};
+use attest::{CheckName as AnyCheck, Findings, Step};
+
+use super::endorsements::newest;
+use super::{End, Question, log, needs, warn_of_no_policy, warn_of_replay};
+use crate::failure::Failure;
+
+pub(super) fn verify(
+    question: &Question,
+    generation: Option<&Generation>,
+    findings: &mut Findings,
+) -> Result<(), End> {
+    let bytes = question.files.need(&["quote.bin", "quote.dat"])?;
+    let endorsements = endorsements(question, bytes, findings)?;
+    let claimed = Quote::parse(bytes)
+        .ok()
+        .map(|quote| *quote.body().report_data.as_bytes());
+    // of a quote that does not parse none are compared
+    let report_data = question.report_data.or(claimed).unwrap_or([0; 64]);
+    let appraised = appraise(
+        bytes,
+        endorsements,
+        &requirements(question, generation)?,
+        &ReportData::new(report_data),
+        &Trust {
+            roots: &Roots::intel(),
+            cache: &PathCache::default(),
+            now: question.now,
+        },
+        findings,
+    )?;
+    if question.report_data.is_none() {
+        warn_of_replay(findings, Step::Report, &report_data, "--report-data");
+    }
+    if let Some(area) = question.files.get(&["ccel.bin"]) {
+        let rtmrs = appraised.rtmrs().map(|rtmr| *rtmr.as_bytes());
+        log::hold_against(area, Bank::Sha384, &Quoted::rtmrs(&rtmrs), findings)?;
+    }
+    if generation.is_none() {
+        warn_of_no_policy(findings, "MRTD, RTMRs and the owner's values");
+    }
+    Ok(())
+}
+
+/// Intel's statements about the platform that the quote names.
+pub(super) fn endorsements<'a>(
+    question: &'a Question,
+    quote: &[u8],
+    findings: &mut Findings,
+) -> Result<&'a Endorsements, End> {
+    let parsed = Quote::parse(quote);
+    let fmspc = parsed.as_ref().ok().and_then(fmspc);
+    let sets = question.given.sets().iter().chain(question.beside.sets());
+    if let Some(set) = newest(sets, fmspc, question.now) {
+        return Ok(set);
+    }
+    findings.parse(
+        Step::Document,
+        AnyCheck::Tdx(CheckName::QuoteFormat),
+        parsed,
+    )?;
+    let platform = fmspc.map_or_else(|| "not named".to_owned(), hex::encode);
+    Err(needs(
+        findings,
+        &format!("Intel's TCB info, QE identity and revocation lists for the platform {platform}"),
+        "constellation collateral fetch DIR, then give its cache with --endorsements",
+    ))
+}
+
+/// The platform family in the certificate of a quote. Not believed.
+pub(super) fn fmspc(quote: &Quote<'_>) -> Option<[u8; 6]> {
+    let chain = quote.pck_chain();
+    let certificates = match Certificate::parse_prefix(chain) {
+        Ok((certificate, _)) => vec![certificate],
+        Err(_) => Certificate::chain_from_pem(chain, MAX_INTERMEDIATES).ok()?,
+    };
+    certificates
+        .iter()
+        .find_map(|it| PckExtensions::of(it).ok())
+        .map(|extensions| extensions.fmspc)
+}
+
+/// What the policy demands; without one, a platform that is up to date by Intel's word, and no debugging.
+pub(super) fn requirements(
+    question: &Question,
+    generation: Option<&Generation>,
+) -> Result<Requirements, Failure> {
+    if let (Some(policy), Some(generation)) = (&question.policy, generation) {
+        return match policy.tdx() {
+            Some(tdx) => Ok(tdx.requirements(generation)),
+            None => Err(Failure::config("the policy says nothing about TDX")),
+        };
+    }
+    Ok(Requirements {
+        sept_ve: SeptVe::GuestGuardsItself,
+        attributes: TdAttributes::PKS | TdAttributes::PERFMON,
+        // those of a level that Intel calls up to date
+        advisories: Advisories::Any,
+        mr_service_td: Accepted::Open,
+        ..Requirements::new(Launch {
+            mrtd: Accepted::Open,
+            rtmrs: [const { Accepted::Open }; 4],
+        })
+    })
+}
