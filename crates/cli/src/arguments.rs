@@ -10,7 +10,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    internal error
-  2    wrong command line
+  2    wrong command line, or evidence that can not be read
   3    trust: a machine did not prove what it must
   4    configuration: a file of the workspace is wrong or missing
   5    infrastructure: a program, memory, disk space, a port or a machine is missing

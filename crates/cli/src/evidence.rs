@@ -205,17 +205,16 @@ impl Question {
     }
 }
 
-/// The machines that prove themselves by evidence of this kind.
+/// The machines that prove themselves by evidence of this kind and nothing else: what a policy demands of another part of a
+/// machine would go unseen.
 const fn machines(variant: EvidenceVariant) -> &'static [Machine] {
     match variant {
-        EvidenceVariant::SnpVcek | EvidenceVariant::SnpVlek => {
-            &[Machine::SevSnp, Machine::AwsSevSnp, Machine::GcpSevSnp]
-        }
-        EvidenceVariant::Tdx => &[Machine::Tdx, Machine::GcpTdx],
+        EvidenceVariant::SnpVcek | EvidenceVariant::SnpVlek => &[Machine::SevSnp],
+        EvidenceVariant::Tdx => &[Machine::Tdx],
         EvidenceVariant::AzureSnpVtpm => &[Machine::AzureSevSnp],
         EvidenceVariant::AzureTdxVtpm => &[Machine::AzureTdx],
         EvidenceVariant::AzureVtpm => &[Machine::AzureTrustedLaunch],
-        EvidenceVariant::GcpVtpm => &[Machine::GcpSevEs, Machine::GcpSevSnp, Machine::GcpTdx],
+        EvidenceVariant::GcpVtpm => &[Machine::GcpSevEs],
         EvidenceVariant::Swtpm => &[Machine::QemuVtpm],
         // a policy names SHA-256 PCRs, a document has SHA-384
         EvidenceVariant::AwsNitrotpm
@@ -245,11 +244,16 @@ fn no_evidence(variant: EvidenceVariant) -> Failure {
     .hint("give them with --endorsements beside evidence; `evidence inspect` prints what they say")
 }
 
-/// Says that the evidence may be as old as it likes.
-fn warn_of_replay(findings: &mut Findings, step: Step, actual: &[u8], flag: &str) {
-    findings.warn(
+/// Says that the evidence may be as old as it likes: `name` passed because the evidence was held against itself.
+fn warn_of_replay(
+    findings: &mut Findings,
+    (step, name): (Step, CheckName),
+    actual: &[u8],
+    flag: &str,
+) {
+    findings.qualify(
         step,
-        CheckName::Freshness,
+        name,
         "what you asked the machine to prove, such as a nonce",
         &match actual {
             [] => "nothing".to_owned(),

@@ -15,6 +15,8 @@ mod backup_restore;
 mod collateral;
 #[path = "programs/config.rs"]
 mod config;
+#[path = "programs/evidence.rs"]
+mod evidence;
 #[path = "programs/harness.rs"]
 mod harness;
 #[path = "programs/host.rs"]

@@ -1,7 +1,7 @@
 //! Documents of AWS.
 
 use attest::aws::{Claim, Document, Kind, Requirements, Roots, appraise, appraise_quote};
-use attest::{CheckName, Findings, Step};
+use attest::{CheckName, Findings, Step, aws};
 
 use super::{End, Question, warn_of_no_policy, warn_of_replay};
 use crate::arguments::EvidenceVariant;
@@ -31,7 +31,8 @@ pub(super) fn verify(question: &Question, findings: &mut Findings) -> Result<(),
     )?;
     if question.nonce.is_none() {
         let own = appraised.nonce().unwrap_or_default();
-        warn_of_replay(findings, Step::Report, own, "--nonce");
+        let name = CheckName::Aws(aws::CheckName::Nonce);
+        warn_of_replay(findings, (Step::Report, name), own, "--nonce");
     }
     let files = &question.files;
     match (files.get(&["quote.msg"]), files.get(&["quote.sig"])) {
@@ -44,16 +45,15 @@ pub(super) fn verify(question: &Question, findings: &mut Findings) -> Result<(),
         (Some(_), None) => return files.need(&["quote.sig"]).map(drop).map_err(End::from),
         (None, Some(_)) => return files.need(&["quote.msg"]).map(drop).map_err(End::from),
     }
-    let put_in = [
-        ("user data", appraised.user_data()),
-        ("public key", appraised.public_key()),
-    ];
-    for (what, value) in put_in {
+    for (name, value) in [
+        (aws::CheckName::UserData, appraised.user_data()),
+        (aws::CheckName::PublicKey, appraised.public_key()),
+    ] {
         if let Some(value) = value {
-            findings.warn(
+            findings.qualify(
                 Step::Report,
-                CheckName::ReferenceValues,
-                &format!("{what} that you know of"),
+                CheckName::Aws(name),
+                "what you know of",
                 &format!("{} bytes: {}", value.len(), hex::encode(value)),
                 "the measured software put it in, and it is worth as much as that software",
             );

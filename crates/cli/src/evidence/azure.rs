@@ -7,9 +7,9 @@ use attest::azure::{
 use attest::policy::Generation;
 use attest::sev_snp::{self, Report};
 use attest::x509::PathCache;
-use attest::{Digest384, Findings, tdx};
+use attest::{CheckName, Digest384, Findings, Step, azure, tdx};
 
-use super::{End, Question, impossible, quote, snp, warn_of_no_policy};
+use super::{End, Question, impossible, quote, snp};
 use crate::failure::Failure;
 
 const HCL_REPORT: &[&str] = &["hcl-report.bin", "hcl_report.bin"];
@@ -137,6 +137,12 @@ fn paravisor<'a>(
 
 fn warn_of_paravisor(findings: &mut Findings, pinned: bool) {
     if !pinned {
-        warn_of_no_policy(findings, "the paravisor, which vouches for the TPM");
+        findings.qualify(
+            Step::Platform,
+            CheckName::Azure(azure::CheckName::Paravisor),
+            "a paravisor that you accept, by its measurement or identity key",
+            "not compared with any policy",
+            "it vouches for the TPM: whoever can start another one in its place makes up what the TPM says",
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use attest::nvidia::{Evidence, NONCE_LENGTH, Report, Requirements, Roots, Sha384, appraise};
 use attest::x509::Revocation;
-use attest::{CheckName, Findings, RefusalCode, Step};
+use attest::{CheckName, Findings, RefusalCode, Step, nvidia};
 
 use super::{End, Question, impossible, warn_of_no_policy, warn_of_replay};
 use crate::failure::Failure;
@@ -42,7 +42,13 @@ pub(super) fn verify(question: &Question, findings: &mut Findings) -> Result<(),
         "a device that NVIDIA revoked would pass",
     );
     if asked.is_none() {
-        warn_of_replay(findings, Step::Report, &own.unwrap_or_default(), "--nonce");
+        let name = CheckName::Nvidia(nvidia::CheckName::Nonce);
+        warn_of_replay(
+            findings,
+            (Step::Report, name),
+            &own.unwrap_or_default(),
+            "--nonce",
+        );
     }
     warn_of_no_policy(findings, "driver, VBIOS and measurements");
     Ok(())

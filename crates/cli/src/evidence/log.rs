@@ -15,17 +15,13 @@ const BANKS: [Bank; 4] = [Bank::Sha512, Bank::Sha384, Bank::Sha256, Bank::Sha1];
 pub(super) fn verify(question: &Question, findings: &mut Findings) -> Result<(), End> {
     let bytes = question.files.need(&["eventlog.bin", "ccel.bin"])?;
     let log = findings.parse(Step::EventLog, CheckName::LogFormat, parse(bytes))?;
-    for bank in log.banks() {
-        // a bank that this release can not compute is told below, if there is no other
-        if bank.is_computed() {
-            findings.parse(Step::EventLog, CheckName::Bank, log.bank(*bank))?;
-        }
-    }
-    let bank = findings.parse(Step::EventLog, CheckName::Bank, strongest(&log))?;
-    let is_weak = bank.bank() == Bank::Sha1;
-    secure_boot(bank, findings)?;
-    if is_weak {
-        findings.warn(
+    // one that this release can not compute is told, if there is no other
+    let mut computed = log.banks().iter().filter(|bank| bank.is_computed());
+    let readable = computed.try_for_each(|bank| log.bank(*bank).map(drop));
+    let bank = readable.and_then(|()| strongest(&log));
+    let bank = findings.parse(Step::EventLog, CheckName::Bank, bank)?;
+    if bank.bank() == Bank::Sha1 {
+        findings.qualify(
             Step::EventLog,
             CheckName::Bank,
             "a bank of SHA-256 or better",
@@ -33,6 +29,7 @@ pub(super) fn verify(question: &Question, findings: &mut Findings) -> Result<(),
             "let the firmware measure into another bank",
         );
     }
+    secure_boot(bank, findings)?;
     findings.warn(
         Step::EventLog,
         CheckName::LogReplay,

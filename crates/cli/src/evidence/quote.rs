@@ -58,7 +58,7 @@ pub(super) fn verify(
     let signature = Signature::parse_any_form(ak.key(), signature);
     let signed = ak.signed_quote(parse(), signature, &expected, findings)?;
     if question.nonce.is_none() {
-        warn_of_replay(findings, Step::Quote, own, "--nonce");
+        warn_of_replay(findings, (Step::Quote, CheckName::Binding), own, "--nonce");
     }
     let Some(json) = files.get(&["pcrs.json"]) else {
         return without(question, generation, "no PCR values (pcrs.json)", findings);

@@ -7,7 +7,7 @@ use attest::sev_snp::{
     RevocationDemand, Roots, Tcb, Trust, VekKind, Vmpl, appraise,
 };
 use attest::x509::{Certificate, Crl, PathCache};
-use attest::{CheckName, Findings, Step};
+use attest::{CheckName, Findings, Step, sev_snp};
 
 use super::{End, Question, impossible, needs, warn_of_no_policy, warn_of_replay};
 use crate::arguments::EvidenceVariant;
@@ -54,7 +54,8 @@ pub(super) fn verify(
     })?;
     if question.report_data.is_none() {
         let actual = fields.map_or(&[][..], |it| &it.report_data);
-        warn_of_replay(findings, Step::Report, actual, "--report-data");
+        let name = CheckName::Snp(sev_snp::CheckName::ReportData);
+        warn_of_replay(findings, (Step::Report, name), actual, "--report-data");
     }
     if generation.is_none() {
         warn_of_open(findings, fields);
@@ -180,11 +181,11 @@ pub(super) fn baseline(fields: Option<&ReportFields>) -> Result<Requirements, Re
 pub(super) fn warn_of_open(findings: &mut Findings, fields: Option<&ReportFields>) {
     let Some(fields) = fields else { return };
     let mut warn = |name, expected: &str, actual: &str, next: &str| {
-        findings.warn(Step::Platform, CheckName::Snp(name), expected, actual, next);
+        findings.qualify(Step::Platform, CheckName::Snp(name), expected, actual, next);
     };
     if fields.vmpl != 0 {
         warn(
-            attest::sev_snp::CheckName::Vmpl,
+            sev_snp::CheckName::Vmpl,
             "privilege level 0",
             &format!("privilege level {}", fields.vmpl),
             "less privileged software than the first asked for this report: know which, and why it may",
@@ -193,7 +194,7 @@ pub(super) fn warn_of_open(findings: &mut Findings, fields: Option<&ReportFields
     let check = PlatformInfo::ALIAS_CHECK_COMPLETE;
     if !fields.platform_info.contains(check) {
         warn(
-            attest::sev_snp::CheckName::PlatformInfo,
+            sev_snp::CheckName::PlatformInfo,
             &check.to_string(),
             &fields.platform_info.to_string(),
             "no word that memory modules do not alias (BadRAM): update the firmware of the host",
@@ -203,7 +204,7 @@ pub(super) fn warn_of_open(findings: &mut Findings, fields: Option<&ReportFields
         || fields.current_version != fields.committed_version
     {
         warn(
-            attest::sev_snp::CheckName::Firmware,
+            sev_snp::CheckName::Firmware,
             "the firmware that runs is committed",
             "the host can go back to older firmware",
             "commit the firmware of the host",

@@ -38,7 +38,13 @@ pub(super) fn verify(
         findings,
     )?;
     if question.report_data.is_none() {
-        warn_of_replay(findings, Step::Report, &report_data, "--report-data");
+        let name = AnyCheck::Tdx(CheckName::ReportData);
+        warn_of_replay(
+            findings,
+            (Step::Report, name),
+            &report_data,
+            "--report-data",
+        );
     }
     if let Some(area) = question.files.get(&["ccel.bin"]) {
         let rtmrs = appraised.rtmrs().map(|rtmr| *rtmr.as_bytes());

@@ -97,10 +97,10 @@ impl Certified {
         let (certificate, others): (_, Vec<&Certificate>) =
             match Certificate::chain_from_pem(bytes, MAX_INTERMEDIATES) {
                 Ok(chain) => {
-                    let first = chain.first().map(|it| it.der().to_vec());
-                    (first.unwrap_or_default(), others.collect())
+                    // DER has no certificate in PEM; what is wrong with it the appraisal says
+                    let first = chain.first().map_or(bytes, Certificate::der);
+                    (first.to_vec(), others.collect())
                 }
-                // the appraisal says what is wrong with it
                 Err(_) => (bytes.to_vec(), others.collect()),
             };
         let intermediates = others

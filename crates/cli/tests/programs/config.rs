@@ -268,7 +268,7 @@ fn completions_and_man_pages_name_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let ran = lab.run(&["completion", shell]);
         assert_eq!(ran.code, Some(0));
-        for word in ["mini", "verify", "apply", "fetch-measurements"] {
+        for word in ["mini", "verify", "apply", "fetch-measurements", "evidence"] {
             assert!(ran.stdout.contains(word), "{shell}: {word}");
         }
     }
@@ -276,6 +276,9 @@ fn completions_and_man_pages_name_every_command() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let page = std::fs::read_to_string(lab.path().join("pages/constellation-mini-up.1")).unwrap();
     assert!(page.contains("image\\-dir"), "{page}");
+    let page = lab.path().join("pages/constellation-evidence-verify.1");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("azure\\-snp\\-vtpm"), "{page}");
     let json: serde_json::Value =
         serde_json::from_str(&lab.run(&["version", "-o", "json"]).stdout).unwrap();
     assert_eq!(json["version"], cluster::config::RELEASE);

@@ -30,7 +30,9 @@ pub(super) fn known(bytes: &[u8]) -> Option<Sheet> {
     if let Ok(crl) = Crl::parse(bytes) {
         return Some(list(&crl));
     }
-    if let Ok(chain) = Certificate::chain_from_pem(bytes, MAX_INTERMEDIATES) {
+    if let Ok(chain) = Certificate::chain_from_pem(bytes, MAX_INTERMEDIATES)
+        && !chain.is_empty()
+    {
         if let [only] = chain.as_slice() {
             return Some(fields(only));
         }
@@ -53,7 +55,7 @@ pub(super) fn known(bytes: &[u8]) -> Option<Sheet> {
 pub(super) fn fields(certificate: &Certificate) -> Sheet {
     let mut sheet = Sheet::new(format_args!("certificate of {}", certificate.subject()));
     sheet.add("issued by", certificate.issuer());
-    sheet.hex("serial number", certificate.serial());
+    sheet.add("serial number", hex::encode(certificate.serial()));
     sheet.add("valid from", certificate.not_before());
     sheet.add("valid until", certificate.not_after());
     sheet.add("authority", certificate.is_ca());
