@@ -255,10 +255,13 @@ fn warn_of_replay(
         step,
         name,
         "what you asked the machine to prove, such as a nonce",
-        &match actual {
-            [] => "nothing".to_owned(),
-            actual => format!("{}, which is not bound to anything you asked for", hex::encode(actual)),
-        },
+        &format!(
+            "{}, which is not bound to anything you asked for",
+            match actual {
+                [] => "nothing".to_owned(),
+                actual => hex::encode(actual),
+            }
+        ),
         &format!("the evidence may be a copy of another machine's or of another time: give what you asked for with {flag}"),
     );
 }

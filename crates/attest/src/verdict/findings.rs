@@ -213,3 +213,46 @@ pub(crate) fn with_sources(error: &dyn Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP: Step = Step::Quote;
+    const NAME: CheckName = CheckName::Binding;
+
+    fn outcomes(findings: &Findings) -> Vec<Outcome> {
+        let checks = findings.checks().iter();
+        checks.map(|check| check.outcome).collect()
+    }
+
+    #[test]
+    fn a_check_that_passed_for_nothing_becomes_a_warning() {
+        let mut findings = Findings::new();
+        findings.pass(STEP, NAME);
+        findings.pass(STEP, CheckName::Magic);
+        findings.qualify(STEP, NAME, "a nonce", "nothing", "ask");
+        assert_eq!(outcomes(&findings), [Outcome::Passed, Outcome::Warning]);
+        assert_eq!(findings.refusal_code(), None);
+    }
+
+    #[test]
+    fn a_refusal_stays_one_whatever_is_said_of_it() {
+        let mut findings = Findings::new();
+        let refused = findings.demand(
+            STEP,
+            NAME,
+            RefusalCode::WrongBinding,
+            false,
+            "this",
+            "that",
+            "refuse",
+        );
+        assert!(refused.is_err());
+        findings.qualify(STEP, NAME, "a nonce", "nothing", "ask");
+        findings.warn(STEP, NAME, "a nonce", "nothing", "ask");
+        findings.pass(STEP, NAME);
+        assert_eq!(findings.refusal_code(), Some(RefusalCode::WrongBinding));
+        assert_eq!(outcomes(&findings)[0], Outcome::Failed);
+    }
+}

@@ -125,7 +125,11 @@ impl Given {
                     self.take_one(entry.body(), &mut Vec::new());
                 }
                 Item::AmdCrl { .. } | Item::Crl(_) => self.take_one(entry.body(), &mut Vec::new()),
-                Item::IntelPckCrl { .. } | Item::IntelRootCrl => crls.push(entry.body()),
+                Item::IntelPckCrl { .. } | Item::IntelRootCrl => {
+                    if !crls.contains(&entry.body()) {
+                        crls.push(entry.body());
+                    }
+                }
                 Item::IntelTcbInfo { .. } | Item::IntelQeIdentity { .. } => {}
             }
         }

@@ -13,7 +13,8 @@ use super::{End, Question, impossible, needs, warn_of_no_policy, warn_of_replay}
 use crate::arguments::EvidenceVariant;
 use crate::failure::Failure;
 
-const NEXT: &str = "constellation collateral fetch DIR, then give its cache with --endorsements";
+const NEXT: &str =
+    "`constellation collateral fetch --dir CACHE DIR` gets it, and `--endorsements CACHE` gives it";
 
 pub(super) fn verify(
     question: &Question,

@@ -77,7 +77,7 @@ pub(super) fn endorsements<'a>(
     Err(needs(
         findings,
         &format!("Intel's TCB info, QE identity and revocation lists for the platform {platform}"),
-        "constellation collateral fetch DIR, then give its cache with --endorsements",
+        "`constellation collateral fetch --dir CACHE DIR` gets it, and `--endorsements CACHE` gives it",
     ))
 }
 

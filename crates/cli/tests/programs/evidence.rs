@@ -300,7 +300,7 @@ fn each_reason_is_that_of_the_manifest() {
         (
             "tpm-ek/nuvoton/root-2110-bad-set-order",
             None,
-            &["TPM certificate format"],
+            &["TPM certificate chain"],
         ),
         (
             "eventlog/go-attestation/ebs-missing",
@@ -511,8 +511,9 @@ fn a_changed_byte_of_real_evidence_is_refused() {
         (
             "gcp-vtpm/go-tpm-tools/gce-cos-85-sha256",
             "2021-09-01T23:11:05Z",
+            // a digest of SHA-256: data that no digest is over may be anything
             "eventlog.bin",
-            2000,
+            109,
             None,
         ),
     ] {
@@ -889,11 +890,11 @@ fn the_cache_and_a_bundle_of_collateral_are_endorsements() {
     let signing = Some("tcb_signing_chain.pem");
     let entries = vec![
         entry(
-            "intel-tcb-info/00806f000000/standard",
+            "intel-tdx-tcb-info/00806f050000/standard",
             "tcb_info.json",
             signing,
         ),
-        entry("intel-qe-identity/standard", "qe_identity.json", signing),
+        entry("intel-td-qe-identity/standard", "qe_identity.json", signing),
         entry(
             "intel-pck-crl/platform",
             "pck_crl.der",
