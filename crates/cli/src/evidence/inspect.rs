@@ -101,11 +101,11 @@ pub(crate) fn text(sheets: &[Sheet]) -> String {
     let mut text = String::new();
     for sheet in sheets {
         // writing to a string does not fail
-        let _ = writeln!(text, "{}: {}", sheet.file, sheet.what);
+        writeln!(text, "{}: {}", sheet.file, sheet.what).ok();
         let width = sheet.fields.iter().map(|it| it.name.chars().count()).max();
         let width = width.unwrap_or_default().min(48);
         for field in &sheet.fields {
-            let _ = writeln!(text, "  {:width$}  {}", field.name, field.value);
+            writeln!(text, "  {:width$}  {}", field.name, field.value).ok();
         }
     }
     text
