@@ -79,12 +79,13 @@ impl TcbStatus {
 
     /// This word about a level of a platform. That a new start is advised follows from two judgements, and is in no statement.
     pub(super) const fn of_platform(self) -> Self {
-        match self {
-            Self::TdRelaunchAdvised | Self::TdRelaunchAdvisedConfigurationNeeded => {
-                Self::Unrecognized
-            }
-            known => known,
+        if matches!(
+            self,
+            Self::TdRelaunchAdvised | Self::TdRelaunchAdvisedConfigurationNeeded
+        ) {
+            return Self::Unrecognized;
         }
+        self
     }
 
     /// This status, lowered by that of a TDX module. Of a module Intel says only that it is up to date, out of date or revoked;
