@@ -701,7 +701,7 @@ snp:
     Milan:
       minimumTcb: {{ bootloader: 3, tee: 0, snp: 8, microcode: 115 }}
   guestPolicy: {{ permitted: [smt] }}
-  platformInfo: {{ required: [] }}
+  platformInfo: {{ aliasCheckComplete: optional }}
   revocationList: warnOnly
 "
     )

@@ -184,6 +184,7 @@ fn open_measurements_are_told() {
 #[test]
 fn a_measurement_that_is_only_warned_of_is_told_with_what_was_expected() {
     let mut case = Case::new();
+    case.quote.body = Body::V5Td15;
     let mrtd = Register::from_bytes(case.quote.td.mrtd);
     let rtmr = Register::from_bytes(case.quote.td.rtmrs[2]);
     let other = Register::from_bytes([0x5a; 48]);
@@ -209,6 +210,7 @@ fn a_measurement_that_is_only_warned_of_is_told_with_what_was_expected() {
 #[test]
 fn other_values_that_are_only_warned_of_are_told() {
     let mut case = Case::new();
+    case.quote.body = Body::V5Td15;
     case.requirements.xfam = Accepted::Warn(vec![0x61ae7]);
     case.requirements.mr_owner = Accepted::Warn(vec![Register::ZERO]);
     case.appraise().accepted();
