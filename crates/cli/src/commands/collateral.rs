@@ -177,7 +177,7 @@ pub(crate) fn list(
     )
 }
 
-/// Every entry that can be read; tells of files that are none.
+/// Every entry that can be read; tells of those that can not.
 fn entries(cache: &Cache, terminal: &Terminal) -> Result<Vec<Entry>, Failure> {
     let listed = cache.list().map_err(|error| {
         Failure::infrastructure("look at the collateral that is there").because(error)
@@ -191,9 +191,6 @@ fn entries(cache: &Cache, terminal: &Terminal) -> Result<Vec<Entry>, Failure> {
                     "{}; it is fetched anew when it is needed",
                     chain(&error)
                 ));
-            }
-            Listed::Foreign(name) => {
-                terminal.note(format_args!("{} is no collateral", printable(&name)));
             }
         }
     }
