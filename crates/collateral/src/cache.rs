@@ -17,6 +17,7 @@ use rustix::fs::OFlags;
 
 use crate::bundle::{Bundle, BundleError};
 use crate::entry::Entry;
+use crate::genuine::NotGenuine;
 use crate::item::{Item, MAX_CHAIN};
 
 /// Room for the archive around an entry: headers, the manifest, the padding.
@@ -106,6 +107,15 @@ pub enum CacheError {
         /// When it says so.
         fetched_at: Timestamp,
     },
+    /// A list or statement that is not its publisher's, or not yet.
+    #[error("{item} is not what its publisher has published")]
+    NotGenuine {
+        /// The item.
+        item: Box<Item>,
+        /// What is wrong.
+        #[source]
+        source: NotGenuine,
+    },
     /// A file is not what was written there.
     #[error("the file {path} is damaged", path = path.display())]
     Damaged {
@@ -139,8 +149,10 @@ pub enum Written {
     New,
     /// It replaced an older one.
     Replaced,
-    /// The one that is there is as new or newer, and stays.
+    /// The same list or statement is there, or another certificate, and was fetched as late or later; it stays.
     Kept,
+    /// Its publisher has made the list or statement that is there after this one; it stays.
+    Superseded,
 }
 
 impl Cache {
@@ -204,7 +216,8 @@ impl Cache {
         }
     }
 
-    /// Writes an entry, if it came later than the one that is there. One that says to come from after `now` is refused.
+    /// Writes an entry, if its publisher made it later than the one that is there, or did not and it came later. One that
+    /// says to come from after `now`, or that is not genuine, is refused.
     pub fn write(&self, entry: &Entry, now: Timestamp) -> Result<Written, CacheError> {
         if entry.is_from_the_future(now) {
             return Err(CacheError::FromTheFuture {
@@ -212,7 +225,18 @@ impl Cache {
                 fetched_at: entry.fetched_at(),
             });
         }
+        entry
+            .check_genuine(now)
+            .map_err(|source| CacheError::NotGenuine {
+                item: Box::new(entry.item().clone()),
+                source,
+            })?;
+        // another machine's clock, or a lie: it must not look newer than what is fetched next
+        let entry = &entry.fetched_by(now);
         let written = match self.read(entry.item()) {
+            Ok(Some(there)) if entry.is_superseded_by(&there, now) => {
+                return Ok(Written::Superseded);
+            }
             Ok(Some(there)) if !entry.is_newer_than(&there, now) => return Ok(Written::Kept),
             Ok(Some(_)) => Written::Replaced,
             Ok(None) | Err(_) => Written::New,

@@ -260,15 +260,27 @@ pub(crate) fn import(
             .because(error)
             .hint("nothing of it was taken; copy it again, or make it again with `constellation collateral export`")
     })?;
+    let now = Timestamp::now();
+    for entry in bundle.entries() {
+        entry.check_genuine(now).map_err(|error| {
+            Failure::config(format!("{} of {} is not to be taken", entry.item(), path.display()))
+                .because(error)
+                .hint("nothing of the bundle was taken; look at the clock, and make the bundle again where the vendor can be reached")
+        })?;
+    }
     let cache = open(&arguments.place)?;
     let (mut taken, mut kept) = (0, 0);
     for entry in bundle.entries() {
-        let written = cache.write(entry, Timestamp::now()).map_err(|error| {
+        let written = cache.write(entry, now).map_err(|error| {
             Failure::infrastructure(format!("take {}", entry.item())).because(error)
         })?;
         match written {
             Written::New | Written::Replaced => taken += 1,
             Written::Kept => kept += 1,
+            Written::Superseded => terminal.note(format_args!(
+                "{}: not taken: its publisher has replaced it by what is here",
+                entry.item()
+            )),
         }
     }
     let kept = match kept {
