@@ -3,7 +3,7 @@
 //! `attest` judges all of it again whenever evidence is appraised. It is looked at here as well because an entry that
 //! replaces another one, or keeps it out, acts before that.
 
-use attest::sev_snp::{self, ProductLine};
+use attest::sev_snp;
 use attest::tdx;
 use attest::x509::{
     BadSignature, Certificate, Crl, CrlFault, Path, PathError, PathRules, Revocation,
@@ -11,7 +11,7 @@ use attest::x509::{
 };
 use jiff::Timestamp;
 
-use crate::item::{Item, Product};
+use crate::item::Item;
 use crate::shape::{self, ShapeError, Signed};
 
 /// Why bytes are not what their publisher has published by now.
@@ -55,7 +55,7 @@ pub(crate) fn check(
         Item::AmdVcek(_) | Item::AmdChain { .. } | Item::Crl(_) => Ok(()),
         Item::AmdCrl { product, .. } => {
             let roots = sev_snp::Roots::amd();
-            let line = roots.line(line(*product)).ok_or(NotGenuine::NoRoot)?;
+            let line = roots.line(product.line()).ok_or(NotGenuine::NoRoot)?;
             check_crl(body, &line.ark)
         }
         Item::IntelRootCrl => {
@@ -84,14 +84,6 @@ fn check_statement(
         .public_key()
         .verify(SignatureScheme::EcdsaP256Sha256Fixed, body, &signature)
         .map_err(NotGenuine::Statement)
-}
-
-fn line(product: Product) -> ProductLine {
-    match product {
-        Product::Milan => ProductLine::Milan,
-        Product::Genoa => ProductLine::Genoa,
-        Product::Turin => ProductLine::Turin,
-    }
 }
 
 fn check_crl(der: &[u8], issuer: &Certificate) -> Result<(), NotGenuine> {

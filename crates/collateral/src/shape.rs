@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use attest::sev_snp::{HardwareId, ProductLine, VekError, VekExtensions, VekKind, VekOwner};
 use attest::x509::{Certificate, Crl, Name, X509Error};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::item::{Item, MAX_CHAIN, PckCa, Product, Signer, Vcek};
+use crate::item::{Item, MAX_CHAIN, PckCa, Product, Signer, TcbVersion, Vcek};
 
 /// Certificates in a chain of Intel's at most: a signer or CA, and the root.
 pub(crate) const LONGEST_CHAIN: usize = 4;
@@ -26,6 +27,9 @@ pub enum ShapeError {
     /// No certificate, or not as many as there must be.
     #[error("the certificate does not parse")]
     Certificate(#[source] X509Error),
+    /// No certificate of a chip's key of the product line.
+    #[error("the certificate is not one of a chip of the product line")]
+    Vek(#[source] VekError),
     /// A chain of another length.
     #[error("{actual} certificates in place of {expected}")]
     Chain {
@@ -149,75 +153,33 @@ fn ark_name(product: Product) -> String {
     format!("ARK-{}", product.vendor_name())
 }
 
-/// Object identifiers of AMD's extensions. AMD publication 57230, table 8.
-mod oid {
-    pub(super) const PRODUCT: &str = "1.3.6.1.4.1.3704.1.2";
-    pub(super) const BOOT_LOADER: &str = "1.3.6.1.4.1.3704.1.3.1";
-    pub(super) const TEE: &str = "1.3.6.1.4.1.3704.1.3.2";
-    pub(super) const SNP: &str = "1.3.6.1.4.1.3704.1.3.3";
-    pub(super) const MICROCODE: &str = "1.3.6.1.4.1.3704.1.3.8";
-    pub(super) const FMC: &str = "1.3.6.1.4.1.3704.1.3.9";
-    pub(super) const HARDWARE_ID: &str = "1.3.6.1.4.1.3704.1.4";
-}
-
 fn check_vcek(vcek: &Vcek, der: &[u8]) -> Result<Timestamp, ShapeError> {
     let certificate = Certificate::parse(der).map_err(ShapeError::Certificate)?;
+    let kind = VekKind::Vcek;
+    let subject = common_name(certificate.subject());
+    same("the subject", kind.common_name(), subject)?;
+    let line = vcek.product().line();
+    let issuer = common_name(certificate.issuer());
+    same("the issuer", kind.issuer_name(line), issuer)?;
+    let extensions = VekExtensions::read(kind, line, |oid| certificate.extension(oid))
+        .map_err(ShapeError::Vek)?;
+    let product = extensions.product_line().map(ProductLine::name);
+    let product = product.unwrap_or(&extensions.product_name);
+    same("the product line", line.name(), product)?;
+    let chip = match &extensions.owner {
+        VekOwner::Chip(HardwareId::Long(id)) => hex::encode(id),
+        VekOwner::Chip(HardwareId::Short(id)) => hex::encode(id),
+        VekOwner::Provider(name) => name.clone(),
+    };
+    same("the chip", vcek.chip().to_string(), chip)?;
+    let raw = u64::from_le_bytes(extensions.tcb.0);
+    let actual = TcbVersion::from_raw(vcek.product(), raw);
     same(
-        "the subject",
-        "SEV-VCEK",
-        common_name(certificate.subject()),
+        "the TCB version",
+        vcek.tcb().to_string(),
+        actual.to_string(),
     )?;
-    // with a stepping behind it, such as Milan-B0, or without
-    let product = certificate
-        .extension(oid::PRODUCT)
-        .and_then(ia5_string)
-        .unwrap_or_default();
-    let line = product.split('-').next().unwrap_or_default();
-    same("the product line", vcek.product().vendor_name(), line)?;
-    let chip = certificate.extension(oid::HARDWARE_ID).unwrap_or_default();
-    same("the chip", vcek.chip().to_string(), hex::encode(chip))?;
-    let tcb = vcek.tcb();
-    for (what, oid, expected) in [
-        ("the FMC's version", oid::FMC, tcb.fmc),
-        (
-            "the boot loader's version",
-            oid::BOOT_LOADER,
-            Some(tcb.boot_loader),
-        ),
-        ("the TEE's version", oid::TEE, Some(tcb.tee)),
-        ("the SNP firmware's version", oid::SNP, Some(tcb.snp)),
-        (
-            "the microcode's version",
-            oid::MICROCODE,
-            Some(tcb.microcode),
-        ),
-    ] {
-        let text = |version: Option<u8>| match version {
-            Some(version) => version.to_string(),
-            None => "not stated".to_owned(),
-        };
-        let actual = certificate.extension(oid).and_then(small_integer);
-        same(what, text(expected), text(actual))?;
-    }
     Ok(certificate.not_after())
-}
-
-/// DER `IA5String` of less than 128 bytes.
-fn ia5_string(value: &[u8]) -> Option<&str> {
-    match value {
-        [0x16, length, text @ ..] if usize::from(*length) == text.len() && *length < 0x80 => {
-            std::str::from_utf8(text).ok()
-        }
-        _ => None,
-    }
-}
-
-/// DER `INTEGER` in `0..=255`.
-fn small_integer(value: &[u8]) -> Option<u8> {
-    match value {
-        [0x02, 1, number @ 0..=0x7f] | [0x02, 2, 0, number @ 0x80..=0xff] => Some(*number),
-        _ => None,
-    }
 }
 
 fn check_amd_chain(product: Product, signer: Signer, pem: &[u8]) -> Result<Timestamp, ShapeError> {
@@ -228,10 +190,11 @@ fn check_amd_chain(product: Product, signer: Signer, pem: &[u8]) -> Result<Times
             actual: chain.len(),
         });
     };
-    let name = match signer {
-        Signer::Vcek => format!("SEV-{}", product.vendor_name()),
-        Signer::Vlek => format!("SEV-VLEK-{}", product.vendor_name()),
+    let kind = match signer {
+        Signer::Vcek => VekKind::Vcek,
+        Signer::Vlek => VekKind::Vlek,
     };
+    let name = kind.issuer_name(product.line());
     same("the first subject", name, common_name(signing.subject()))?;
     same(
         "the second subject",
