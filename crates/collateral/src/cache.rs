@@ -17,16 +17,18 @@ use rustix::fs::OFlags;
 
 use crate::bundle::{Bundle, BundleError};
 use crate::entry::Entry;
+use crate::genuine::NotGenuine;
 use crate::item::{Item, MAX_CHAIN};
 
 /// Room for the archive around an entry: headers, the manifest, the padding.
 const ENVELOPE: usize = 16 << 10;
-const ENDING: &str = ".tar";
+/// Nobody else's: the directory may be one where an operator keeps archives of their own.
+const ENDING: &str = ".collateral";
 /// What a file is called until it is whole.
-const UNFINISHED: &str = ".unfinished-";
+const UNFINISHED: &str = ".collateral-unfinished-";
 /// After so long nobody writes an unfinished file any more.
 const ABANDONED: Duration = Duration::from_secs(3600);
-/// The most names of a directory that are looked at.
+/// The most names of ours that are looked at.
 const MAX_LISTED: usize = 20_000;
 
 /// How much a cache may hold. What is beyond goes: what was fetched longest ago first.
@@ -66,8 +68,8 @@ pub enum CacheError {
         #[source]
         source: io::Error,
     },
-    /// Something else has the directory's name.
-    #[error("{} is not a directory", .0.display())]
+    /// Something else has the directory's name. A link is: where it leads may be another user's to say.
+    #[error("{} is not a directory, or is a link to one", .0.display())]
     NotADirectory(PathBuf),
     /// Others than its owner, who must be the user of this process, may use the directory.
     #[error("the directory {path} may be used by others (owner {owner}, mode {mode:o})", path = path.display())]
@@ -105,6 +107,15 @@ pub enum CacheError {
         /// When it says so.
         fetched_at: Timestamp,
     },
+    /// A list or statement that is not its publisher's, or not yet.
+    #[error("{item} is not what its publisher has published")]
+    NotGenuine {
+        /// The item.
+        item: Box<Item>,
+        /// What is wrong.
+        #[source]
+        source: NotGenuine,
+    },
     /// A file is not what was written there.
     #[error("the file {path} is damaged", path = path.display())]
     Damaged {
@@ -127,10 +138,8 @@ pub enum CacheError {
 pub enum Listed {
     /// An entry.
     Entry(Box<Entry>),
-    /// A file that can not be read as one.
+    /// A file with an entry's name that can not be read as one.
     Damaged(CacheError),
-    /// A file that nothing here wrote, by its name.
-    Foreign(String),
 }
 
 /// What became of an entry that was to be written.
@@ -140,13 +149,17 @@ pub enum Written {
     New,
     /// It replaced an older one.
     Replaced,
-    /// The one that is there is as new or newer, and stays.
+    /// The same list or statement is there, or another certificate, and was fetched as late or later; it stays.
     Kept,
+    /// Its publisher has made the list or statement that is there after this one; it stays.
+    Superseded,
 }
 
 impl Cache {
-    /// Opens a directory, and makes it if it is not there. Errors: others may use it.
+    /// Opens a directory, and makes it if it is not there. Errors: others may use it, or it is a link.
     pub fn open(directory: &Path, bounds: Bounds) -> Result<Self, CacheError> {
+        // a slash at the end would have the link followed that is not to be
+        let directory: &Path = &directory.components().collect::<PathBuf>();
         let failed = |source| CacheError::Directory {
             path: directory.to_owned(),
             source,
@@ -164,7 +177,7 @@ impl Cache {
             }
             _ => {}
         }
-        let metadata = std::fs::metadata(directory).map_err(failed)?;
+        let metadata = std::fs::symlink_metadata(directory).map_err(failed)?;
         if !metadata.is_dir() {
             return Err(CacheError::NotADirectory(directory.to_owned()));
         }
@@ -203,7 +216,8 @@ impl Cache {
         }
     }
 
-    /// Writes an entry, if it came later than the one that is there. One that says to come from after `now` is refused.
+    /// Writes an entry, if its publisher made it later than the one that is there, or did not and it came later. One that
+    /// says to come from after `now`, or that is not genuine, is refused.
     pub fn write(&self, entry: &Entry, now: Timestamp) -> Result<Written, CacheError> {
         if entry.is_from_the_future(now) {
             return Err(CacheError::FromTheFuture {
@@ -211,7 +225,18 @@ impl Cache {
                 fetched_at: entry.fetched_at(),
             });
         }
+        entry
+            .check_genuine(now)
+            .map_err(|source| CacheError::NotGenuine {
+                item: Box::new(entry.item().clone()),
+                source,
+            })?;
+        // another machine's clock, or a lie: it must not look newer than what is fetched next
+        let entry = &entry.fetched_by(now);
         let written = match self.read(entry.item()) {
+            Ok(Some(there)) if entry.is_superseded_by(&there, now) => {
+                return Ok(Written::Superseded);
+            }
             Ok(Some(there)) if !entry.is_newer_than(&there, now) => return Ok(Written::Kept),
             Ok(Some(_)) => Written::Replaced,
             Ok(None) | Err(_) => Written::New,
@@ -248,17 +273,10 @@ impl Cache {
         ))
     }
 
-    /// Every file, sorted by name.
+    /// Every file with an entry's name, sorted by name. Others are not ours to speak of.
     pub fn list(&self) -> Result<Vec<Listed>, CacheError> {
         let mut listed = Vec::new();
-        for name in self.names()? {
-            if name.starts_with(UNFINISHED) {
-                continue;
-            }
-            if !name.ends_with(ENDING) {
-                listed.push(Listed::Foreign(name));
-                continue;
-            }
+        for name in self.names(is_entry)? {
             let path = self.directory.join(&name);
             match read_entry(&path, MAX_FILE) {
                 Ok(Some(entry)) if self.path(entry.item()) == path => {
@@ -273,18 +291,20 @@ impl Cache {
         Ok(listed)
     }
 
-    fn names(&self) -> Result<Vec<String>, CacheError> {
+    fn names(&self, is_meant: impl Fn(&str) -> bool) -> Result<Vec<String>, CacheError> {
         let failed = |source| CacheError::Directory {
             path: self.directory.clone(),
             source,
         };
         let mut names = Vec::new();
-        for file in std::fs::read_dir(&self.directory)
-            .map_err(failed)?
-            .take(MAX_LISTED)
-        {
+        for file in std::fs::read_dir(&self.directory).map_err(failed)? {
             let name = file.map_err(failed)?.file_name();
-            names.push(name.to_string_lossy().into_owned());
+            if let Some(name) = name.to_str().filter(|name| is_meant(name)) {
+                names.push(name.to_owned());
+            }
+            if names.len() == MAX_LISTED {
+                break;
+            }
         }
         names.sort();
         Ok(names)
@@ -293,10 +313,11 @@ impl Cache {
     /// Removes what is beyond the bounds, but not what was just written. A failure leaves a cache that is too large, which
     /// is no reason to be without the entry.
     fn make_room(&self, keep: &Path) {
-        let Ok(names) = self.names() else { return };
+        let Ok(names) = self.names(is_entry) else {
+            return;
+        };
         let mut files: Vec<(SystemTime, u64, PathBuf)> = names
             .iter()
-            .filter(|name| name.ends_with(ENDING))
             .filter_map(|name| {
                 let path = self.directory.join(name);
                 let metadata = std::fs::symlink_metadata(&path).ok()?;
@@ -320,18 +341,30 @@ impl Cache {
 
     /// What processes that were killed while they wrote have left.
     fn remove_abandoned(&self) {
-        for name in self.names().unwrap_or_default() {
+        for name in self.names(is_unfinished).unwrap_or_default() {
             let path = self.directory.join(&name);
             let is_old = || {
                 let written = std::fs::symlink_metadata(&path).and_then(|m| m.modified());
                 written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED))
             };
-            if name.starts_with(UNFINISHED) && is_old() {
+            if is_old() {
                 // if it can not be removed now, the next one may
                 std::fs::remove_file(&path).ok();
             }
         }
     }
+}
+
+/// Whether it is a name that [`Cache::path`] makes.
+fn is_entry(name: &str) -> bool {
+    name.strip_suffix(ENDING).is_some_and(Item::has_stem)
+}
+
+/// Whether it is a name that [`Cache::aside`] makes.
+fn is_unfinished(name: &str) -> bool {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    name.strip_prefix(UNFINISHED)
+        .is_some_and(|rest| rest.split('-').count() == 3 && rest.split('-').all(is_number))
 }
 
 /// The most bytes of any file.

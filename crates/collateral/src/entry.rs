@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::genuine::{self, NotGenuine};
 use crate::item::{Format, Item};
-use crate::shape::{self, ShapeError};
+use crate::shape::{self, Edition, ShapeError};
 
 /// How much the clocks of two machines may differ.
 const SKEW: Duration = Duration::from_secs(300);
 
-/// An item's bytes. They have the shape of the item; whether they are genuine and valid is for `attest` to say.
+/// An item's bytes. They have the shape of the item; whether a machine is to be believed because of them is for `attest`
+/// to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     item: Item,
     fetched_at: Timestamp,
     valid_until: Option<Timestamp>,
+    edition: Option<Edition>,
     body: Arc<[u8]>,
     issuer_chain: Option<Arc<[u8]>>,
 }
@@ -56,11 +59,12 @@ impl Entry {
         body: &[u8],
         issuer_chain: Option<&[u8]>,
     ) -> Result<Self, ShapeError> {
-        let valid_until = shape::check(&item, body, issuer_chain)?;
+        let claims = shape::check(&item, body, issuer_chain)?;
         Ok(Self {
             item,
             fetched_at,
-            valid_until,
+            valid_until: claims.valid_until,
+            edition: claims.edition,
             body: body.into(),
             issuer_chain: issuer_chain.map(Into::into),
         })
@@ -79,6 +83,11 @@ impl Entry {
     /// The `nextUpdate` of a list or statement, the end of a certificate. `None` for a list that names none.
     pub fn valid_until(&self) -> Option<Timestamp> {
         self.valid_until
+    }
+
+    /// The `thisUpdate` of a list, the `issueDate` of a statement. `None` for certificates.
+    pub fn issued_at(&self) -> Option<Timestamp> {
+        self.edition.as_ref().map(|edition| edition.issued_at)
     }
 
     /// The bytes as published.
@@ -114,16 +123,45 @@ impl Entry {
         }
     }
 
-    /// Whether it came later than `other`, an entry of the same item. What says to come from the future came never.
-    ///
-    /// The latest fetch counts, not the latest `nextUpdate`: that is only a claim until `attest` has checked a signature,
-    /// and a forged one could keep the genuine out for ever.
+    /// Whether a list or statement is what its publisher has published by `now`: it is not of a time to come, and signed
+    /// by its issuer if that is known without evidence, which it is but for lists by URL. Always so of certificates.
+    pub fn check_genuine(&self, now: Timestamp) -> Result<(), NotGenuine> {
+        if let Some(issued_at) = self.issued_at().filter(|at| is_to_come(*at, now)) {
+            return Err(NotGenuine::NotYetValid { issued_at, now });
+        }
+        let chain = self.issuer_chain().unwrap_or_default();
+        genuine::check(&self.item, &self.body, chain, now)
+    }
+
+    /// Whether the publisher has made `other`, an entry of the same item, after this one. An `other` that is not genuine
+    /// says nothing of the kind: a forged one must not keep the genuine out.
+    pub(crate) fn is_superseded_by(&self, other: &Self, now: Timestamp) -> bool {
+        self.edition < other.edition && other.check_genuine(now).is_ok()
+    }
+
+    /// Whether it is to take the place of `other`, an entry of the same item that does not supersede it. Of one and the
+    /// same list or statement, and of certificates, the latest fetch counts; what says to come from the future came never.
     pub(crate) fn is_newer_than(&self, other: &Self, now: Timestamp) -> bool {
-        other.is_from_the_future(now) || self.fetched_at > other.fetched_at
+        self.edition != other.edition
+            || other.is_from_the_future(now)
+            || self.fetched_at > other.fetched_at
+            || other.check_genuine(now).is_err()
+    }
+
+    /// The same, fetched at `now` if it says later.
+    pub(crate) fn fetched_by(&self, now: Timestamp) -> Self {
+        Self {
+            fetched_at: self.fetched_at.min(now),
+            ..self.clone()
+        }
     }
 
     pub(crate) fn is_from_the_future(&self, now: Timestamp) -> bool {
-        now.checked_add(SKEW)
-            .is_ok_and(|latest| self.fetched_at > latest)
+        is_to_come(self.fetched_at, now)
     }
+}
+
+/// Whether a time is later than `now` by more than clocks may differ.
+fn is_to_come(time: Timestamp, now: Timestamp) -> bool {
+    now.checked_add(SKEW).is_ok_and(|latest| time > latest)
 }

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use crate::genuine::NotGenuine;
 use crate::item::Item;
 use crate::shape::ShapeError;
 
@@ -66,6 +69,23 @@ pub enum Reason {
     /// It is not what was asked for.
     #[error("the answer is not what was asked for")]
     Shape(#[source] ShapeError),
+    /// It is not its publisher's, or not yet.
+    #[error("the answer is not what its publisher has published")]
+    NotGenuine(#[source] NotGenuine),
+    /// It was replaced by its publisher before.
+    #[error("the answer is an older one{}, which its publisher has replaced by what is in the cache{}", of(.came), of(.there))]
+    Superseded {
+        /// When the one that came was issued.
+        came: Option<Timestamp>,
+        /// When the one in the cache was issued.
+        there: Option<Timestamp>,
+    },
+}
+
+fn of(issued_at: &Option<Timestamp>) -> String {
+    issued_at
+        .map(|issued_at| format!(" (of {issued_at})"))
+        .unwrap_or_default()
 }
 
 fn after(pause: &Option<Duration>) -> String {
@@ -112,6 +132,12 @@ impl FetchError {
             Reason::Redirected(_) | Reason::ContentType(_) => {
                 "a captive portal or a proxy may have answered; set the endpoint to where the service is"
             }
+            Reason::Superseded { .. } => {
+                "a service or mirror that is not up to date, or that takes back what was revoked, has answered; ask another one, or use what is in the cache while it holds (`--allow-stale`)"
+            }
+            Reason::NotGenuine(_) => {
+                "a mirror or proxy may have answered, or a clock is wrong; set the endpoint to where the service is"
+            }
             Reason::Offline
             | Reason::Transport(_)
             | Reason::Slow(_)
@@ -131,7 +157,7 @@ impl Reason {
             Self::Transport(_) | Self::Slow(_) | Self::RateLimited(_) => true,
             Self::Status(status) => *status >= 500,
             // a node of a content network that is not up to date, a cut that looks whole
-            Self::Shape(_) | Self::Header(_) => true,
+            Self::Shape(_) | Self::Header(_) | Self::NotGenuine(_) => true,
             Self::Offline
             | Self::NotAllowed
             | Self::Endpoint(_)
@@ -140,7 +166,8 @@ impl Reason {
             | Self::Unknown(_)
             | Self::Redirected(_)
             | Self::ContentType(_)
-            | Self::TooLarge(_) => false,
+            | Self::TooLarge(_)
+            | Self::Superseded { .. } => false,
         }
     }
 }

@@ -158,6 +158,31 @@ impl Item {
         }
     }
 
+    /// Whether some item has this [`Item::stem`].
+    pub(crate) fn has_stem(name: &str) -> bool {
+        let is_hex = |text: &str, digits| {
+            text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        if let Some(hash) = name.strip_prefix("crl-") {
+            return is_hex(hash, 2 * SHORT_HASH);
+        }
+        if let Some(rest) = name.strip_prefix("amd-vcek-") {
+            let parts: Vec<&str> = rest.split('-').collect();
+            return matches!(parts.as_slice(), [product, chip, tcb]
+                if product.parse::<Product>().is_ok() && is_hex(chip, 2 * SHORT_HASH) && (is_hex(tcb, 8) || is_hex(tcb, 10)));
+        }
+        // of all others the stem is the name, but for the slashes
+        STEMS_OF_NAMES
+            .iter()
+            .filter_map(|kind| name.strip_prefix(kind).map(|rest| (kind, rest)))
+            .filter_map(|(kind, rest)| {
+                format!("{kind}{}", rest.replace('-', "/"))
+                    .parse::<Self>()
+                    .ok()
+            })
+            .any(|item| item.stem() == name)
+    }
+
     /// The file of its main part, in a bundle.
     pub fn file_name(&self) -> String {
         let ending = match self.format() {
@@ -180,10 +205,29 @@ impl Item {
 #[cfg(test)]
 pub(crate) const MAX_STEM: usize = 80;
 
+/// The kinds whose stem says all of an item.
+const STEMS_OF_NAMES: [&str; 6] = [
+    "amd-chain",
+    "amd-crl",
+    "intel-tdx-tcb-info",
+    "intel-td-qe-identity",
+    "intel-pck-crl",
+    "intel-root-crl",
+];
+
+/// Bytes of a [`short_hash`].
+const SHORT_HASH: usize = 16;
+
 /// 128 bits of a hash: what is too long for a file's name, or is not ours to put into one.
 fn short_hash(bytes: &[u8]) -> String {
     let hash = digest::digest(&digest::SHA256, bytes);
-    hex::encode(hash.as_ref().iter().take(16).copied().collect::<Vec<_>>())
+    hex::encode(
+        hash.as_ref()
+            .iter()
+            .take(SHORT_HASH)
+            .copied()
+            .collect::<Vec<_>>(),
+    )
 }
 
 #[cfg(test)]
@@ -233,6 +277,31 @@ pub(crate) mod tests {
                     .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn a_stem_is_told_from_other_names() {
+        for item in one_of_each() {
+            let stem = item.stem();
+            assert!(Item::has_stem(&stem), "{stem}");
+            for other in [
+                format!("{stem}-2"),
+                format!("my-{stem}"),
+                stem.to_uppercase(),
+            ] {
+                assert!(!Item::has_stem(&other), "{other}");
+            }
+        }
+        for other in [
+            "",
+            "backup",
+            "crl-",
+            "amd-crl",
+            "amd-crl/milan/vcek",
+            "amd-vcek-milan",
+        ] {
+            assert!(!Item::has_stem(other), "{other}");
         }
     }
 }

@@ -2,9 +2,10 @@
 //! firmware - fetched once, kept on disk, carried in bundles.
 //!
 //! The crate touches the vendors' services and one directory. It decides nothing about trust: what arrives is checked
-//! for its shape and its size, and for being what was asked; signatures, validity and revocation are judged by `attest`
-//! whenever evidence is. So a service, a mirror or a bundle that lies can withhold collateral and can waste time, and
-//! can not make a machine trusted.
+//! for its shape and its size, for being what was asked, and, if it is a list or statement, for coming from its publisher
+//! and not before what is there. Whether evidence is believed is judged by `attest`, which looks at every signature again.
+//! So a service, a mirror or a bundle that lies can withhold collateral and can waste time; it can not make a machine
+//! trusted, and can not take back what it once handed out.
 //!
 //! [`Item`] names what there is; [`Collateral`] gets it, from the [`Cache`] or from the vendor; [`Bundle`] carries it to
 //! a site without Internet; [`needs`] says what a piece of evidence needs. Design: `docs/attestation.md`, Collateral.
@@ -24,6 +25,7 @@ mod bundle;
 mod cache;
 mod entry;
 mod fetch_error;
+mod genuine;
 mod http;
 mod item;
 mod lane;
@@ -36,6 +38,7 @@ pub use bundle::{Bundle, BundleError, MAX_BUNDLE, MAX_ITEMS, TarError};
 pub use cache::{Bounds, Cache, CacheError, Listed, Written};
 pub use entry::{Ages, Entry, State};
 pub use fetch_error::{FetchError, Reason};
+pub use genuine::NotGenuine;
 pub use item::{
     ChipId, CrlUrl, Fmspc, Item, ItemError, PckCa, Product, Signer, TcbVersion, Update, Vcek,
     Vendor,

@@ -7,12 +7,14 @@ mod tdx;
 
 use std::collections::BTreeSet;
 
-use attest::x509::Certificate;
+use attest::sev_snp::SigningKey;
+use attest::tdx::{PckError, QuoteError};
+use attest::x509::{Certificate, X509Error};
 
 use crate::item::{CrlUrl, Item, ItemError, PckCa, Product, Signer, Update, Vcek};
 use crate::shape;
 
-pub use snp::{ReportKey, SnpReport};
+pub use snp::SnpReport;
 pub use tdx::TdxQuote;
 
 /// The most certificates of one file.
@@ -32,9 +34,18 @@ pub enum Piece {
 /// Why evidence does not say what it needs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NeedsError {
-    /// A quote that is cut off or has no chain in it.
-    #[error("the TDX quote has no chain of a PCK certificate in it: {0}")]
-    Quote(&'static str),
+    /// A quote that can not be read.
+    #[error("the TDX quote can not be read")]
+    Quote(#[source] QuoteError),
+    /// The chain in a quote can not be read.
+    #[error("the certificates in the TDX quote can not be read")]
+    Certificates(#[source] X509Error),
+    /// A chain of others than Intel.
+    #[error("no certificate in the TDX quote is from a CA of Intel's")]
+    NoPck,
+    /// A PCK certificate that does not name its platform.
+    #[error("the PCK certificate in the TDX quote can not be read")]
+    Pck(#[source] PckError),
     /// The report does not say of which product line its processor is, and nothing else does.
     #[error("the report (version {version}) does not name the processor's product line")]
     Product {
@@ -134,7 +145,7 @@ impl Needs {
         mut certificates: impl Iterator<Item = &'a Certificate>,
     ) -> Result<(), NeedsError> {
         let signer = match report.key {
-            ReportKey::Vcek => {
+            SigningKey::Vcek => {
                 let vcek = Item::AmdVcek(
                     Vcek::new(product, report.chip(product), report.tcb(product))
                         .map_err(NeedsError::Chip)?,
@@ -144,15 +155,15 @@ impl Needs {
                 }
                 Signer::Vcek
             }
-            ReportKey::Vlek => {
+            SigningKey::Vlek => {
                 if !certificates.any(|c| certificate::is_named(c, "SEV-VLEK")) {
                     self.unmet.insert("the VLEK that signed the report: AMD gives it to the cloud provider only, and a machine passes it on beside its report".to_owned());
                 }
                 Signer::Vlek
             }
-            ReportKey::Other(number) => {
+            other @ (SigningKey::Unsigned | SigningKey::Unknown(_)) => {
                 self.unmet
-                    .insert(format!("the key that signed the report, of kind {number}"));
+                    .insert(format!("a certificate of what signed the report: {other}"));
                 return Ok(());
             }
         };

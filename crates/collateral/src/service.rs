@@ -11,7 +11,7 @@ use futures::future::{BoxFuture, Shared, WeakShared};
 use jiff::Timestamp;
 use reqwest::Client;
 
-use crate::cache::{Cache, CacheError};
+use crate::cache::{Cache, CacheError, Written};
 use crate::entry::{Entry, State};
 use crate::fetch_error::{FetchError, Reason};
 use crate::http;
@@ -259,7 +259,25 @@ impl Inner {
                 }));
             }
         };
-        self.keep(&entry, &mut notes).await;
+        let now = self.now();
+        let is_superseded = match &there {
+            Some(there) if entry.is_superseded_by(there, now) => true,
+            // somebody else may have written since
+            _ => self.keep(&entry, &mut notes).await == Some(Written::Superseded),
+        };
+        if is_superseded {
+            let there = self.cached(&item, &mut notes).await;
+            let reason = Reason::Superseded {
+                came: entry.issued_at(),
+                there: there.as_ref().and_then(Entry::issued_at),
+            };
+            tracing::warn!(%item, %reason, "an answer is not used");
+            return Err(Box::new(Failed {
+                error: FetchError::new(&item, reason),
+                there,
+                notes,
+            }));
+        }
         Ok(Answer {
             state: entry.state(self.now(), &self.settings.ages),
             entry,
@@ -279,11 +297,16 @@ impl Inner {
         })
     }
 
-    async fn keep(&self, entry: &Entry, notes: &mut Vec<Note>) {
+    /// Writes an entry. `None`: the cache does not take it.
+    async fn keep(&self, entry: &Entry, notes: &mut Vec<Note>) -> Option<Written> {
         let (cache, entry, now) = (self.cache.clone(), entry.clone(), self.now());
-        if let Err(error) = self.blocking(move || cache.write(&entry, now)).await {
-            tracing::warn!(error, "the cache does not take an entry");
-            notes.push(Note::NotKept(error));
+        match self.blocking(move || cache.write(&entry, now)).await {
+            Ok(written) => Some(written),
+            Err(error) => {
+                tracing::warn!(error, "the cache does not take an entry");
+                notes.push(Note::NotKept(error));
+                None
+            }
         }
     }
 
@@ -341,13 +364,16 @@ impl Inner {
 
     async fn attempt(&self, item: &Item, url: url::Url) -> Result<Entry, Reason> {
         let published = http::get(&self.client, item, url, self.settings.retries.attempt).await?;
-        Entry::new(
+        let now = self.now();
+        let entry = Entry::new(
             item.clone(),
-            self.now(),
+            now,
             &published.body,
             published.issuer_chain.as_deref(),
         )
-        .map_err(Reason::Shape)
+        .map_err(Reason::Shape)?;
+        entry.check_genuine(now).map_err(Reason::NotGenuine)?;
+        Ok(entry)
     }
 
     fn lane(&self, item: &Item) -> &Lane {

@@ -1,14 +1,18 @@
 //! Whether bytes are the item they came as: they parse, they are no longer than they may be, and what they say about
-//! themselves is what was asked for. No signature is looked at: that is `attest`'s, whenever evidence is judged.
+//! themselves is what was asked for. Signatures are not looked at here.
 
+use std::sync::Arc;
+
+use attest::sev_snp::{HardwareId, ProductLine, VekError, VekExtensions, VekKind, VekOwner};
 use attest::x509::{Certificate, Crl, Name, X509Error};
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use crate::item::{Item, MAX_CHAIN, PckCa, Product, Signer, Vcek};
+use crate::item::{Item, MAX_CHAIN, PckCa, Product, Signer, TcbVersion, Vcek};
 
 /// Certificates in a chain of Intel's at most: a signer or CA, and the root.
-const LONGEST_CHAIN: usize = 4;
+pub(crate) const LONGEST_CHAIN: usize = 4;
 /// Common name of Intel's root.
 const INTEL_ROOT: &str = "Intel SGX Root CA";
 /// Common name of whoever signs Intel's statements.
@@ -23,6 +27,9 @@ pub enum ShapeError {
     /// No certificate, or not as many as there must be.
     #[error("the certificate does not parse")]
     Certificate(#[source] X509Error),
+    /// No certificate of a chip's key of the product line.
+    #[error("the certificate is not one of a chip of the product line")]
+    Vek(#[source] VekError),
     /// A chain of another length.
     #[error("{actual} certificates in place of {expected}")]
     Chain {
@@ -55,12 +62,41 @@ pub enum ShapeError {
     IssuerChain,
 }
 
-/// Checks an item's parts. Returns until when its publisher vouches for it, if it says so.
+/// What an item says about itself.
+pub(crate) struct Claims {
+    /// Until when its publisher vouches for it, if it says so.
+    pub(crate) valid_until: Option<Timestamp>,
+    /// Of a list or statement.
+    pub(crate) edition: Option<Edition>,
+}
+
+/// Which of several lists or statements of one item its publisher made later: the greater one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Edition {
+    /// `tcbEvaluationDataNumber`; 0 of a list.
+    evaluation: u32,
+    /// `issueDate` or `thisUpdate`.
+    pub(crate) issued_at: Timestamp,
+    /// A list's number, if it has one: its length, and its bytes without leading zeros. After the time, because a time is
+    /// held against the clock, and of a list whose signature can not be checked a number could be as great as anybody likes.
+    number: Option<(usize, Arc<[u8]>)>,
+}
+
+impl Claims {
+    fn of_certificate(valid_until: Timestamp) -> Self {
+        Self {
+            valid_until: Some(valid_until),
+            edition: None,
+        }
+    }
+}
+
+/// Checks an item's parts. Returns what they say about themselves.
 pub(crate) fn check(
     item: &Item,
     body: &[u8],
     issuer_chain: Option<&[u8]>,
-) -> Result<Option<Timestamp>, ShapeError> {
+) -> Result<Claims, ShapeError> {
     if body.len() > item.limit() {
         return Err(ShapeError::TooLong(item.limit()));
     }
@@ -71,13 +107,13 @@ pub(crate) fn check(
         check_issuer_chain(item, chain)?;
     }
     match item {
-        Item::AmdVcek(vcek) => check_vcek(vcek, body).map(Some),
-        Item::AmdChain { product, signer } => check_amd_chain(*product, *signer, body).map(Some),
-        Item::AmdCrl { product, .. } => check_crl(body, Some(&ark_name(*product))),
-        Item::IntelTcbInfo { fmspc, .. } => {
-            check_tcb_info(&fmspc.to_string().to_uppercase(), body).map(Some)
+        Item::AmdVcek(vcek) => check_vcek(vcek, body).map(Claims::of_certificate),
+        Item::AmdChain { product, signer } => {
+            check_amd_chain(*product, *signer, body).map(Claims::of_certificate)
         }
-        Item::IntelQeIdentity { .. } => check_qe_identity(body).map(Some),
+        Item::AmdCrl { product, .. } => check_crl(body, Some(&ark_name(*product))),
+        Item::IntelTcbInfo { fmspc, .. } => check_tcb_info(&fmspc.to_string().to_uppercase(), body),
+        Item::IntelQeIdentity { .. } => check_qe_identity(body),
         Item::IntelPckCrl { ca } => check_crl(body, Some(ca.common_name())),
         Item::IntelRootCrl => check_crl(body, Some(INTEL_ROOT)),
         Item::Crl(_) => check_crl(body, None),
@@ -117,75 +153,33 @@ fn ark_name(product: Product) -> String {
     format!("ARK-{}", product.vendor_name())
 }
 
-/// Object identifiers of AMD's extensions. AMD publication 57230, table 8.
-mod oid {
-    pub(super) const PRODUCT: &str = "1.3.6.1.4.1.3704.1.2";
-    pub(super) const BOOT_LOADER: &str = "1.3.6.1.4.1.3704.1.3.1";
-    pub(super) const TEE: &str = "1.3.6.1.4.1.3704.1.3.2";
-    pub(super) const SNP: &str = "1.3.6.1.4.1.3704.1.3.3";
-    pub(super) const MICROCODE: &str = "1.3.6.1.4.1.3704.1.3.8";
-    pub(super) const FMC: &str = "1.3.6.1.4.1.3704.1.3.9";
-    pub(super) const HARDWARE_ID: &str = "1.3.6.1.4.1.3704.1.4";
-}
-
 fn check_vcek(vcek: &Vcek, der: &[u8]) -> Result<Timestamp, ShapeError> {
     let certificate = Certificate::parse(der).map_err(ShapeError::Certificate)?;
+    let kind = VekKind::Vcek;
+    let subject = common_name(certificate.subject());
+    same("the subject", kind.common_name(), subject)?;
+    let line = vcek.product().line();
+    let issuer = common_name(certificate.issuer());
+    same("the issuer", kind.issuer_name(line), issuer)?;
+    let extensions = VekExtensions::read(kind, line, |oid| certificate.extension(oid))
+        .map_err(ShapeError::Vek)?;
+    let product = extensions.product_line().map(ProductLine::name);
+    let product = product.unwrap_or(&extensions.product_name);
+    same("the product line", line.name(), product)?;
+    let chip = match &extensions.owner {
+        VekOwner::Chip(HardwareId::Long(id)) => hex::encode(id),
+        VekOwner::Chip(HardwareId::Short(id)) => hex::encode(id),
+        VekOwner::Provider(name) => name.clone(),
+    };
+    same("the chip", vcek.chip().to_string(), chip)?;
+    let raw = u64::from_le_bytes(extensions.tcb.0);
+    let actual = TcbVersion::from_raw(vcek.product(), raw);
     same(
-        "the subject",
-        "SEV-VCEK",
-        common_name(certificate.subject()),
+        "the TCB version",
+        vcek.tcb().to_string(),
+        actual.to_string(),
     )?;
-    // with a stepping behind it, such as Milan-B0, or without
-    let product = certificate
-        .extension(oid::PRODUCT)
-        .and_then(ia5_string)
-        .unwrap_or_default();
-    let line = product.split('-').next().unwrap_or_default();
-    same("the product line", vcek.product().vendor_name(), line)?;
-    let chip = certificate.extension(oid::HARDWARE_ID).unwrap_or_default();
-    same("the chip", vcek.chip().to_string(), hex::encode(chip))?;
-    let tcb = vcek.tcb();
-    for (what, oid, expected) in [
-        ("the FMC's version", oid::FMC, tcb.fmc),
-        (
-            "the boot loader's version",
-            oid::BOOT_LOADER,
-            Some(tcb.boot_loader),
-        ),
-        ("the TEE's version", oid::TEE, Some(tcb.tee)),
-        ("the SNP firmware's version", oid::SNP, Some(tcb.snp)),
-        (
-            "the microcode's version",
-            oid::MICROCODE,
-            Some(tcb.microcode),
-        ),
-    ] {
-        let text = |version: Option<u8>| match version {
-            Some(version) => version.to_string(),
-            None => "not stated".to_owned(),
-        };
-        let actual = certificate.extension(oid).and_then(small_integer);
-        same(what, text(expected), text(actual))?;
-    }
     Ok(certificate.not_after())
-}
-
-/// DER `IA5String` of less than 128 bytes.
-fn ia5_string(value: &[u8]) -> Option<&str> {
-    match value {
-        [0x16, length, text @ ..] if usize::from(*length) == text.len() && *length < 0x80 => {
-            std::str::from_utf8(text).ok()
-        }
-        _ => None,
-    }
-}
-
-/// DER `INTEGER` in `0..=255`.
-fn small_integer(value: &[u8]) -> Option<u8> {
-    match value {
-        [0x02, 1, number @ 0..=0x7f] | [0x02, 2, 0, number @ 0x80..=0xff] => Some(*number),
-        _ => None,
-    }
 }
 
 fn check_amd_chain(product: Product, signer: Signer, pem: &[u8]) -> Result<Timestamp, ShapeError> {
@@ -196,10 +190,11 @@ fn check_amd_chain(product: Product, signer: Signer, pem: &[u8]) -> Result<Times
             actual: chain.len(),
         });
     };
-    let name = match signer {
-        Signer::Vcek => format!("SEV-{}", product.vendor_name()),
-        Signer::Vlek => format!("SEV-VLEK-{}", product.vendor_name()),
+    let kind = match signer {
+        Signer::Vcek => VekKind::Vcek,
+        Signer::Vlek => VekKind::Vlek,
     };
+    let name = kind.issuer_name(product.line());
     same("the first subject", name, common_name(signing.subject()))?;
     same(
         "the second subject",
@@ -243,42 +238,61 @@ fn check_issuer_chain(item: &Item, pem: &[u8]) -> Result<(), ShapeError> {
     same("the signer's root", INTEL_ROOT, common_name(root.subject()))
 }
 
-fn check_crl(der: &[u8], issuer: Option<&str>) -> Result<Option<Timestamp>, ShapeError> {
+fn check_crl(der: &[u8], issuer: Option<&str>) -> Result<Claims, ShapeError> {
     let crl = Crl::parse(der).map_err(ShapeError::Crl)?;
     if let Some(issuer) = issuer {
         same("the list's issuer", issuer, common_name(crl.issuer()))?;
     }
-    Ok(crl.next_update())
+    let number = crl.number().map(|number| {
+        let zeros = number.iter().take_while(|byte| **byte == 0).count();
+        let number = number.get(zeros..).unwrap_or_default();
+        (number.len(), number.into())
+    });
+    Ok(Claims {
+        valid_until: crl.next_update(),
+        edition: Some(Edition {
+            evaluation: 0,
+            issued_at: crl.this_update(),
+            number,
+        }),
+    })
 }
 
 /// What of Intel's TCB info names it. The rest is `attest`'s to read.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct TcbInfoDocument {
-    tcb_info: TcbInfoHead,
-    signature: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct TcbInfoHead {
     id: String,
     fmspc: String,
+    issue_date: Timestamp,
     next_update: Timestamp,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct QeIdentityDocument {
-    enclave_identity: QeIdentityHead,
-    signature: String,
+    tcb_evaluation_data_number: u32,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct QeIdentityHead {
     id: String,
+    issue_date: Timestamp,
     next_update: Timestamp,
+    tcb_evaluation_data_number: u32,
+}
+
+/// The body as it was sent, which is what is signed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TcbInfoDocument<'a> {
+    #[serde(borrow, rename = "tcbInfo")]
+    body: &'a RawValue,
+    signature: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QeIdentityDocument<'a> {
+    #[serde(borrow, rename = "enclaveIdentity")]
+    body: &'a RawValue,
+    signature: String,
 }
 
 fn document<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, ShapeError> {
@@ -286,22 +300,85 @@ fn document<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, ShapeError> {
         .map_err(|error| ShapeError::Document(printable(&error.to_string())))
 }
 
-fn check_signature(hexadecimal: &str) -> Result<(), ShapeError> {
+/// The bytes of a statement that are signed, and the signature.
+pub(crate) type Signed<'a> = (&'a [u8], [u8; 64]);
+
+fn signed<'a>(body: &'a RawValue, hexadecimal: &str) -> Result<Signed<'a>, ShapeError> {
     let mut signature = [0; 64];
-    hex::decode_to_slice(hexadecimal, &mut signature).map_err(|_| ShapeError::Signature)
+    hex::decode_to_slice(hexadecimal, &mut signature).map_err(|_| ShapeError::Signature)?;
+    Ok((body.get().as_bytes(), signature))
 }
 
-fn check_tcb_info(fmspc: &str, json: &[u8]) -> Result<Timestamp, ShapeError> {
-    let document: TcbInfoDocument = document(json)?;
-    check_signature(&document.signature)?;
-    same("the kind of TCB info", "TDX", document.tcb_info.id)?;
-    same("the FMSPC", fmspc, document.tcb_info.fmspc.to_uppercase())?;
-    Ok(document.tcb_info.next_update)
+pub(crate) fn tcb_info(json: &[u8]) -> Result<Signed<'_>, ShapeError> {
+    let document: TcbInfoDocument<'_> = document(json)?;
+    signed(document.body, &document.signature)
 }
 
-fn check_qe_identity(json: &[u8]) -> Result<Timestamp, ShapeError> {
-    let document: QeIdentityDocument = document(json)?;
-    check_signature(&document.signature)?;
-    same("the enclave", "TD_QE", document.enclave_identity.id)?;
-    Ok(document.enclave_identity.next_update)
+pub(crate) fn qe_identity(json: &[u8]) -> Result<Signed<'_>, ShapeError> {
+    let document: QeIdentityDocument<'_> = document(json)?;
+    signed(document.body, &document.signature)
+}
+
+fn statement(valid_until: Timestamp, issued_at: Timestamp, evaluation: u32) -> Claims {
+    Claims {
+        valid_until: Some(valid_until),
+        edition: Some(Edition {
+            evaluation,
+            issued_at,
+            number: None,
+        }),
+    }
+}
+
+fn check_tcb_info(fmspc: &str, json: &[u8]) -> Result<Claims, ShapeError> {
+    let (body, _) = tcb_info(json)?;
+    let head: TcbInfoHead = document(body)?;
+    same("the kind of TCB info", "TDX", head.id)?;
+    same("the FMSPC", fmspc, head.fmspc.to_uppercase())?;
+    let evaluation = head.tcb_evaluation_data_number;
+    Ok(statement(head.next_update, head.issue_date, evaluation))
+}
+
+fn check_qe_identity(json: &[u8]) -> Result<Claims, ShapeError> {
+    let (body, _) = qe_identity(json)?;
+    let head: QeIdentityHead = document(body)?;
+    same("the enclave", "TD_QE", head.id)?;
+    let evaluation = head.tcb_evaluation_data_number;
+    Ok(statement(head.next_update, head.issue_date, evaluation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::item::{Fmspc, Update};
+
+    /// While Intel judges by a new number, statements by the one before go on being issued.
+    #[test]
+    fn a_statement_of_a_smaller_evaluation_number_is_older_whatever_its_date() {
+        let set = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../attest/testdata/evidence/tdx-collateral/90c06f-2026-06-flashbots");
+        let read = |name| std::fs::read_to_string(set.join(name)).unwrap();
+        let update = Update::Standard;
+        let fmspc = Fmspc::new([0x90, 0xc0, 0x6f, 0, 0, 0]);
+        for (item, file) in [
+            (Item::IntelTcbInfo { fmspc, update }, "tcb_info.json"),
+            (Item::IntelQeIdentity { update }, "qe_identity.json"),
+        ] {
+            let text = read(file);
+            let chain = read("tcb_signing_chain.pem");
+            let edition = |number: &str, date: &str| {
+                let text = text
+                    .replace("DataNumber\":19", &format!("DataNumber\":{number}"))
+                    .replace("issueDate\":\"2026-06-08", &format!("issueDate\":\"{date}"));
+                check(&item, text.as_bytes(), Some(chain.as_bytes()))
+                    .unwrap()
+                    .edition
+            };
+            let real = edition("19", "2026-06-08");
+            assert!(edition("18", "2026-06-25") < real, "{item}");
+            assert!(edition("20", "2026-06-01") > real, "{item}");
+            assert!(edition("19", "2026-06-07") < real, "{item}");
+            assert!(edition("19", "2026-06-09") > real, "{item}");
+        }
+    }
 }

@@ -5,10 +5,11 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::certificate::{Frame, Signed, X509Error};
+use super::certificate::{Certificate, Frame, Signed, X509Error};
 use super::der::{DerError, Reader, tag};
 use super::extension::Extension;
 use super::name::Name;
+use super::path::CrlFault;
 use crate::Digest;
 
 /// Bytes of the longest CRL that is read: some thirty thousand entries.
@@ -140,6 +141,29 @@ impl Crl {
         self.revoked
             .binary_search_by(|revoked| (**revoked).cmp(serial))
             .is_ok()
+    }
+
+    /// Whether `issuer` made it: its name, and a signature by its key, which may sign CRLs. Neither the list's time nor the
+    /// certificate itself is judged here. For who keeps lists; who appraises uses [`crate::x509::Path::build`].
+    ///
+    /// # Errors
+    ///
+    /// [`CrlFault::MayNotSign`], [`CrlFault::Algorithm`] or [`CrlFault::Signature`].
+    pub fn check_signature(&self, issuer: &Certificate) -> Result<(), CrlFault> {
+        if issuer.key_usage().is_some_and(|usage| !usage.crl_sign()) {
+            return Err(CrlFault::MayNotSign);
+        }
+        if self.issuer != *issuer.subject() {
+            return Err(CrlFault::Signature);
+        }
+        let key = issuer.public_key();
+        let scheme = self
+            .signed
+            .algorithm
+            .scheme(key)
+            .ok_or(CrlFault::Algorithm)?;
+        key.verify(scheme, &self.signed.message, &self.signed.signature)
+            .map_err(|_| CrlFault::Signature)
     }
 
     pub(crate) const fn digest(&self) -> Digest {

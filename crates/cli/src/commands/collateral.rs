@@ -177,7 +177,7 @@ pub(crate) fn list(
     )
 }
 
-/// Every entry that can be read; tells of files that are none.
+/// Every entry that can be read; tells of those that can not.
 fn entries(cache: &Cache, terminal: &Terminal) -> Result<Vec<Entry>, Failure> {
     let listed = cache.list().map_err(|error| {
         Failure::infrastructure("look at the collateral that is there").because(error)
@@ -191,9 +191,6 @@ fn entries(cache: &Cache, terminal: &Terminal) -> Result<Vec<Entry>, Failure> {
                     "{}; it is fetched anew when it is needed",
                     chain(&error)
                 ));
-            }
-            Listed::Foreign(name) => {
-                terminal.note(format_args!("{} is no collateral", printable(&name)));
             }
         }
     }
@@ -263,15 +260,27 @@ pub(crate) fn import(
             .because(error)
             .hint("nothing of it was taken; copy it again, or make it again with `constellation collateral export`")
     })?;
+    let now = Timestamp::now();
+    for entry in bundle.entries() {
+        entry.check_genuine(now).map_err(|error| {
+            Failure::config(format!("{} of {} is not to be taken", entry.item(), path.display()))
+                .because(error)
+                .hint("nothing of the bundle was taken; look at the clock, and make the bundle again where the vendor can be reached")
+        })?;
+    }
     let cache = open(&arguments.place)?;
     let (mut taken, mut kept) = (0, 0);
     for entry in bundle.entries() {
-        let written = cache.write(entry, Timestamp::now()).map_err(|error| {
+        let written = cache.write(entry, now).map_err(|error| {
             Failure::infrastructure(format!("take {}", entry.item())).because(error)
         })?;
         match written {
             Written::New | Written::Replaced => taken += 1,
             Written::Kept => kept += 1,
+            Written::Superseded => terminal.note(format_args!(
+                "{}: not taken: its publisher has replaced it by what is here",
+                entry.item()
+            )),
         }
     }
     let kept = match kept {

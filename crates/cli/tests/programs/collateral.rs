@@ -206,6 +206,55 @@ async fn a_bundle_that_is_none_is_taken_in_no_part() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_neither_takes_back_nor_forges() {
+    let site = Site::new().await;
+    let list = |set: &str| {
+        let path = format!("tdx-collateral/{set}/root_ca_crl.der");
+        std::fs::read(evidence(&path)).unwrap()
+    };
+    let entry = |item: &str, der: &[u8]| {
+        let at = "2026-06-15T00:00:00Z".parse().unwrap();
+        collateral::Entry::new(item.parse().unwrap(), at, der, None).unwrap()
+    };
+    let bundle = |name: &str, entries: Vec<collateral::Entry>| {
+        let at = "2026-06-15T00:00:00Z".parse().unwrap();
+        let bundle = collateral::Bundle::new(at, entries).unwrap();
+        let path = site.lab.path().join(name);
+        std::fs::write(&path, bundle.to_bytes().unwrap()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    // issued in 2026, and in 2025
+    let newer = list("90c06f-2026-06-flashbots");
+    let older = list("90c06f-2026-02-dcap-qvl");
+    let newer_bundle = bundle("newer.tar", vec![entry("intel-root-crl", &newer)]);
+    let older_bundle = bundle("older.tar", vec![entry("intel-root-crl", &older)]);
+    let ran = site.run(&["import", &newer_bundle]).await;
+    assert!(ran.stderr.starts_with("Took 1 item(s) of "), "{ran:?}");
+    let ran = site.run(&["import", &older_bundle]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let words = "intel-root-crl: not taken: its publisher has replaced it by what is here";
+    assert!(ran.stderr.contains(words), "{ran:?}");
+    assert!(ran.stderr.contains("Took 0 item(s) of "), "{ran:?}");
+    let listed = site.run(&["list", "-o", "json"]).await;
+    assert_eq!(json(&listed)[0]["validUntil"], "2027-02-26T13:04:00Z");
+
+    // one that is forged, and before it one that is not
+    let milan = std::fs::read(evidence("roots/amd-crl/crl-milan-2022-05-09.der")).unwrap();
+    let mut forged = newer.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    let entries = vec![entry(MILAN_CRL, &milan), entry("intel-root-crl", &forged)];
+    let forged = bundle("forged.tar", entries);
+    let ran = site.run(&["import", &forged, "--dir", "other"]).await;
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(
+        ran.stderr.contains("the CRL is not signed by its issuer"),
+        "{ran:?}"
+    );
+    let listed = site.run(&["list", "-o", "json", "--dir", "other"]).await;
+    assert_eq!(items(&listed), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_names_and_places_say_what_is_right() {
     let site = Site::new().await;
     for (arguments, code, words) in [

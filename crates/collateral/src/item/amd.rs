@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use attest::sev_snp::ProductLine;
+
 use super::ItemError;
 
 /// A line of processors with one root.
@@ -30,11 +32,30 @@ impl Product {
         }
     }
 
+    /// As `attest` calls it.
+    pub(crate) fn line(self) -> ProductLine {
+        match self {
+            Self::Milan => ProductLine::Milan,
+            Self::Genoa => ProductLine::Genoa,
+            Self::Turin => ProductLine::Turin,
+        }
+    }
+
     /// Bytes of a chip's identifier that the service knows it by.
     pub fn chip_id_length(self) -> usize {
         match self {
             Self::Milan | Self::Genoa => 64,
             Self::Turin => 8,
+        }
+    }
+}
+
+impl From<ProductLine> for Product {
+    fn from(line: ProductLine) -> Self {
+        match line {
+            ProductLine::Milan => Self::Milan,
+            ProductLine::Genoa => Self::Genoa,
+            ProductLine::Turin => Self::Turin,
         }
     }
 }

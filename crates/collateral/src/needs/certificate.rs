@@ -1,5 +1,6 @@
 //! What a certificate in the evidence says about what is needed: product line, and where its issuer's list is.
 
+use attest::sev_snp::VekKind;
 use attest::x509::Certificate;
 
 use crate::item::Product;
@@ -18,15 +19,9 @@ pub(super) fn is_named(certificate: &Certificate, name: &str) -> bool {
 
 /// The product line of a VCEK or VLEK, by who issued it.
 pub(super) fn product_of(certificate: &Certificate) -> Option<Product> {
-    if !is_named(certificate, "SEV-VCEK") && !is_named(certificate, "SEV-VLEK") {
-        return None;
-    }
+    let kind = VekKind::from_common_name(certificate.subject().common_name()?)?;
     let issuer = certificate.issuer().common_name()?;
-    let line = issuer.strip_prefix("SEV-")?;
-    let line = line.strip_prefix("VLEK-").unwrap_or(line);
-    Product::ALL
-        .into_iter()
-        .find(|product| product.vendor_name() == line)
+    kind.line_of_issuer(issuer).map(Product::from)
 }
 
 /// Where the list of a certificate's issuer is published. Finds the URLs by their tag, wherever they are in the extension.

@@ -1,24 +1,12 @@
-//! What a report of SEV-SNP says about its chip. AMD publication 56860, table 23.
+//! What a report of SEV-SNP says about its chip.
+
+use attest::sev_snp::{REPORT_SIZE, Report, SigningKey};
 
 use crate::item::{Product, TcbVersion};
 
-const SIZE: usize = 1184;
 /// Before the report in the report of Azure's paravisor.
 const HCL_MAGIC: &[u8] = b"HCLA";
 const HCL_HEADER: usize = 32;
-/// Reports of versions that nobody has thought of yet are still reports; anything else has a large number there.
-const HIGHEST_VERSION: u32 = 64;
-
-/// The key that signed a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReportKey {
-    /// The chip's.
-    Vcek,
-    /// The cloud provider's.
-    Vlek,
-    /// Another, by its number.
-    Other(u32),
-}
 
 /// What a report says about its chip.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,42 +16,30 @@ pub struct SnpReport {
     /// The product line, from version 3 on and if it is one we know.
     pub product: Option<Product>,
     /// The key that signed it.
-    pub key: ReportKey,
+    pub key: SigningKey,
     reported_tcb: u64,
     chip_id: [u8; 64],
 }
 
 impl SnpReport {
-    /// A report, alone or in a paravisor's report.
+    /// A report, alone or in a paravisor's report, which for another kind of machine has something else there.
     pub(super) fn find(bytes: &[u8]) -> Option<Self> {
-        if bytes.starts_with(HCL_MAGIC) {
-            let report = bytes.get(HCL_HEADER..HCL_HEADER.checked_add(SIZE)?)?;
-            return Self::read(report);
-        }
-        if bytes.len() != SIZE {
-            return None;
-        }
-        Self::read(bytes)
-    }
-
-    fn read(report: &[u8]) -> Option<Self> {
-        let version = u32::from_le_bytes(field(report, 0)?);
-        // a paravisor's report of another kind of machine has something else there
-        if !(2..=HIGHEST_VERSION).contains(&version) {
-            return None;
-        }
-        let [family, model] = field(report, 0x188)?;
-        let key = (u32::from_le_bytes(field(report, 0x48)?) >> 2) & 7;
+        let report = if bytes.starts_with(HCL_MAGIC) {
+            bytes.get(HCL_HEADER..)?.get(..REPORT_SIZE)?
+        } else {
+            bytes
+        };
+        let report = Report::parse(report).ok()?;
+        let fields = report.fields();
         Some(Self {
-            version,
-            product: (version >= 3).then(|| line(family, model)).flatten(),
-            key: match key {
-                0 => ReportKey::Vcek,
-                1 => ReportKey::Vlek,
-                other => ReportKey::Other(other),
-            },
-            reported_tcb: u64::from_le_bytes(field(report, 0x180)?),
-            chip_id: field(report, 0x1a0)?,
+            version: fields.version.number(),
+            product: fields
+                .cpu_id
+                .and_then(|cpu| cpu.product_line())
+                .map(Product::from),
+            key: fields.key_info.signing_key(),
+            reported_tcb: u64::from_le_bytes(fields.reported_tcb.0),
+            chip_id: fields.chip_id,
         })
     }
 
@@ -77,19 +53,5 @@ impl SnpReport {
         self.chip_id
             .get(..product.chip_id_length())
             .unwrap_or_default()
-    }
-}
-
-fn field<const N: usize>(report: &[u8], offset: usize) -> Option<[u8; N]> {
-    report.get(offset..)?.first_chunk().copied()
-}
-
-/// Family and model as CPUID has them, combined with their extensions. AMD publication 57230.
-fn line(family: u8, model: u8) -> Option<Product> {
-    match (family, model) {
-        (0x19, 0x00..=0x0f) => Some(Product::Milan),
-        (0x19, 0x10..=0x1f | 0xa0..=0xaf) => Some(Product::Genoa),
-        (0x1a, 0x00..=0x1f) => Some(Product::Turin),
-        _ => None,
     }
 }

@@ -106,12 +106,85 @@ fn what_is_beyond_the_bounds_goes_oldest_first() {
     assert!(cache.read(entries[0].item()).unwrap().is_some());
 }
 
+/// A directory where an operator keeps archives of their own, and more than the cache may hold.
+#[test]
+fn files_of_others_are_neither_counted_nor_removed_nor_listed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("c");
+    let bounds = Bounds {
+        entries: 2,
+        bytes: 64 << 10,
+    };
+    let cache = Cache::open(&path, bounds).unwrap();
+    let others = [
+        "backup.tar",
+        "amd-crl-milan-vcek.tar",
+        "notes.collateral",
+        "amd-crl-milan-vcek-2.collateral",
+        "crl-0123.collateral",
+        ".unfinished-letter",
+        ".collateral-unfinished-letter",
+    ];
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(48 * 3600);
+    for name in others {
+        let file = std::fs::File::create(path.join(name)).unwrap();
+        file.set_len(1 << 20).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    for name in [
+        ".collateral-unfinished-1-0-2",
+        "amd-crl-genoa-vcek.collateral",
+    ] {
+        let file = std::fs::File::create(path.join(name)).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    let cache_again = Cache::open(&path, bounds).unwrap();
+    let all = entries();
+    // small ones; with the empty file of Genoa's name they are one too many
+    for entry in &all[6..8] {
+        cache.write(entry, time(NOW)).unwrap();
+    }
+    let mut names: Vec<_> = std::fs::read_dir(&path)
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !others.contains(&name.as_str()))
+        .collect();
+    names.sort();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(names[0].starts_with("crl-"), "{names:?}");
+    assert_eq!(names[1], "intel-root-crl.collateral");
+    for name in others {
+        assert!(path.join(name).exists(), "{name}");
+    }
+    let listed = cache_again.list().unwrap();
+    assert!(
+        matches!(listed.as_slice(), [Listed::Entry(_), Listed::Entry(_)]),
+        "{listed:?}"
+    );
+}
+
+#[test]
+fn a_link_is_no_directory_to_use() {
+    let directory = tempfile::tempdir().unwrap();
+    let real = directory.path().join("real");
+    Cache::open(&real, Bounds::default()).unwrap();
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    for path in [link.clone(), link.join(""), link.join(".")] {
+        let error = Cache::open(&path, Bounds::default()).unwrap_err();
+        assert!(matches!(error, CacheError::NotADirectory(_)), "{error:?}");
+    }
+    Cache::open(&real.join(""), Bounds::default()).unwrap();
+}
+
 #[tokio::test]
 async fn a_damaged_file_is_told_and_fetched_anew() {
     let lab = Lab::new().await;
     let collateral = lab.collateral();
     collateral.get(&QE_IDENTITY, DEMAND).await.unwrap();
-    let path = lab.cache_path().join("intel-td-qe-identity-standard.tar");
+    let path = lab
+        .cache_path()
+        .join("intel-td-qe-identity-standard.collateral");
     let whole = std::fs::read(&path).unwrap();
     let mut flipped = whole.clone();
     let middle = flipped.len() / 2;
@@ -156,8 +229,8 @@ fn a_file_under_anothers_name_is_not_used() {
     let cache = Cache::open(&path, Bounds::default()).unwrap();
     cache.write(&entry_at(NOW), time(NOW)).unwrap();
     std::fs::rename(
-        path.join("amd-crl-milan-vcek.tar"),
-        path.join("amd-crl-genoa-vcek.tar"),
+        path.join("amd-crl-milan-vcek.collateral"),
+        path.join("amd-crl-genoa-vcek.collateral"),
     )
     .unwrap();
     let genoa = "amd-crl/genoa/vcek".parse().unwrap();

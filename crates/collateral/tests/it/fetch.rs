@@ -267,7 +267,7 @@ async fn what_was_not_asked_for_is_refused() {
             vcek(),
             VCEK_TARGET,
             milan,
-            "the product line is Milan, not Turin",
+            "the issuer is SEV-Milan, not SEV-Turin",
         ),
         (
             genoa.clone(),
@@ -347,13 +347,30 @@ async fn a_certificate_of_another_chip_or_level_is_refused() {
         &[0x2b, 6, 1, 4, 1, 0x9c, 0x78, 1, 4],
         &hex::decode("59790fb1c39f35c1").unwrap(),
     );
+    let product = extension(&[0x2b, 6, 1, 4, 1, 0x9c, 0x78, 1, 2], b"Tur");
     for (at, what) in [
-        (level(9, 1), "the FMC's version"),
-        (level(1, 1), "the boot loader's version"),
-        (level(2, 1), "the TEE's version"),
-        (level(3, 4), "the SNP firmware's version"),
-        (level(8, 0x51), "the microcode's version"),
+        (
+            level(9, 1),
+            "the TCB version is fmc=3,bl=1,tee=1,snp=4,ucode=81,",
+        ),
+        (
+            level(1, 1),
+            "the TCB version is fmc=1,bl=3,tee=1,snp=4,ucode=81,",
+        ),
+        (
+            level(2, 1),
+            "the TCB version is fmc=1,bl=1,tee=3,snp=4,ucode=81,",
+        ),
+        (
+            level(3, 4),
+            "the TCB version is fmc=1,bl=1,tee=1,snp=6,ucode=81,",
+        ),
+        (
+            level(8, 0x51),
+            "the TCB version is fmc=1,bl=1,tee=1,snp=4,ucode=83,",
+        ),
         (chip, "the chip"),
+        (product, "the product line is Tupin, not Turin"),
     ] {
         let mut changed = real.clone();
         changed[at] ^= 2;

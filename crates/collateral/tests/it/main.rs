@@ -10,3 +10,4 @@ mod cache;
 mod fetch;
 mod lab;
 mod needs;
+mod rollback;

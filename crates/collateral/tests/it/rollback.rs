@@ -1,0 +1,332 @@
+//! Lists and statements that are taken back, forged, or of a time to come: with real ones of several months.
+
+use std::path::Path;
+
+use collateral::{
+    Bounds, Bundle, Cache, CacheError, CrlUrl, Entry, Item, NotGenuine, OnFailure, PckCa, Reason,
+    Refresh, State, Written,
+};
+use testkit::vendors::BadDay;
+
+use crate::lab::{
+    DEMAND, Lab, MILAN_CRL, MILAN_CRL_TARGET, NOW, QE_IDENTITY, QE_IDENTITY_TARGET, SET, evidence,
+    of_set, tcb_info, time,
+};
+
+/// Both in force on 2026-03-17, when the second was a day old and the first had three days to go.
+const FEBRUARY: &str = "tdx-collateral/90c06f-2026-02-dcap-qvl";
+const MARCH: &str = "tdx-collateral/90c06f-2026-03-attestation-rs";
+const PCK_CRL: Item = Item::IntelPckCrl {
+    ca: PckCa::Platform,
+};
+
+fn cache(directory: &Path) -> Cache {
+    Cache::open(&directory.join("c"), Bounds::default()).unwrap()
+}
+
+/// An item's files in a set.
+fn files(item: &Item, set: &str) -> (Vec<u8>, Option<Vec<u8>>) {
+    let file = |name: &str| evidence(&format!("{set}/{name}"));
+    match item {
+        Item::IntelTcbInfo { .. } => (file("tcb_info.json"), Some(file("tcb_signing_chain.pem"))),
+        // the same signer
+        Item::IntelQeIdentity { .. } => (
+            file("qe_identity.json"),
+            Some(file("tcb_signing_chain.pem")),
+        ),
+        Item::IntelPckCrl { .. } => (file("pck_crl.der"), Some(file("pck_crl_issuer_chain.pem"))),
+        Item::IntelRootCrl => (file("root_ca_crl.der"), None),
+        other => panic!("{other}"),
+    }
+}
+
+fn entry_of(item: &Item, set: &str, at: &str) -> Entry {
+    let (body, chain) = files(item, set);
+    Entry::new(item.clone(), time(at), &body, chain.as_deref()).unwrap()
+}
+
+#[test]
+fn what_the_publisher_made_later_stays_whenever_it_was_fetched() {
+    let now = time("2026-03-17T12:00:00Z");
+    for item in [tcb_info(), QE_IDENTITY, PCK_CRL, Item::IntelRootCrl] {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = cache(directory.path());
+        let march = entry_of(&item, MARCH, "2026-03-17T01:00:00Z");
+        let february = entry_of(&item, FEBRUARY, "2026-03-17T11:00:00Z");
+        assert!(february.valid_until() > Some(now), "{item}");
+        assert_eq!(cache.write(&march, now).unwrap(), Written::New);
+        let written = cache.write(&february, now).unwrap();
+        assert_eq!(written, Written::Superseded, "{item}");
+        assert_eq!(cache.read(&item).unwrap().unwrap(), march, "{item}");
+        // and it replaces the older one, even if it came before that
+        std::fs::remove_dir_all(cache.directory()).unwrap();
+        let cache = crate::rollback::cache(directory.path());
+        assert_eq!(cache.write(&february, now).unwrap(), Written::New);
+        assert_eq!(cache.write(&march, now).unwrap(), Written::Replaced);
+        assert_eq!(cache.read(&item).unwrap().unwrap(), march, "{item}");
+    }
+}
+
+/// Puts an entry into the cache's file, past every check.
+fn plant(cache: &Cache, entry: &Entry) {
+    let bytes = Bundle::new(entry.fetched_at(), [entry.clone()])
+        .unwrap()
+        .to_bytes()
+        .unwrap();
+    let name = entry.item().file_name();
+    let (stem, _) = name.rsplit_once('.').unwrap();
+    let path = cache.directory().join(format!("{stem}.collateral"));
+    std::fs::write(path, bytes).unwrap();
+    assert_eq!(cache.read(entry.item()).unwrap().as_ref(), Some(entry));
+}
+
+/// A list of whose issuer nothing is known: its time is held against the clock, its number can be anything.
+#[test]
+fn a_list_by_url_is_ordered_by_its_time_and_then_by_its_number() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = cache(directory.path());
+    let url = CrlUrl::parse("http://pki.goog/cloud_integrity/a.crl").unwrap();
+    let item = Item::Crl(url);
+    let real = evidence("roots/google/gcp-ek-ak-ca-intermediate.crl");
+    let find = |what: &[u8]| real.windows(what.len()).position(|w| w == what).unwrap();
+    // CRL number 669: the extension's identifier, an OCTET STRING, an INTEGER
+    let number = find(&[0x55, 0x1d, 0x14, 4, 4, 2, 2, 0x02, 0x9d]) + 7;
+    let this_update = find(b"240507005104Z");
+    let made = |at: &str, change: &dyn Fn(&mut [u8])| {
+        let mut der = real.clone();
+        change(&mut der);
+        Entry::new(item.clone(), time(at), &der, None).unwrap()
+    };
+    let earlier = made("2026-06-10T02:00:00Z", &|der| {
+        der[this_update + 5] = b'6';
+        der[number] = 0x7f;
+    });
+    let smaller = made("2026-06-10T03:00:00Z", &|der| der[number] = 0x01);
+    let greater = made("2026-06-10T00:00:00Z", &|der| der[number] = 0x03);
+    let real = made("2026-06-10T01:00:00Z", &|_| {});
+    for (entry, expected) in [
+        (&real, Written::New),
+        (&earlier, Written::Superseded),
+        (&smaller, Written::Superseded),
+        (&greater, Written::Replaced),
+        (&real, Written::Superseded),
+    ] {
+        assert_eq!(cache.write(entry, time(NOW)).unwrap(), expected);
+    }
+}
+
+#[test]
+fn what_is_of_a_time_to_come_is_refused_and_what_clocks_differ_by_is_not() {
+    let google = CrlUrl::parse("http://pki.goog/cloud_integrity/a.crl").unwrap();
+    let listed = Item::Crl(google);
+    let google = evidence("roots/google/gcp-ek-ak-ca-intermediate.crl");
+    let milan = evidence("roots/amd-crl/crl-milan-2022-05-09.der");
+    let early = "2020-01-01T00:00:00Z";
+    let plain = |item: &Item, body: &[u8]| Entry::new(item.clone(), time(early), body, None);
+    for (entry, too_early, soon_enough) in [
+        (
+            plain(&MILAN_CRL, &milan).unwrap(),
+            "2022-05-09T17:02:44Z",
+            "2022-05-09T17:02:45Z",
+        ),
+        (
+            plain(&listed, &google).unwrap(),
+            "2024-05-07T00:46:03Z",
+            "2024-05-07T00:46:04Z",
+        ),
+        (
+            entry_of(&tcb_info(), SET, early),
+            "2026-06-08T11:27:34Z",
+            "2026-06-08T11:27:35Z",
+        ),
+        (
+            entry_of(&QE_IDENTITY, SET, early),
+            "2026-06-08T11:23:47Z",
+            "2026-06-08T11:23:48Z",
+        ),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = cache(directory.path());
+        let error = cache.write(&entry, time(too_early)).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                CacheError::NotGenuine {
+                    source: NotGenuine::NotYetValid { .. },
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+        assert!(cache.list().unwrap().is_empty());
+        let written = cache.write(&entry, time(soon_enough)).unwrap();
+        assert_eq!(written, Written::New);
+    }
+}
+
+/// Real bytes with something wrong about the signature.
+fn forgeries() -> Vec<(&'static str, Entry)> {
+    let last_flipped = |mut bytes: Vec<u8>| {
+        *bytes.last_mut().unwrap() ^= 1;
+        bytes
+    };
+    // within the signer's own signature, which ends just before the line that ends it
+    let other_signer = |pem: Vec<u8>| {
+        let text = String::from_utf8(pem).unwrap();
+        let end = text.find("-----END").unwrap();
+        let at = text[..end].trim_end().len() - 12;
+        let other = if &text[at..=at] == "A" { "B" } else { "A" };
+        format!("{}{other}{}", &text[..at], &text[at + 1..]).into_bytes()
+    };
+    let make = |item: &Item, body: &[u8], chain: Option<&[u8]>| {
+        Entry::new(item.clone(), time("2026-06-14T00:00:00Z"), body, chain).unwrap()
+    };
+    let milan = evidence("roots/amd-crl/crl-milan-2022-05-09.der");
+    let mut made = vec![
+        ("AMD's list", make(&MILAN_CRL, &last_flipped(milan), None)),
+        (
+            "the root's list",
+            make(
+                &Item::IntelRootCrl,
+                &last_flipped(of_set("root_ca_crl.der")),
+                None,
+            ),
+        ),
+    ];
+    let (list, chain) = files(&PCK_CRL, SET);
+    let chain = chain.unwrap();
+    let flipped = last_flipped(list.clone());
+    made.push(("the CA's list", make(&PCK_CRL, &flipped, Some(&chain))));
+    let strange = other_signer(chain);
+    made.push(("another CA", make(&PCK_CRL, &list, Some(&strange))));
+    for item in [tcb_info(), QE_IDENTITY] {
+        let (body, chain) = files(&item, SET);
+        let chain = chain.unwrap();
+        let later = String::from_utf8(body.clone()).unwrap().replacen(
+            "\"nextUpdate\":\"2026-07",
+            "\"nextUpdate\":\"2036-07",
+            1,
+        );
+        assert_ne!(later.as_bytes(), body);
+        let changed = make(&item, later.as_bytes(), Some(&chain));
+        made.push(("a changed statement", changed));
+        let strange = other_signer(chain);
+        made.push(("another signer", make(&item, &body, Some(&strange))));
+    }
+    made
+}
+
+#[test]
+fn what_its_issuer_did_not_sign_is_refused() {
+    for (what, entry) in forgeries() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = cache(directory.path());
+        let error = cache.write(&entry, time(NOW)).unwrap_err();
+        let CacheError::NotGenuine { source, .. } = error else {
+            panic!("{what}: {error:?}");
+        };
+        let is_expected = match what {
+            "a changed statement" => matches!(source, NotGenuine::Statement(_)),
+            "another signer" | "another CA" => matches!(source, NotGenuine::Signer(_)),
+            _ => matches!(source, NotGenuine::Crl(_)),
+        };
+        assert!(is_expected, "{what}: {source:?}");
+        assert!(cache.list().unwrap().is_empty(), "{what}");
+    }
+}
+
+/// However one came into the directory, say by an older release.
+#[test]
+fn a_forged_one_that_is_there_does_not_keep_the_genuine_out() {
+    let now = time(NOW);
+    // fetched before the forged one, and the same list by what it says
+    for (what, forged) in forgeries() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = cache(directory.path());
+        plant(&cache, &forged);
+        let item = forged.item().clone();
+        let genuine = if item == MILAN_CRL {
+            let milan = evidence("roots/amd-crl/crl-milan-2022-05-09.der");
+            Entry::new(item, time("2026-06-10T00:00:00Z"), &milan, None).unwrap()
+        } else {
+            entry_of(&item, SET, "2026-06-10T00:00:00Z")
+        };
+        let written = cache.write(&genuine, now).unwrap();
+        assert_eq!(written, Written::Replaced, "{what}");
+        assert_eq!(cache.read(genuine.item()).unwrap(), Some(genuine), "{what}");
+    }
+    // a later one by what it says
+    let directory = tempfile::tempdir().unwrap();
+    let cache = cache(directory.path());
+    let milan = evidence("roots/amd-crl/crl-milan-2022-05-09.der");
+    let mut later = milan.clone();
+    let at = later.windows(6).position(|w| w == b"220509").unwrap();
+    later[at + 1] = b'3';
+    plant(&cache, &Entry::new(MILAN_CRL, now, &later, None).unwrap());
+    let genuine = Entry::new(MILAN_CRL, now, &milan, None).unwrap();
+    assert_eq!(cache.write(&genuine, now).unwrap(), Written::Replaced);
+}
+
+#[test]
+fn a_fetch_that_is_said_to_come_is_now() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = cache(directory.path());
+    let (now, soon) = (time(NOW), time("2026-06-15T00:01:00Z"));
+    let ahead = entry_of(&QE_IDENTITY, SET, "2026-06-15T00:04:59Z");
+    assert_eq!(cache.write(&ahead, now).unwrap(), Written::New);
+    let there = cache.read(&QE_IDENTITY).unwrap().unwrap();
+    assert_eq!(there.fetched_at(), now);
+    // so what is fetched a minute later is later
+    let fetched = entry_of(&QE_IDENTITY, SET, "2026-06-15T00:01:00Z");
+    assert_eq!(cache.write(&fetched, soon).unwrap(), Written::Replaced);
+}
+
+#[tokio::test]
+async fn a_service_that_takes_a_statement_back_is_not_followed() {
+    let lab = Lab::new().await;
+    let collateral = lab.collateral();
+    collateral.get(&QE_IDENTITY, DEMAND).await.unwrap();
+    let (march, _) = files(&QE_IDENTITY, MARCH);
+    let older = || BadDay::Body(march.clone());
+    lab.vendors.spoil(QE_IDENTITY_TARGET, [older(), older()]);
+    let again = collateral::Demand {
+        refresh: Refresh::Always,
+        ..DEMAND
+    };
+    let error = collateral.get(&QE_IDENTITY, again).await.unwrap_err();
+    let Reason::Superseded { came, there } = error.reason() else {
+        panic!("{error:?}");
+    };
+    assert_eq!(*came, Some(time("2026-03-16T22:16:03Z")));
+    assert_eq!(*there, Some(time("2026-06-08T11:28:48Z")));
+    let stale = collateral::Demand {
+        on_failure: OnFailure::Stale,
+        ..again
+    };
+    let answer = collateral.get(&QE_IDENTITY, stale).await.unwrap();
+    assert_eq!(answer.entry.body(), of_set("qe_identity.json"));
+    assert_eq!((answer.state, answer.is_new), (State::Fresh, false));
+    let there = lab.cache().read(&QE_IDENTITY).unwrap().unwrap();
+    assert_eq!(there.body(), of_set("qe_identity.json"));
+    // who has nothing newer can not know
+    lab.set_clock("2026-03-18T00:00:00Z");
+    std::fs::remove_dir_all(lab.cache_path()).unwrap();
+    lab.vendors.spoil(QE_IDENTITY_TARGET, [older()]);
+    let answer = lab.collateral().get(&QE_IDENTITY, DEMAND).await.unwrap();
+    assert_eq!(answer.entry.body(), march);
+}
+
+#[tokio::test]
+async fn a_forged_answer_is_not_used() {
+    let lab = Lab::new().await;
+    let mut forged = evidence("roots/amd-crl/crl-milan-2022-05-09.der");
+    *forged.last_mut().unwrap() ^= 1;
+    let bad = || BadDay::Body(forged.clone());
+    lab.vendors.spoil(MILAN_CRL_TARGET, [bad(), bad(), bad()]);
+    let error = lab.collateral().get(&MILAN_CRL, DEMAND).await.unwrap_err();
+    assert!(
+        matches!(error.reason(), Reason::NotGenuine(NotGenuine::Crl(_))),
+        "{error:?}"
+    );
+    assert!(lab.cache().list().unwrap().is_empty());
+}
