@@ -833,6 +833,50 @@ fn without_a_list_the_verdict_warns_where_it_need_not_refuse() {
     assert_eq!(output.failed(), ["AMD certificate chain"]);
 }
 
+/// What a peer sends in the name of others must not switch off the list that revokes it, nor refuse a good machine.
+#[test]
+fn stray_lists_neither_hide_a_revocation_nor_refuse_a_good_machine() {
+    let authority = Amd::new(ProductLine::Milan);
+    // one that the ASK itself could have signed, and one of nobody
+    let stray = |issuer| Crl::parse(&authority.stray_crl(issuer, &[], VALIDITY)).unwrap();
+    let forged =
+        |serial: u8| Crl::parse(&authority.stray_crl("ARK-Milan", &[&[serial]], VALIDITY)).unwrap();
+    let serial = vec![amd::ASK_SERIAL.to_vec()];
+    for demand in [RevocationDemand::Warn, RevocationDemand::Enforce] {
+        let run = |revoked: Vec<Vec<u8>>, before: Vec<Crl>| {
+            let mut input = Case::milan()
+                .with(|c| c.crl = Some((revoked, VALIDITY)))
+                .demand(|r| r.revocation(demand))
+                .input();
+            input.crls.splice(0..0, before);
+            input.appraise()
+        };
+        let several = || vec![stray("SEV-Milan"), forged(1), forged(1), forged(2)];
+        let output = run(serial.clone(), several());
+        assert_eq!(
+            output.failed(),
+            ["AMD certificate chain"],
+            "{demand:?}: {}",
+            output.findings
+        );
+        let output = run(vec![], several());
+        assert_eq!(output.failed(), NONE, "{demand:?}: {}", output.findings);
+        assert_eq!(output.warnings(), NONE, "{demand:?}");
+        // of other issuers there may be any number
+        let many: Vec<Crl> = (0..60).map(|_| stray("SEV-Milan")).collect();
+        assert_eq!(run(vec![], many).failed(), NONE, "{demand:?}");
+        // so many that the signatures of the search would not do for the one that revokes
+        let many: Vec<Crl> = (1..=60).map(forged).collect();
+        let output = run(serial.clone(), many);
+        assert_eq!(
+            output.failed(),
+            ["AMD revocation list"],
+            "{demand:?}: {}",
+            output.findings
+        );
+    }
+}
+
 /// AMD may issue its signing keys anew; a peer may bring them, and they count only under the built-in root.
 #[test]
 fn a_signing_key_that_is_not_built_in_counts_under_the_root() {

@@ -446,6 +446,66 @@ fn not_looking_at_revocation_has_a_name_of_its_own() {
     path.unwrap();
 }
 
+/// Faults of lists are passed over where none is demanded; the word "revoked" of a good one never is.
+#[test]
+fn lists_that_are_not_demanded_refuse_what_they_revoke_and_nothing_else() {
+    let three = Three::new();
+    let namesake = Authority::root("root");
+    let build = |crls: &[Crl]| {
+        Path::build(
+            &three.leaf,
+            &[three.middle.certificate.clone()],
+            &[three.root.certificate.clone()],
+            &Revocation::IfGiven(crls),
+            now(),
+            &PathRules::end_entity(),
+        )
+    };
+    let none = CrlTemplate::of(&[]);
+    let future = CrlTemplate {
+        this_update: "2026-06-15T00:00:00Z",
+        ..CrlTemplate::of(&[three.middle.certificate.serial()])
+    };
+    build(&[]).unwrap();
+    build(&[three.middle.crl(&none), three.root.crl(&none)]).unwrap();
+    build(&[three.root.crl(&future)]).unwrap();
+    let forged = || namesake.crl(&CrlTemplate::of(&[three.middle.certificate.serial()]));
+    build(&[forged()]).unwrap();
+
+    let unfit = three.middle.crl(&CrlTemplate {
+        algorithm: Some(Algorithm::RsaPkcs1Sha256),
+        ..CrlTemplate::of(&[])
+    });
+    let stale = CrlTemplate {
+        next_update: Some("2026-05-02T00:00:00Z"),
+        ..CrlTemplate::of(&[three.middle.certificate.serial()])
+    };
+    let revoking = CrlTemplate::of(&[three.middle.certificate.serial()]);
+    for template in [&revoking, &stale] {
+        let error = build(&[unfit.clone(), forged(), three.root.crl(template)]).unwrap_err();
+        assert!(matches!(error, PathError::Revoked { .. }), "{error}");
+    }
+
+    // nor may it hide behind others that cost all signatures
+    let mut crls: Vec<Crl> = (0..64).map(|_| forged()).collect();
+    crls.push(three.root.crl(&revoking));
+    let error = build(&crls).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PathError::Crl {
+                fault: CrlFault::TooMuchWork,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    // not even behind a good one, where a list is demanded
+    crls.insert(0, three.root.crl(&none));
+    crls.insert(0, three.middle.crl(&none));
+    assert!(three.build(&crls, &PathRules::end_entity()).is_err());
+}
+
 /// A list of nearly [`attest::x509::MAX_CRL`] bytes, whose issuer, entries and extensions are these. Nobody signed it.
 fn unsigned_crl(issuer: &[u8], entries: &[u8], extensions: &[u8]) -> Vec<u8> {
     let algorithm = seq(&[&oid("1.2.840.10045.4.3.2")]);
