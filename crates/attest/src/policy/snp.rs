@@ -417,8 +417,7 @@ impl SnpPolicy {
         }
     }
 
-    /// What is demanded of the report of a machine of this generation. A mitigation vector has one demand for all lines:
-    /// that of a policy that accepts several is what any of them demands.
+    /// What is demanded of the report of a machine of this generation.
     ///
     /// # Errors
     /// None for a policy that was read from a document.
@@ -440,6 +439,7 @@ impl SnpPolicy {
             .iter()
             .map(|(line, rules)| {
                 AcceptedLine::new(*line, rules.reported.of(*line), rules.launch.of(*line))
+                    .map(|accepted| accepted.mitigations(rules.mitigations))
             })
             .collect::<Result<Vec<_>, _>>()?;
         let launch = match generation.launch() {
@@ -452,15 +452,10 @@ impl SnpPolicy {
             Some(keys) if keys.warn_only => IdKeyDigests::Warn(accepted(keys)?),
             Some(keys) => IdKeyDigests::Enforce(accepted(keys)?),
         };
-        let mitigations = self
-            .products
-            .values()
-            .fold(0, |all, rules| all | rules.mitigations);
         let mut requirements =
             sev_snp::Requirements::new(AcceptedLines::new(lines)?, launch, id_keys)
                 .guest_policy(GuestPolicy::from_bits(flags::mask(&self.guest)))
                 .platform_info(PlatformInfo::from_bits(flags::mask(&self.platform)))
-                .mitigations(mitigations)
                 .keys(match self.keys {
                     SigningKeys::Vcek => AcceptedKeys::Vcek,
                     SigningKeys::Vlek => AcceptedKeys::Vlek,

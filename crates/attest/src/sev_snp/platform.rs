@@ -161,22 +161,6 @@ fn settings(fields: &ReportFields, requirements: &Requirements, checks: &mut Che
         [&requirements.platform, &fields.platform_info],
         "change the settings of the host or update its firmware; reports before version 3 show few of them",
     );
-    if requirements.mitigations != 0 {
-        let both = fields.mitigations.map(|both| both.launch & both.current);
-        checks.demand(
-            CheckName::Mitigations,
-            PLATFORM,
-            both.is_some_and(|both| both & requirements.mitigations == requirements.mitigations),
-            [
-                &format_args!("{:#x}", requirements.mitigations),
-                &both.map_or_else(
-                    || "not in a report before version 5".to_owned(),
-                    |both| format!("{both:#x}"),
-                ),
-            ],
-            UPDATE,
-        );
-    }
 }
 
 fn levels(fields: &ReportFields, line: &AcceptedLine, checks: &mut Checks<'_>) {
@@ -190,6 +174,23 @@ fn levels(fields: &ReportFields, line: &AcceptedLine, checks: &mut Checks<'_>) {
             PLATFORM,
             actual.is_at_least(minimum),
             [&format_args!("at least {minimum}"), &actual],
+            UPDATE,
+        );
+    }
+    let demanded = line.demanded_mitigations();
+    if demanded != 0 {
+        let both = fields.mitigations.map(|both| both.launch & both.current);
+        checks.demand(
+            CheckName::Mitigations,
+            PLATFORM,
+            both.is_some_and(|both| both & demanded == demanded),
+            [
+                &format_args!("{demanded:#x}"),
+                &both.map_or_else(
+                    || "not in a report before version 5".to_owned(),
+                    |both| format!("{both:#x}"),
+                ),
+            ],
             UPDATE,
         );
     }

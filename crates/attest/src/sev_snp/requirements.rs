@@ -41,6 +41,7 @@ pub struct AcceptedLine {
     line: ProductLine,
     reported: Tcb,
     launch: Tcb,
+    mitigations: u64,
 }
 
 impl AcceptedLine {
@@ -61,7 +62,19 @@ impl AcceptedLine {
             line,
             reported,
             launch,
+            mitigations: 0,
         })
+    }
+
+    /// Mitigations that must be verified, at launch and now. Which bit is which depends on the line; reports have them from version 5 on.
+    #[must_use]
+    pub const fn mitigations(mut self, bits: u64) -> Self {
+        self.mitigations = bits;
+        self
+    }
+
+    pub(super) const fn demanded_mitigations(&self) -> u64 {
+        self.mitigations
     }
 
     pub(super) const fn reported(&self) -> &Tcb {
@@ -252,7 +265,6 @@ pub struct Requirements {
     pub(super) policy: GuestPolicy,
     pub(super) abi: Abi,
     pub(super) platform: PlatformInfo,
-    pub(super) mitigations: u64,
     pub(super) provisional: bool,
 }
 
@@ -278,7 +290,6 @@ impl Requirements {
             policy: GuestPolicy::NONE,
             abi: Abi { major: 0, minor: 0 },
             platform: PlatformInfo::ALIAS_CHECK_COMPLETE,
-            mitigations: 0,
             provisional: false,
         }
     }
@@ -350,13 +361,6 @@ impl Requirements {
     #[must_use]
     pub const fn platform_info(mut self, bits: PlatformInfo) -> Self {
         self.platform = bits;
-        self
-    }
-
-    /// Mitigations that must be verified, at launch and now; which bit is which depends on the product line.
-    #[must_use]
-    pub const fn mitigations(mut self, bits: u64) -> Self {
-        self.mitigations = bits;
         self
     }
 

@@ -215,7 +215,8 @@ fn an_snp_policy_is_demanded_of_a_report_as_it_is_written() {
             ProductLine::Milan,
             Tcb::milan_genoa(4, 0, 24, 219),
             Tcb::milan_genoa(4, 0, 23, 219),
-        ),
+        )
+        .mitigations(0b10),
         line(ProductLine::Turin, turin, turin),
     ]);
     let key = || Accepted::new(vec![[0xc3; 48]]).unwrap();
@@ -227,7 +228,6 @@ fn an_snp_policy_is_demanded_of_a_report_as_it_is_written() {
     .allow_smt()
     .guest_policy(GuestPolicy::SINGLE_SOCKET)
     .platform_info(PlatformInfo::ECC_EN)
-    .mitigations(0b10)
     .host_data(HostData::Exactly([0xb2; 32]))
     .chips(Chips::Listed(Accepted::new(vec![[0xd4; 64]]).unwrap()))
     .keys(AcceptedKeys::Either)

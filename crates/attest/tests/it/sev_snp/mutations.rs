@@ -31,15 +31,16 @@ struct Case {
     now: &'static str,
 }
 
-fn lines(line: ProductLine) -> AcceptedLines {
+fn lines(line: ProductLine, mitigations: u64) -> AcceptedLines {
     let tcb = amd::tcb(line);
-    AcceptedLines::new([AcceptedLine::new(line, tcb, tcb).unwrap()]).unwrap()
+    let accepted = AcceptedLine::new(line, tcb, tcb).unwrap();
+    AcceptedLines::new([accepted.mitigations(mitigations)]).unwrap()
 }
 
 /// Every demand there is.
-fn careful(line: ProductLine) -> Requirements {
+fn careful(line: ProductLine, mitigations: u64) -> Requirements {
     Requirements::new(
-        lines(line),
+        lines(line, mitigations),
         LaunchMeasurements::Enforce(Accepted::new(vec![[1; 48], [0x3e; 48]]).unwrap()),
         IdKeyDigests::Enforce(Accepted::new(vec![[1; 48], [0x1d; 48]]).unwrap()),
     )
@@ -57,14 +58,11 @@ impl Case {
     fn new(line: ProductLine, kind: VekKind, version: u32) -> Self {
         let authorities = Amd::new(line);
         let mut report = ReportBytes::new(line, version);
-        let mut requirements = careful(line);
+        let mut requirements = careful(line, if version >= 5 { 0x0b } else { 0 });
         if kind == VekKind::Vlek {
             report.set(offset::KEY_INFO, &[1 << 2]);
             report.set(offset::CHIP_ID, &[0; 64]);
             requirements = requirements.keys(AcceptedKeys::Vlek).chips(Chips::Any);
-        }
-        if version >= 5 {
-            requirements = requirements.mitigations(0x0b);
         }
         Self {
             line,
@@ -507,7 +505,7 @@ fn each_unwelcome_platform_fails_its_own_check() {
     let genoa = |case: Case| {
         case.with(|c| {
             c.requirements = Requirements::new(
-                lines(ProductLine::Genoa),
+                lines(ProductLine::Genoa, 0),
                 LaunchMeasurements::Enforce(Accepted::new(vec![[0x3e; 48]]).unwrap()),
                 IdKeyDigests::NotDemanded,
             );
@@ -618,7 +616,8 @@ fn each_unwelcome_platform_fails_its_own_check() {
         ),
         (
             "mitigations of an old report",
-            Case::new(ProductLine::Milan, VekKind::Vcek, 4).demand(|r| r.mitigations(1)),
+            Case::new(ProductLine::Milan, VekKind::Vcek, 4)
+                .demand(|_| careful(ProductLine::Milan, 1)),
             "mitigations",
         ),
         (
@@ -694,6 +693,34 @@ fn each_unwelcome_platform_fails_its_own_check() {
         .appraise();
     assert_eq!(output.failed(), ["launch measurement"]);
     assert_eq!(output.code(), Some(RefusalCode::Measurements));
+}
+
+/// A bit means something else on each line, and older reports have none: what one line needs is not asked of another.
+#[test]
+fn mitigations_are_demanded_of_their_own_line() {
+    let line = |line, bits| {
+        let tcb = amd::tcb(line);
+        AcceptedLine::new(line, tcb, tcb).unwrap().mitigations(bits)
+    };
+    let run = |case: Case, milan, genoa| {
+        let lines = [
+            line(ProductLine::Milan, milan),
+            line(ProductLine::Genoa, genoa),
+        ];
+        let requirements = Requirements::new(
+            AcceptedLines::new(lines).unwrap(),
+            LaunchMeasurements::Enforce(Accepted::new(vec![[0x3e; 48]]).unwrap()),
+            IdKeyDigests::NotDemanded,
+        );
+        case.demand(|_| requirements).input().appraise()
+    };
+    let genoa = |version| Case::new(ProductLine::Genoa, VekKind::Vcek, version);
+    let output = run(genoa(3), 0x02, 0);
+    assert_eq!(output.failed(), NONE, "{}", output.findings);
+    assert_eq!(run(genoa(5), 0x40, 0x08).failed(), NONE);
+    assert_eq!(run(genoa(3), 0, 0x02).failed(), ["mitigations"]);
+    assert_eq!(run(genoa(5), 0, 0x40).failed(), ["mitigations"]);
+    assert_eq!(run(Case::milan(), 0x40, 0).failed(), ["mitigations"]);
 }
 
 /// The reported levels must reach the minimum by a certificate for exactly them.
