@@ -323,6 +323,7 @@ pub struct SnpPolicy {
     pub(crate) guest: BTreeSet<GuestFlag>,
     pub(crate) platform: BTreeSet<PlatformFlag>,
     pub(crate) id_keys: Option<Accepted384>,
+    pub(crate) minimum_guest_svn: u32,
     pub(crate) host_data: Option<[u8; 32]>,
     pub(crate) chips: BTreeSet<[u8; 64]>,
     pub(crate) keys: SigningKeys,
@@ -359,6 +360,12 @@ impl SnpPolicy {
     #[must_use]
     pub const fn id_keys(&self) -> Option<&Accepted384> {
         self.id_keys.as_ref()
+    }
+
+    /// The lowest security version of what the identity key signed; 0: any.
+    #[must_use]
+    pub const fn minimum_guest_svn(&self) -> u32 {
+        self.minimum_guest_svn
     }
 
     /// What the host must have passed at launch.
@@ -456,6 +463,7 @@ impl SnpPolicy {
             sev_snp::Requirements::new(AcceptedLines::new(lines)?, launch, id_keys)
                 .guest_policy(GuestPolicy::from_bits(flags::mask(&self.guest)))
                 .platform_info(PlatformInfo::from_bits(flags::mask(&self.platform)))
+                .minimum_guest_svn(self.minimum_guest_svn)
                 .keys(match self.keys {
                     SigningKeys::Vcek => AcceptedKeys::Vcek,
                     SigningKeys::Vlek => AcceptedKeys::Vlek,
@@ -520,6 +528,9 @@ impl SnpPolicy {
         let id_keys = section
             .optional("idKeyDigests")
             .map_or(Some(None), |value| generation::accepted(&value).map(Some));
+        let minimum_guest_svn = section
+            .optional("minimumGuestSvn")
+            .map_or(Some(0), |value| value.number(0, u32::MAX));
         let host_data = section.optional("hostData").map_or(Some(None), |value| {
             value.word("64 hex digits", hex_of::<32>).map(Some)
         });
@@ -559,6 +570,7 @@ impl SnpPolicy {
             guest,
             platform: platform?,
             id_keys: id_keys?,
+            minimum_guest_svn: minimum_guest_svn?,
             host_data: host_data?,
             chips: chips?,
             keys: keys?,
@@ -595,6 +607,9 @@ impl SnpPolicy {
         if let Some(json) = json.as_object_mut() {
             if let Some(keys) = &self.id_keys {
                 json.insert("idKeyDigests".to_owned(), keys.to_json());
+            }
+            if self.minimum_guest_svn > 0 {
+                json.insert("minimumGuestSvn".to_owned(), json!(self.minimum_guest_svn));
             }
             if let Some(data) = &self.host_data {
                 json.insert("hostData".to_owned(), json!(hex::encode(data)));

@@ -73,6 +73,8 @@ pub enum CheckName {
     Firmware,
     /// The identity key is accepted.
     IdKeyDigest,
+    /// The guest's security version reaches the minimum.
+    GuestSvn,
     /// The host passed what it must pass.
     HostData,
     /// The launch measurement is accepted.
@@ -116,6 +118,7 @@ impl fmt::Display for CheckName {
             Self::CommittedTcb => "committed TCB",
             Self::Firmware => "committed firmware",
             Self::IdKeyDigest => "id key digest",
+            Self::GuestSvn => "guest SVN",
             Self::HostData => "host data",
             Self::Measurement => "launch measurement",
         })

@@ -259,6 +259,7 @@ fn launch(fields: &ReportFields, requirements: &Requirements, checks: &mut Check
             checks.warn(CheckName::IdKeyDigest, [accepted, &Hex(actual)], NEXT)
         }
     }
+    guest_svn(fields, requirements, checks);
     match &requirements.host_data {
         HostData::NotDemanded => {}
         HostData::Exactly(expected) => checks.demand(
@@ -268,6 +269,34 @@ fn launch(fields: &ReportFields, requirements: &Requirements, checks: &mut Check
             [&Hex(expected), &Hex(&fields.host_data)],
             "launch the guest with this host data",
         ),
+    }
+}
+
+/// An identity key vouches for every release it signed. Only the measurement or the security version tells an old one.
+fn guest_svn(fields: &ReportFields, requirements: &Requirements, checks: &mut Checks<'_>) {
+    const NAME: CheckName = CheckName::GuestSvn;
+    let least = requirements.guest_svn;
+    if least > 0 {
+        checks.demand(
+            NAME,
+            PLATFORM,
+            fields.guest_svn >= least,
+            [&format_args!("at least {least}"), &fields.guest_svn],
+            "the guest was launched with a release that is older than the policy accepts: update it",
+        );
+        return;
+    }
+    let is_launch_known = match &requirements.measurements {
+        LaunchMeasurements::Enforce(_) => true,
+        LaunchMeasurements::Warn(accepted) => accepted.contains(&fields.measurement),
+        LaunchMeasurements::NotChecked => false,
+    };
+    if matches!(requirements.id_key, IdKeyDigests::Enforce(_)) && !is_launch_known {
+        checks.warn(
+            NAME,
+            [&"a minimum", &format_args!("none, the guest states {}", fields.guest_svn)],
+            "every release that the identity key ever signed is accepted: demand a minimum guest SVN or a launch measurement",
+        );
     }
 }
 

@@ -254,6 +254,8 @@ pub struct Requirements {
     pub(super) lines: AcceptedLines,
     pub(super) measurements: LaunchMeasurements,
     pub(super) id_key: IdKeyDigests,
+    /// Zero: any.
+    pub(super) guest_svn: u32,
     pub(super) host_data: HostData,
     pub(super) chips: Chips,
     pub(super) keys: AcceptedKeys,
@@ -281,6 +283,7 @@ impl Requirements {
             lines,
             measurements,
             id_key,
+            guest_svn: 0,
             host_data: HostData::NotDemanded,
             chips: Chips::Any,
             keys: AcceptedKeys::Vcek,
@@ -292,6 +295,14 @@ impl Requirements {
             platform: PlatformInfo::ALIAS_CHECK_COMPLETE,
             provisional: false,
         }
+    }
+
+    /// The lowest security version that the guest's identity block may state, 0 for any. The owner of the identity key raises it with each
+    /// repaired release; without it, and without a launch measurement, every release that was ever signed is accepted.
+    #[must_use]
+    pub const fn minimum_guest_svn(mut self, least: u32) -> Self {
+        self.guest_svn = least;
+        self
     }
 
     /// Demands host data.

@@ -61,6 +61,7 @@ measurements:
   idKeyDigests: {{ accepted: [{2}], warnOnly: false }}
   hostData: {1}
   chipIds: [{3}]
+  minimumGuestSvn: 4294967295
   signingKey: either
   revocationList: warnOnly
   provisionalFirmware: false
@@ -228,6 +229,7 @@ fn an_snp_policy_is_demanded_of_a_report_as_it_is_written() {
     .allow_smt()
     .guest_policy(GuestPolicy::SINGLE_SOCKET)
     .platform_info(PlatformInfo::ECC_EN)
+    .minimum_guest_svn(u32::MAX)
     .host_data(HostData::Exactly([0xb2; 32]))
     .chips(Chips::Listed(Accepted::new(vec![[0xd4; 64]]).unwrap()))
     .keys(AcceptedKeys::Either)

@@ -676,6 +676,13 @@ fn each_unwelcome_platform_fails_its_own_check() {
             "id key digest",
         ),
         (
+            "older release by the identity key",
+            Case::milan()
+                .field(offset::GUEST_SVN, &[6, 1])
+                .demand(|r| r.minimum_guest_svn(0x0107)),
+            "guest SVN",
+        ),
+        (
             "other host data",
             Case::milan().field(offset::HOST_DATA + 31, &[0]),
             "host data",
@@ -693,6 +700,42 @@ fn each_unwelcome_platform_fails_its_own_check() {
         .appraise();
     assert_eq!(output.failed(), ["launch measurement"]);
     assert_eq!(output.code(), Some(RefusalCode::Measurements));
+}
+
+/// An identity key signs old releases as well: who demands nothing else of the launch is told.
+#[test]
+fn an_identity_key_alone_leaves_old_releases_open() {
+    let id_key = || IdKeyDigests::Enforce(Accepted::new(vec![[0x1d; 48]]).unwrap());
+    let run = |launch, id_key, least| {
+        let requirements = Requirements::new(lines(ProductLine::Milan, 0), launch, id_key)
+            .minimum_guest_svn(least);
+        let case = Case::milan().field(offset::GUEST_SVN, &[7, 1, 0, 0]);
+        let output = case.demand(|_| requirements).input().appraise();
+        assert_eq!(output.failed(), NONE, "{}", output.findings);
+        output.warnings()
+    };
+    let measured = |digest| Accepted::new(vec![[digest; 48]]).unwrap();
+    let open = "launch measurement";
+    for (launch, least, warnings) in [
+        (LaunchMeasurements::NotChecked, 0, &["guest SVN", open][..]),
+        (LaunchMeasurements::NotChecked, 1, &[open]),
+        (LaunchMeasurements::NotChecked, 0x0107, &[open]),
+        (
+            LaunchMeasurements::Warn(measured(2)),
+            0,
+            &["guest SVN", open],
+        ),
+        (LaunchMeasurements::Warn(measured(0x3e)), 0, &[]),
+        (LaunchMeasurements::Enforce(measured(0x3e)), 0, &[]),
+    ] {
+        assert_eq!(
+            run(launch.clone(), id_key(), least),
+            warnings,
+            "{launch:?} {least}"
+        );
+    }
+    let none = IdKeyDigests::NotDemanded;
+    assert_eq!(run(LaunchMeasurements::NotChecked, none, 0), [open]);
 }
 
 /// A bit means something else on each line, and older reports have none: what one line needs is not asked of another.
