@@ -18,6 +18,9 @@ pub use crate::sev_snp::ProductLine;
 /// The most chips a policy lists.
 const MAX_CHIPS: usize = 1024;
 
+/// The most providers a policy lists.
+const MAX_PROVIDERS: usize = 64;
+
 /// Whether the TCB of a line has a part for the first mutable code (FMC).
 fn has_fmc(line: ProductLine) -> bool {
     match line.tcb_layout() {
@@ -327,6 +330,7 @@ pub struct SnpPolicy {
     pub(crate) host_data: Option<[u8; 32]>,
     pub(crate) chips: BTreeSet<[u8; 64]>,
     pub(crate) keys: SigningKeys,
+    pub(crate) vlek_providers: BTreeSet<String>,
     pub(crate) demands_crl: bool,
     pub(crate) permits_provisional: bool,
 }
@@ -386,6 +390,12 @@ impl SnpPolicy {
         self.keys
     }
 
+    /// The cloud providers whose VLEKs may sign a report, by the names in their certificates. Empty: any, with a warning.
+    #[must_use]
+    pub const fn vlek_providers(&self) -> &BTreeSet<String> {
+        &self.vlek_providers
+    }
+
     /// Whether a revocation list that is valid now is demanded; without, its absence is a warning.
     #[must_use]
     pub const fn demands_crl(&self) -> bool {
@@ -434,7 +444,8 @@ impl SnpPolicy {
     ) -> Result<sev_snp::Requirements, RequirementsError> {
         use sev_snp::{
             Accepted, AcceptedKeys, AcceptedLine, AcceptedLines, Chips, GuestPolicy, HostData,
-            IdKeyDigests, LaunchMeasurements, PlatformInfo, RevocationDemand,
+            IdKeyDigests, LaunchMeasurements, PlatformInfo, ProviderNames, Providers,
+            RevocationDemand,
         };
 
         let accepted = |register: &Accepted384| {
@@ -486,6 +497,10 @@ impl SnpPolicy {
         if !self.chips.is_empty() {
             let chips = Accepted::new(self.chips.iter().copied().collect())?;
             requirements = requirements.chips(Chips::Listed(chips));
+        }
+        if !self.vlek_providers.is_empty() {
+            let names = ProviderNames::new(self.vlek_providers.iter().cloned().collect())?;
+            requirements = requirements.vlek_providers(Providers::Listed(names));
         }
         if self.permits_provisional {
             requirements = requirements.allow_provisional_firmware();
@@ -546,6 +561,9 @@ impl SnpPolicy {
                     .ok_or_else(|| format!("{text:?} is no kind of key"))
             })
         });
+        let vlek_providers = section
+            .optional("vlekProviders")
+            .map_or_else(|| Some(BTreeSet::new()), |value| providers(&value));
         let crl = section
             .optional("revocationList")
             .map_or(Some(true), |value| {
@@ -574,6 +592,7 @@ impl SnpPolicy {
             host_data: host_data?,
             chips: chips?,
             keys: keys?,
+            vlek_providers: vlek_providers?,
             demands_crl: crl?,
             permits_provisional: provisional?,
         })
@@ -613,6 +632,9 @@ impl SnpPolicy {
             }
             if let Some(data) = &self.host_data {
                 json.insert("hostData".to_owned(), json!(hex::encode(data)));
+            }
+            if !self.vlek_providers.is_empty() {
+                json.insert("vlekProviders".to_owned(), json!(self.vlek_providers));
             }
             if !self.chips.is_empty() {
                 let chips: Vec<String> = self.chips.iter().map(hex::encode).collect();
@@ -705,6 +727,24 @@ fn chips(value: &Value<'_>) -> Option<BTreeSet<[u8; 64]>> {
         return None;
     }
     Some(chips)
+}
+
+fn providers(value: &Value<'_>) -> Option<BTreeSet<String>> {
+    const RULE: &str = "a list of 1 to 64 names of providers as in their certificates, such as CN=cc-us-east-2.amazonaws.com";
+    let providers = flags::set(value, RULE, |text| {
+        let is_name =
+            (1..=64).contains(&text.len()) && text.bytes().all(|it| matches!(it, b' '..=b'~'));
+        if is_name {
+            Ok(text.to_owned())
+        } else {
+            Err("is not 1 to 64 printable characters of ASCII".to_owned())
+        }
+    })?;
+    if providers.is_empty() || providers.len() > MAX_PROVIDERS {
+        value.problem(format!("{} providers are listed", providers.len()), RULE);
+        return None;
+    }
+    Some(providers)
 }
 
 fn hex_of<const N: usize>(text: &str) -> Result<[u8; N], String> {

@@ -41,6 +41,8 @@ pub enum CheckName {
     AcceptedLine,
     /// The policy accepts the kind of key.
     AcceptedKey,
+    /// The policy names the cloud provider of a VLEK.
+    VlekProvider,
     /// The policy names the chip.
     AcceptedChip,
     /// The host cannot decrypt the guest.
@@ -102,6 +104,7 @@ impl fmt::Display for CheckName {
             Self::ReportData => "SNP report data",
             Self::AcceptedLine => "AMD product line",
             Self::AcceptedKey => "kind of AMD key",
+            Self::VlekProvider => "provider of the VLEK",
             Self::AcceptedChip => "listed chip",
             Self::Debug => "debug off",
             Self::MigrationAgent => "no migration agent",

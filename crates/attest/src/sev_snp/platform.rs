@@ -7,7 +7,8 @@ use super::check::CheckName;
 use super::checks::{Checks, Hex};
 use super::report::ReportFields;
 use super::requirements::{
-    AcceptedKeys, AcceptedLine, Chips, HostData, IdKeyDigests, LaunchMeasurements, Requirements,
+    AcceptedKeys, AcceptedLine, Chips, HostData, IdKeyDigests, LaunchMeasurements, Providers,
+    Requirements,
 };
 use super::tcb::RawTcb;
 use super::vek::{VekKind, VekOwner};
@@ -67,6 +68,9 @@ fn origin(
         [&requirements.keys, &key.kind],
         "the policy accepts reports of another kind of key",
     );
+    if let VekOwner::Provider(provider) = &key.extensions.owner {
+        vlek_provider(provider, &requirements.vlek_providers, checks);
+    }
     match &requirements.chips {
         Chips::Any => {}
         Chips::Listed(listed) => {
@@ -82,6 +86,25 @@ fn origin(
                 "the guest runs on a chip that the policy does not list",
             );
         }
+    }
+}
+
+/// AMD gives VLEKs to several providers: the key of one says nothing of the machines of another.
+fn vlek_provider(provider: &str, providers: &Providers, checks: &mut Checks<'_>) {
+    const NAME: CheckName = CheckName::VlekProvider;
+    match providers {
+        Providers::Listed(accepted) => checks.demand(
+            NAME,
+            PLATFORM,
+            accepted.contains(provider),
+            [accepted, &provider],
+            "the guest runs at a cloud provider, or in a region, that the policy does not list",
+        ),
+        Providers::Any => checks.warn(
+            NAME,
+            [&"a listed provider", &provider],
+            "a machine of every provider that AMD gave a VLEK is accepted: list this provider if it is yours",
+        ),
     }
 }
 

@@ -215,6 +215,42 @@ impl fmt::Display for AcceptedKeys {
     }
 }
 
+/// Cloud providers, by the names in the certificates of their VLEKs, for example `CN=cc-us-east-2.amazonaws.com`. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderNames(Vec<String>);
+
+impl ProviderNames {
+    /// At least one name. Each is compared as a whole.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn new(names: Vec<String>) -> Result<Self, RequirementsError> {
+        if names.is_empty() {
+            return Err(RequirementsError::EmptyList);
+        }
+        Ok(Self(names))
+    }
+
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.0.iter().any(|accepted| accepted == name)
+    }
+}
+
+impl fmt::Display for ProviderNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(" or "))
+    }
+}
+
+/// Whose VLEKs may sign reports. That they may at all is said by [`AcceptedKeys`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Providers {
+    /// Those of these.
+    Listed(ProviderNames),
+    /// Those of any provider that AMD gave one. The verdict names it and warns.
+    Any,
+}
+
 /// What must be known of the revocation of AMD's signing keys. A list that is given and that says "revoked" always refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RevocationDemand {
@@ -259,6 +295,7 @@ pub struct Requirements {
     pub(super) host_data: HostData,
     pub(super) chips: Chips,
     pub(super) keys: AcceptedKeys,
+    pub(super) vlek_providers: Providers,
     pub(super) revocation: RevocationDemand,
     pub(super) vmpl: Vmpl,
     /// Permissions of the guest's policy that are accepted.
@@ -287,6 +324,7 @@ impl Requirements {
             host_data: HostData::NotDemanded,
             chips: Chips::Any,
             keys: AcceptedKeys::Vcek,
+            vlek_providers: Providers::Any,
             revocation: RevocationDemand::Enforce,
             vmpl: Vmpl::ZERO,
             permitted: GuestPolicy::NONE,
@@ -323,6 +361,13 @@ impl Requirements {
     #[must_use]
     pub const fn keys(mut self, keys: AcceptedKeys) -> Self {
         self.keys = keys;
+        self
+    }
+
+    /// Names the providers whose VLEKs are accepted.
+    #[must_use]
+    pub fn vlek_providers(mut self, providers: Providers) -> Self {
+        self.vlek_providers = providers;
         self
     }
 
@@ -419,6 +464,10 @@ mod tests {
         );
         assert_eq!(
             Accepted::<48>::new(vec![]),
+            Err(RequirementsError::EmptyList)
+        );
+        assert_eq!(
+            ProviderNames::new(vec![]),
             Err(RequirementsError::EmptyList)
         );
         assert_eq!(

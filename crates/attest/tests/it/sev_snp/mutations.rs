@@ -3,8 +3,9 @@
 
 use attest::sev_snp::{
     Abi, Accepted, AcceptedKeys, AcceptedLine, AcceptedLines, Chips, GuestPolicy, HostData,
-    IdKeyDigests, LaunchMeasurements, LineRoot, PlatformInfo, ProductLine, RawTcb, Report,
-    ReportData, ReportDataSize, Requirements, RevocationDemand, Roots, VekKind, VekOwner, oid,
+    IdKeyDigests, LaunchMeasurements, LineRoot, PlatformInfo, ProductLine, ProviderNames,
+    Providers, RawTcb, Report, ReportData, ReportDataSize, Requirements, RevocationDemand, Roots,
+    VekKind, VekOwner, oid,
 };
 use attest::x509::{Certificate, Crl, PathCache};
 use attest::{Outcome, RefusalCode};
@@ -37,6 +38,14 @@ fn lines(line: ProductLine, mitigations: u64) -> AcceptedLines {
     AcceptedLines::new([accepted.mitigations(mitigations)]).unwrap()
 }
 
+/// Whose the VLEKs of the test authority are.
+const PROVIDER: &str = "CN=cc-test-1.example.com";
+
+fn providers(names: &[&str]) -> Providers {
+    let names = names.iter().map(|name| (*name).to_owned());
+    Providers::Listed(ProviderNames::new(names.collect()).unwrap())
+}
+
 /// Every demand there is.
 fn careful(line: ProductLine, mitigations: u64) -> Requirements {
     Requirements::new(
@@ -62,7 +71,10 @@ impl Case {
         if kind == VekKind::Vlek {
             report.set(offset::KEY_INFO, &[1 << 2]);
             report.set(offset::CHIP_ID, &[0; 64]);
-            requirements = requirements.keys(AcceptedKeys::Vlek).chips(Chips::Any);
+            requirements = requirements
+                .keys(AcceptedKeys::Vlek)
+                .vlek_providers(providers(&["CN=other", PROVIDER]))
+                .chips(Chips::Any);
         }
         Self {
             line,
@@ -160,7 +172,7 @@ fn true_evidence_of_every_line_version_and_key_is_accepted() {
                         assert_eq!(chip.chip_id(), amd::chip_id(line));
                     }
                     (VekKind::Vlek, VekOwner::Provider(provider)) => {
-                        assert_eq!(provider, "CN=cc-test-1.example.com");
+                        assert_eq!(provider, PROVIDER);
                     }
                     (kind, owner) => panic!("{kind}: {owner:?}"),
                 }
@@ -533,6 +545,23 @@ fn each_unwelcome_platform_fails_its_own_check() {
             "kind of AMD key",
         ),
         (
+            "VLEK of another provider",
+            Case::vlek().demand(|r| r.vlek_providers(providers(&["CN=other"]))),
+            "provider of the VLEK",
+        ),
+        (
+            "VLEK of a provider of a like name",
+            Case::vlek().demand(|r| {
+                r.vlek_providers(providers(&[
+                    "CN=cc-test-1",
+                    "cc-test-1.example.com",
+                    "CN=cc-test-1.example.com.",
+                    "CN=CC-TEST-1.EXAMPLE.COM",
+                ]))
+            }),
+            "provider of the VLEK",
+        ),
+        (
             "chip not listed",
             Case::milan().demand(|r| r.chips(Chips::Listed(Accepted::new(vec![[9; 64]]).unwrap()))),
             "listed chip",
@@ -736,6 +765,20 @@ fn an_identity_key_alone_leaves_old_releases_open() {
     }
     let none = IdKeyDigests::NotDemanded;
     assert_eq!(run(LaunchMeasurements::NotChecked, none, 0), [open]);
+}
+
+#[test]
+fn a_provider_that_nobody_listed_is_named() {
+    let output = Case::vlek()
+        .demand(|r| r.vlek_providers(Providers::Any))
+        .input()
+        .appraise();
+    assert_eq!(output.failed(), NONE, "{}", output.findings);
+    assert_eq!(output.warnings(), ["provider of the VLEK"]);
+    assert!(output.findings.to_string().contains(PROVIDER));
+    // a chip's own key is nobody's but AMD's
+    let own = Case::milan().demand(|r| r.vlek_providers(providers(&["CN=other"])));
+    assert_eq!(own.input().appraise().failed(), NONE);
 }
 
 /// A bit means something else on each line, and older reports have none: what one line needs is not asked of another.

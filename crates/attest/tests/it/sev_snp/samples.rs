@@ -2,8 +2,8 @@
 
 use attest::sev_snp::{
     Accepted, AcceptedKeys, AcceptedLine, AcceptedLines, Chips, GuestPolicy, HostData,
-    IdKeyDigests, LaunchMeasurements, PlatformInfo, ProductLine, Report, Requirements,
-    RevocationDemand, Roots, SigningKey, Tcb, VekOwner, Vmpl,
+    IdKeyDigests, LaunchMeasurements, PlatformInfo, ProductLine, ProviderNames, Providers, Report,
+    Requirements, RevocationDemand, Roots, SigningKey, Tcb, VekOwner, Vmpl,
 };
 use attest::x509::{Certificate, Crl};
 use attest::{Outcome, RefusalCode};
@@ -48,6 +48,13 @@ fn sample(id: &str) -> Sample {
         .into_iter()
         .find(|sample| sample.id == id)
         .unwrap()
+}
+
+/// Whose region the machines with a VLEK are in.
+const AWS_US_EAST_2: &str = "CN=cc-us-east-2.amazonaws.com";
+
+fn provider(name: &str) -> Providers {
+    Providers::Listed(ProviderNames::new(vec![name.to_owned()]).unwrap())
 }
 
 /// Levels all released machines among the samples reach.
@@ -98,6 +105,7 @@ impl Sample {
         let requirements = Requirements::new(lines, measurement, id_key)
             .host_data(HostData::Exactly(self.bytes("host_data")))
             .keys(AcceptedKeys::Either)
+            .vlek_providers(provider(AWS_US_EAST_2))
             .vmpl(Vmpl::new(u8::try_from(self.number("vmpl")).unwrap()).unwrap())
             .allow_smt()
             .allow_provisional_firmware()
@@ -265,7 +273,7 @@ fn an_accepted_sample_names_its_line_levels_and_owner() {
         .appraise();
     assert_eq!(
         aws.appraised.unwrap().owner(),
-        &VekOwner::Provider("CN=cc-us-east-2.amazonaws.com".into())
+        &VekOwner::Provider(AWS_US_EAST_2.into())
     );
 }
 
@@ -330,7 +338,15 @@ fn each_demand_refuses_a_real_machine_that_does_not_fulfil_it() {
         .allow_smt()
         .revocation(RevocationDemand::Warn)
     };
-    let rows: [(&str, Change, &str); 12] = [
+    let rows: [(&str, Change, &str); 13] = [
+        (
+            AWS,
+            |s| {
+                s.requirements()
+                    .vlek_providers(provider("CN=cc-us-east-1.amazonaws.com"))
+            },
+            "provider of the VLEK",
+        ),
         (AWS, |s| s.requirements().vmpl(Vmpl::ZERO), "VMPL"),
         (
             MILAN,
