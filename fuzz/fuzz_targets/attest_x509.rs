@@ -44,7 +44,11 @@ fuzz::fuzz_target!(|bytes: &[u8]| {
     }
     let above = above.get(..MAX_INTERMEDIATES).unwrap_or(above);
     let rules = [PathRules::end_entity(), PathRules::authority()];
-    for revocation in [Revocation::Demand(&crls), Revocation::DangerousNotLookedAt] {
+    for revocation in [
+        Revocation::Demand(&crls),
+        Revocation::IfGiven(&crls),
+        Revocation::DangerousNotLookedAt,
+    ] {
         for rules in &rules {
             let now = leaf.not_before();
             if let Ok(path) = Path::build(leaf, above, &roots, &revocation, now, rules) {

@@ -37,7 +37,8 @@ pub use report::{
 };
 pub use requirements::{
     Accepted, AcceptedKeys, AcceptedLine, AcceptedLines, Chips, HostData, IdKeyDigests,
-    LaunchMeasurements, Requirements, RequirementsError, RevocationDemand, Vmpl,
+    LaunchMeasurements, ProviderNames, Providers, Requirements, RequirementsError,
+    RevocationDemand, Vmpl,
 };
 pub use roots::{LineRoot, Roots};
 pub use tcb::{RawTcb, Tcb, TcbLayout};

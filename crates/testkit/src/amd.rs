@@ -212,7 +212,26 @@ impl Amd {
 
     /// DER of a revocation list of the root: serial numbers, first second, and the second at which the next list is due.
     #[must_use]
-    pub fn crl(self, revoked: &[&[u8]], [this_update, next_update]: [&str; 2]) -> Vec<u8> {
+    pub fn crl(self, revoked: &[&[u8]], validity: [&str; 2]) -> Vec<u8> {
+        let (list, ark) = (
+            self.crl_of(&self.ark_name(), revoked, validity),
+            &keys().ark,
+        );
+        signed(&list, ark)
+    }
+
+    /// A list in the name of `issuer` that nobody of that name signed: an ASK signs none, and the key is not the root's.
+    #[must_use]
+    pub fn stray_crl(self, issuer: &str, revoked: &[&[u8]], validity: [&str; 2]) -> Vec<u8> {
+        signed(&self.crl_of(issuer, revoked, validity), &keys().ask)
+    }
+
+    fn crl_of(
+        self,
+        issuer: &str,
+        revoked: &[&[u8]],
+        [this_update, next_update]: [&str; 2],
+    ) -> Vec<u8> {
         let entries: Vec<u8> = revoked
             .iter()
             .flat_map(|serial| tlv(der::SEQUENCE, &[&der::unsigned(serial), &time(this_update)]))
@@ -230,7 +249,7 @@ impl Amd {
         let mut fields = vec![
             der::unsigned(&[1]),
             pss_sha384(),
-            name(&self.ark_name()),
+            name(issuer),
             time(this_update),
             time(next_update),
         ];
@@ -238,7 +257,7 @@ impl Amd {
             fields.push(tlv(der::SEQUENCE, &[&entries]));
         }
         fields.push(tlv(context(0), &[&number]));
-        signed(&tlv(der::SEQUENCE, &[&fields.concat()]), &keys().ark)
+        tlv(der::SEQUENCE, &[&fields.concat()])
     }
 
     fn ark_name(self) -> String {

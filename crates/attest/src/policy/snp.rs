@@ -19,6 +19,9 @@ pub use crate::sev_snp::ProductLine;
 /// The most chips a policy lists.
 const MAX_CHIPS: usize = 1024;
 
+/// The most providers a policy lists.
+const MAX_PROVIDERS: usize = 64;
+
 /// Whether the TCB of a line has a part for the first mutable code (FMC).
 fn has_fmc(line: ProductLine) -> bool {
     match line.tcb_layout() {
@@ -343,9 +346,11 @@ pub struct SnpPolicy {
     pub(crate) guest: BTreeSet<GuestFlag>,
     pub(crate) platform: BTreeSet<PlatformFlag>,
     pub(crate) id_keys: Option<Accepted384>,
+    pub(crate) minimum_guest_svn: u32,
     pub(crate) host_data: Option<[u8; 32]>,
     pub(crate) chips: BTreeSet<[u8; 64]>,
     pub(crate) keys: SigningKeys,
+    pub(crate) vlek_providers: BTreeSet<String>,
     pub(crate) demands_crl: bool,
     pub(crate) permits_provisional: bool,
 }
@@ -381,6 +386,12 @@ impl SnpPolicy {
         self.id_keys.as_ref()
     }
 
+    /// The lowest security version of what the identity key signed; 0: any.
+    #[must_use]
+    pub const fn minimum_guest_svn(&self) -> u32 {
+        self.minimum_guest_svn
+    }
+
     /// What the host must have passed at launch.
     #[must_use]
     pub const fn host_data(&self) -> Option<&[u8; 32]> {
@@ -397,6 +408,12 @@ impl SnpPolicy {
     #[must_use]
     pub const fn keys(&self) -> SigningKeys {
         self.keys
+    }
+
+    /// The cloud providers whose VLEKs may sign a report, by the names in their certificates. Empty: any, with a warning.
+    #[must_use]
+    pub const fn vlek_providers(&self) -> &BTreeSet<String> {
+        &self.vlek_providers
     }
 
     /// Whether a revocation list that is valid now is demanded; without, its absence is a warning.
@@ -437,8 +454,7 @@ impl SnpPolicy {
         }
     }
 
-    /// What is demanded of the report of a machine of this generation. A mitigation vector has one demand for all lines:
-    /// that of a policy that accepts several is what any of them demands.
+    /// What is demanded of the report of a machine of this generation.
     ///
     /// # Errors
     /// None for a policy that was read from a document.
@@ -448,7 +464,8 @@ impl SnpPolicy {
     ) -> Result<sev_snp::Requirements, RequirementsError> {
         use sev_snp::{
             Accepted, AcceptedKeys, AcceptedLine, AcceptedLines, Chips, GuestPolicy, HostData,
-            IdKeyDigests, LaunchMeasurements, PlatformInfo, RevocationDemand,
+            IdKeyDigests, LaunchMeasurements, PlatformInfo, ProviderNames, Providers,
+            RevocationDemand,
         };
 
         let accepted = |register: &Accepted384| {
@@ -460,6 +477,7 @@ impl SnpPolicy {
             .iter()
             .map(|(line, rules)| {
                 AcceptedLine::new(*line, rules.reported.of(*line), rules.launch.of(*line))
+                    .map(|accepted| accepted.mitigations(rules.mitigations))
             })
             .collect::<Result<Vec<_>, _>>()?;
         let launch = match generation.launch() {
@@ -472,15 +490,11 @@ impl SnpPolicy {
             Some(keys) if keys.warn_only => IdKeyDigests::Warn(accepted(keys)?),
             Some(keys) => IdKeyDigests::Enforce(accepted(keys)?),
         };
-        let mitigations = self
-            .products
-            .values()
-            .fold(0, |all, rules| all | rules.mitigations);
         let mut requirements =
             sev_snp::Requirements::new(AcceptedLines::new(lines)?, launch, id_keys)
                 .guest_policy(GuestPolicy::from_bits(flags::mask(&self.guest)))
                 .platform_info(PlatformInfo::from_bits(flags::mask(&self.platform)))
-                .mitigations(mitigations)
+                .minimum_guest_svn(self.minimum_guest_svn)
                 .keys(match self.keys {
                     SigningKeys::Vcek => AcceptedKeys::Vcek,
                     SigningKeys::Vlek => AcceptedKeys::Vlek,
@@ -503,6 +517,10 @@ impl SnpPolicy {
         if !self.chips.is_empty() {
             let chips = Accepted::new(self.chips.iter().copied().collect())?;
             requirements = requirements.chips(Chips::Listed(chips));
+        }
+        if !self.vlek_providers.is_empty() {
+            let names = ProviderNames::new(self.vlek_providers.iter().cloned().collect())?;
+            requirements = requirements.vlek_providers(Providers::Listed(names));
         }
         if self.permits_provisional {
             requirements = requirements.allow_provisional_firmware();
@@ -539,6 +557,9 @@ impl SnpPolicy {
         let id_keys = section
             .optional("idKeyDigests")
             .map_or(Some(None), |value| generation::accepted(&value).map(Some));
+        let minimum_guest_svn = section
+            .optional("minimumGuestSvn")
+            .map_or(Some(0), |value| value.number(0, u32::MAX));
         let host_data = section.optional("hostData").map_or(Some(None), |value| {
             value.word("64 hex digits", hex_of::<32>).map(Some)
         });
@@ -554,6 +575,9 @@ impl SnpPolicy {
                     .ok_or_else(|| format!("{text:?} is no kind of key"))
             })
         });
+        let vlek_providers = section
+            .optional("vlekProviders")
+            .map_or_else(|| Some(BTreeSet::new()), |value| providers(&value));
         let crl = section
             .optional("revocationList")
             .map_or(Some(true), |value| {
@@ -578,9 +602,11 @@ impl SnpPolicy {
             guest,
             platform: platform?,
             id_keys: id_keys?,
+            minimum_guest_svn: minimum_guest_svn?,
             host_data: host_data?,
             chips: chips?,
             keys: keys?,
+            vlek_providers: vlek_providers?,
             demands_crl: crl?,
             permits_provisional: provisional?,
         })
@@ -621,8 +647,14 @@ impl SnpPolicy {
             if let Some(keys) = &self.id_keys {
                 json.insert("idKeyDigests".to_owned(), keys.to_json());
             }
+            if self.minimum_guest_svn > 0 {
+                json.insert("minimumGuestSvn".to_owned(), json!(self.minimum_guest_svn));
+            }
             if let Some(data) = &self.host_data {
                 json.insert("hostData".to_owned(), json!(hex::encode(data)));
+            }
+            if !self.vlek_providers.is_empty() {
+                json.insert("vlekProviders".to_owned(), json!(self.vlek_providers));
             }
             if !self.chips.is_empty() {
                 let chips: Vec<String> = self.chips.iter().map(hex::encode).collect();
@@ -743,6 +775,24 @@ fn chips(value: &Value<'_>) -> Option<BTreeSet<[u8; 64]>> {
         return None;
     }
     Some(chips)
+}
+
+fn providers(value: &Value<'_>) -> Option<BTreeSet<String>> {
+    const RULE: &str = "a list of 1 to 64 names of providers as in their certificates, such as CN=cc-us-east-2.amazonaws.com";
+    let providers = flags::set(value, RULE, |text| {
+        let is_name =
+            (1..=64).contains(&text.len()) && text.bytes().all(|it| matches!(it, b' '..=b'~'));
+        if is_name {
+            Ok(text.to_owned())
+        } else {
+            Err("is not 1 to 64 printable characters of ASCII".to_owned())
+        }
+    })?;
+    if providers.is_empty() || providers.len() > MAX_PROVIDERS {
+        value.problem(format!("{} providers are listed", providers.len()), RULE);
+        return None;
+    }
+    Some(providers)
 }
 
 fn hex_of<const N: usize>(text: &str) -> Result<[u8; N], String> {

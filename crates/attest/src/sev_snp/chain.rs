@@ -21,7 +21,7 @@ pub struct Endorsements<'a> {
     pub vek: &'a [u8],
     /// Signing certificates beside the built-in ones.
     pub signing: &'a [Certificate],
-    /// Revocation lists of AMD's roots; those of other issuers are passed over.
+    /// Revocation lists of AMD's roots; those of other issuers are passed over. More than four different ones of one root refuse.
     pub crls: &'a [Crl],
 }
 
@@ -132,6 +132,34 @@ fn names(vek: &Certificate, findings: &mut Findings) -> Result<(VekKind, Product
 /// AMD's root signs lists of revoked signing keys; there are none of the keys of chips.
 const RULES: PathRules = PathRules::end_entity().crls_for(CrlScope::Authorities);
 
+/// Different lists in the name of one root that are looked at: one of the verifier, one that came with the evidence, and one
+/// older of each. A peer that sends more refuses itself: none may be left out, because it may be the one that revokes.
+const MAX_LISTS: usize = 4;
+
+/// The lists in the root's name, each once. A list in the name of another key, as the ASK, is of no use: only the root signs lists.
+fn lists(root: &LineRoot, given: &[Crl], findings: &mut Findings) -> Result<Vec<Crl>, Stop> {
+    let mut lists: Vec<Crl> = Vec::new();
+    for list in given.iter().filter(|it| it.issuer() == root.ark.subject()) {
+        if lists.iter().any(|known| known.digest() == list.digest()) {
+            continue;
+        }
+        if lists.len() == MAX_LISTS {
+            return Err(not_authentic(
+                findings,
+                Step::Endorsements,
+                CheckName::RevocationList,
+                [
+                    &format_args!("at most {MAX_LISTS} lists of {}", root.ark.subject()),
+                    &"more",
+                ],
+                "give the newest revocation list of the product line only",
+            ));
+        }
+        lists.push(list.clone());
+    }
+    Ok(lists)
+}
+
 fn path(
     vek: &Certificate,
     root: &LineRoot,
@@ -151,13 +179,10 @@ fn path(
             .cache
             .build(vek, &signing, &roots, crls, trust.now, &rules)
     };
+    let lists = lists(root, endorsements.crls, findings)?;
     // a build that ends at a missing list would verify everything in vain
-    let has_list = endorsements
-        .crls
-        .iter()
-        .any(|crl| crl.issuer() == root.ark.subject());
-    let looked_at = if has_list || revocation == RevocationDemand::Enforce {
-        match build(&Revocation::Demand(endorsements.crls)) {
+    let looked_at = if !lists.is_empty() || revocation == RevocationDemand::Enforce {
+        match build(&Revocation::Demand(&lists)) {
             Err(PathError::Crl { fault, .. }) => Err(fault),
             path => Ok(path),
         }
@@ -166,10 +191,8 @@ fn path(
     };
     let (path, fault) = match (looked_at, revocation) {
         (Ok(path), _) => (path, None),
-        // no list that can be used says "revoked"; all else is checked anew
-        (Err(fault), RevocationDemand::Warn) => {
-            (build(&Revocation::DangerousNotLookedAt), Some(fault))
-        }
+        // a list that can be used may still say "revoked"; all else is checked anew
+        (Err(fault), RevocationDemand::Warn) => (build(&Revocation::IfGiven(&lists)), Some(fault)),
         (Err(fault), RevocationDemand::Enforce) => {
             return Err(not_authentic(
                 findings,

@@ -41,6 +41,8 @@ pub enum CheckName {
     AcceptedLine,
     /// The policy accepts the kind of key.
     AcceptedKey,
+    /// The policy names the cloud provider of a VLEK.
+    VlekProvider,
     /// The policy names the chip.
     AcceptedChip,
     /// The host cannot decrypt the guest.
@@ -73,6 +75,8 @@ pub enum CheckName {
     Firmware,
     /// The identity key is accepted.
     IdKeyDigest,
+    /// The guest's security version reaches the minimum.
+    GuestSvn,
     /// The host passed what it must pass.
     HostData,
     /// The launch measurement is accepted.
@@ -100,6 +104,7 @@ impl fmt::Display for CheckName {
             Self::ReportData => "SNP report data",
             Self::AcceptedLine => "AMD product line",
             Self::AcceptedKey => "kind of AMD key",
+            Self::VlekProvider => "provider of the VLEK",
             Self::AcceptedChip => "listed chip",
             Self::Debug => "debug off",
             Self::MigrationAgent => "no migration agent",
@@ -116,6 +121,7 @@ impl fmt::Display for CheckName {
             Self::CommittedTcb => "committed TCB",
             Self::Firmware => "committed firmware",
             Self::IdKeyDigest => "id key digest",
+            Self::GuestSvn => "guest SVN",
             Self::HostData => "host data",
             Self::Measurement => "launch measurement",
         })

@@ -7,7 +7,8 @@ use super::check::CheckName;
 use super::checks::{Checks, Hex};
 use super::report::ReportFields;
 use super::requirements::{
-    AcceptedKeys, AcceptedLine, Chips, HostData, IdKeyDigests, LaunchMeasurements, Requirements,
+    AcceptedKeys, AcceptedLine, Chips, HostData, IdKeyDigests, LaunchMeasurements, Providers,
+    Requirements,
 };
 use super::tcb::RawTcb;
 use super::vek::{VekKind, VekOwner};
@@ -67,6 +68,9 @@ fn origin(
         [&requirements.keys, &key.kind],
         "the policy accepts reports of another kind of key",
     );
+    if let VekOwner::Provider(provider) = &key.extensions.owner {
+        vlek_provider(provider, &requirements.vlek_providers, checks);
+    }
     match &requirements.chips {
         Chips::Any => {}
         Chips::Listed(listed) => {
@@ -82,6 +86,25 @@ fn origin(
                 "the guest runs on a chip that the policy does not list",
             );
         }
+    }
+}
+
+/// AMD gives VLEKs to several providers: the key of one says nothing of the machines of another.
+fn vlek_provider(provider: &str, providers: &Providers, checks: &mut Checks<'_>) {
+    const NAME: CheckName = CheckName::VlekProvider;
+    match providers {
+        Providers::Listed(accepted) => checks.demand(
+            NAME,
+            PLATFORM,
+            accepted.contains(provider),
+            [accepted, &provider],
+            "the guest runs at a cloud provider, or in a region, that the policy does not list",
+        ),
+        Providers::Any => checks.warn(
+            NAME,
+            [&"a listed provider", &provider],
+            "a machine of every provider that AMD gave a VLEK is accepted: list this provider if it is yours",
+        ),
     }
 }
 
@@ -161,22 +184,6 @@ fn settings(fields: &ReportFields, requirements: &Requirements, checks: &mut Che
         [&requirements.platform, &fields.platform_info],
         "change the settings of the host or update its firmware; reports before version 3 show few of them",
     );
-    if requirements.mitigations != 0 {
-        let both = fields.mitigations.map(|both| both.launch & both.current);
-        checks.demand(
-            CheckName::Mitigations,
-            PLATFORM,
-            both.is_some_and(|both| both & requirements.mitigations == requirements.mitigations),
-            [
-                &format_args!("{:#x}", requirements.mitigations),
-                &both.map_or_else(
-                    || "not in a report before version 5".to_owned(),
-                    |both| format!("{both:#x}"),
-                ),
-            ],
-            UPDATE,
-        );
-    }
 }
 
 fn levels(fields: &ReportFields, line: &AcceptedLine, checks: &mut Checks<'_>) {
@@ -190,6 +197,23 @@ fn levels(fields: &ReportFields, line: &AcceptedLine, checks: &mut Checks<'_>) {
             PLATFORM,
             actual.is_at_least(minimum),
             [&format_args!("at least {minimum}"), &actual],
+            UPDATE,
+        );
+    }
+    let demanded = line.demanded_mitigations();
+    if demanded != 0 {
+        let both = fields.mitigations.map(|both| both.launch & both.current);
+        checks.demand(
+            CheckName::Mitigations,
+            PLATFORM,
+            both.is_some_and(|both| both & demanded == demanded),
+            [
+                &format_args!("{demanded:#x}"),
+                &both.map_or_else(
+                    || "not in a report before version 5".to_owned(),
+                    |both| format!("{both:#x}"),
+                ),
+            ],
             UPDATE,
         );
     }
@@ -258,6 +282,7 @@ fn launch(fields: &ReportFields, requirements: &Requirements, checks: &mut Check
             checks.warn(CheckName::IdKeyDigest, [accepted, &Hex(actual)], NEXT)
         }
     }
+    guest_svn(fields, requirements, checks);
     match &requirements.host_data {
         HostData::NotDemanded => {}
         HostData::Exactly(expected) => checks.demand(
@@ -267,6 +292,34 @@ fn launch(fields: &ReportFields, requirements: &Requirements, checks: &mut Check
             [&Hex(expected), &Hex(&fields.host_data)],
             "launch the guest with this host data",
         ),
+    }
+}
+
+/// An identity key vouches for every release it signed. Only the measurement or the security version tells an old one.
+fn guest_svn(fields: &ReportFields, requirements: &Requirements, checks: &mut Checks<'_>) {
+    const NAME: CheckName = CheckName::GuestSvn;
+    let least = requirements.guest_svn;
+    if least > 0 {
+        checks.demand(
+            NAME,
+            PLATFORM,
+            fields.guest_svn >= least,
+            [&format_args!("at least {least}"), &fields.guest_svn],
+            "the guest was launched with a release that is older than the policy accepts: update it",
+        );
+        return;
+    }
+    let is_launch_known = match &requirements.measurements {
+        LaunchMeasurements::Enforce(_) => true,
+        LaunchMeasurements::Warn(accepted) => accepted.contains(&fields.measurement),
+        LaunchMeasurements::NotChecked => false,
+    };
+    if matches!(requirements.id_key, IdKeyDigests::Enforce(_)) && !is_launch_known {
+        checks.warn(
+            NAME,
+            [&"a minimum", &format_args!("none, the guest states {}", fields.guest_svn)],
+            "every release that the identity key ever signed is accepted: demand a minimum guest SVN or a launch measurement",
+        );
     }
 }
 

@@ -42,6 +42,7 @@ pub struct AcceptedLine {
     line: ProductLine,
     reported: Tcb,
     launch: Tcb,
+    mitigations: u64,
 }
 
 impl AcceptedLine {
@@ -62,7 +63,19 @@ impl AcceptedLine {
             line,
             reported,
             launch,
+            mitigations: 0,
         })
+    }
+
+    /// Mitigations that must be verified, at launch and now. Which bit is which depends on the line; reports have them from version 5 on.
+    #[must_use]
+    pub const fn mitigations(mut self, bits: u64) -> Self {
+        self.mitigations = bits;
+        self
+    }
+
+    pub(super) const fn demanded_mitigations(&self) -> u64 {
+        self.mitigations
     }
 
     pub(super) const fn reported(&self) -> &Tcb {
@@ -203,6 +216,42 @@ impl fmt::Display for AcceptedKeys {
     }
 }
 
+/// Cloud providers, by the names in the certificates of their VLEKs, for example `CN=cc-us-east-2.amazonaws.com`. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderNames(Vec<String>);
+
+impl ProviderNames {
+    /// At least one name. Each is compared as a whole.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn new(names: Vec<String>) -> Result<Self, RequirementsError> {
+        if names.is_empty() {
+            return Err(RequirementsError::EmptyList);
+        }
+        Ok(Self(names))
+    }
+
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.0.iter().any(|accepted| accepted == name)
+    }
+}
+
+impl fmt::Display for ProviderNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(" or "))
+    }
+}
+
+/// Whose VLEKs may sign reports. That they may at all is said by [`AcceptedKeys`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Providers {
+    /// Those of these.
+    Listed(ProviderNames),
+    /// Those of any provider that AMD gave one. The verdict names it and warns.
+    Any,
+}
+
 /// What must be known of the revocation of AMD's signing keys. A list that is given and that says "revoked" always refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RevocationDemand {
@@ -242,9 +291,12 @@ pub struct Requirements {
     pub(super) lines: AcceptedLines,
     pub(super) measurements: LaunchMeasurements,
     pub(super) id_key: IdKeyDigests,
+    /// Zero: any.
+    pub(super) guest_svn: u32,
     pub(super) host_data: HostData,
     pub(super) chips: Chips,
     pub(super) keys: AcceptedKeys,
+    pub(super) vlek_providers: Providers,
     pub(super) revocation: RevocationDemand,
     pub(super) lists_from: Timestamp,
     pub(super) vmpl: Vmpl,
@@ -254,7 +306,6 @@ pub struct Requirements {
     pub(super) policy: GuestPolicy,
     pub(super) abi: Abi,
     pub(super) platform: PlatformInfo,
-    pub(super) mitigations: u64,
     pub(super) provisional: bool,
 }
 
@@ -271,9 +322,11 @@ impl Requirements {
             lines,
             measurements,
             id_key,
+            guest_svn: 0,
             host_data: HostData::NotDemanded,
             chips: Chips::Any,
             keys: AcceptedKeys::Vcek,
+            vlek_providers: Providers::Any,
             revocation: RevocationDemand::Enforce,
             lists_from: Timestamp::MIN,
             vmpl: Vmpl::ZERO,
@@ -281,9 +334,16 @@ impl Requirements {
             policy: GuestPolicy::NONE,
             abi: Abi { major: 0, minor: 0 },
             platform: PlatformInfo::ALIAS_CHECK_COMPLETE,
-            mitigations: 0,
             provisional: false,
         }
+    }
+
+    /// The lowest security version that the guest's identity block may state, 0 for any. The owner of the identity key raises it with each
+    /// repaired release; without it, and without a launch measurement, every release that was ever signed is accepted.
+    #[must_use]
+    pub const fn minimum_guest_svn(mut self, least: u32) -> Self {
+        self.guest_svn = least;
+        self
     }
 
     /// Demands host data.
@@ -304,6 +364,13 @@ impl Requirements {
     #[must_use]
     pub const fn keys(mut self, keys: AcceptedKeys) -> Self {
         self.keys = keys;
+        self
+    }
+
+    /// Names the providers whose VLEKs are accepted.
+    #[must_use]
+    pub fn vlek_providers(mut self, providers: Providers) -> Self {
+        self.vlek_providers = providers;
         self
     }
 
@@ -364,13 +431,6 @@ impl Requirements {
         self
     }
 
-    /// Mitigations that must be verified, at launch and now; which bit is which depends on the product line.
-    #[must_use]
-    pub const fn mitigations(mut self, bits: u64) -> Self {
-        self.mitigations = bits;
-        self
-    }
-
     /// Accepts firmware that the host has loaded but not committed. What is committed must still reach the reported levels, so that a
     /// roll-back cannot go below the minimum.
     #[must_use]
@@ -415,6 +475,10 @@ mod tests {
         );
         assert_eq!(
             Accepted::<48>::new(vec![]),
+            Err(RequirementsError::EmptyList)
+        );
+        assert_eq!(
+            ProviderNames::new(vec![]),
             Err(RequirementsError::EmptyList)
         );
         assert_eq!(

@@ -203,9 +203,11 @@ impl VekExtensions {
                     microcode?,
                 ]
             }
-            // the FMC took the place of level 4
+            // the FMC took the place of level 4: there is no byte for another value than zero
             TcbLayout::Turin => {
-                absent(oid::SPL4)?;
+                if extension(oid::SPL4).is_some() && level(oid::SPL4)? != 0 {
+                    return Err(VekError::Unexpected(oid::SPL4));
+                }
                 let fmc = level(oid::FMC)?;
                 [
                     fmc,

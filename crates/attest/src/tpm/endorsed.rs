@@ -119,12 +119,17 @@ impl AkCertificate<'_> {
             "hand over the certificate of the attestation key, and its intermediates beside it",
         )?;
         let path = self.path(&certificate, findings)?;
-        if matches!(self.revocation, Revocation::DangerousNotLookedAt) {
+        let is_open = match self.revocation {
+            Revocation::Demand(_) => None,
+            Revocation::IfGiven(_) => Some("none was demanded"),
+            Revocation::DangerousNotLookedAt => Some("none was looked at"),
+        };
+        if let Some(actual) = is_open {
             findings.warn(
                 STEP,
                 name(CheckName::CertificateRevocation),
                 "a revocation list of each authority",
-                "none was looked at",
+                actual,
                 "a certificate that the vendor revoked would pass: give the vendor's lists",
             );
         }

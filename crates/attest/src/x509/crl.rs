@@ -2,6 +2,7 @@
 //! parse, because what such a list does not name may be revoked all the same.
 
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -19,7 +20,11 @@ pub const MAX_CRL: usize = 1024 * 1024;
 const WHAT: &str = "the CRL";
 
 /// A list of revoked certificates, as its issuer claims it. [`crate::x509::Path::build`] checks signature and time.
-pub struct Crl {
+/// Copies share the list.
+#[derive(Clone)]
+pub struct Crl(Arc<Parts>);
+
+struct Parts {
     digest: Digest,
     signed: Signed,
     issuer: Name,
@@ -87,7 +92,7 @@ impl Crl {
                 Ok::<_, DerError>(number.into())
             })
             .transpose()?;
-        Ok(Self {
+        Ok(Self(Arc::new(Parts {
             digest: Digest::of(der),
             signed: frame.signed()?,
             issuer,
@@ -95,50 +100,51 @@ impl Crl {
             next_update,
             revoked,
             number,
-        })
+        })))
     }
 
     /// Whose certificates it is about.
     #[must_use]
-    pub const fn issuer(&self) -> &Name {
-        &self.issuer
+    pub fn issuer(&self) -> &Name {
+        &self.0.issuer
     }
 
     /// When it was made.
     #[must_use]
-    pub const fn this_update(&self) -> Timestamp {
-        self.this_update
+    pub fn this_update(&self) -> Timestamp {
+        self.0.this_update
     }
 
     /// When there will be another one.
     #[must_use]
-    pub const fn next_update(&self) -> Option<Timestamp> {
-        self.next_update
+    pub fn next_update(&self) -> Option<Timestamp> {
+        self.0.next_update
     }
 
     /// The contents octets of the CRL number (5.2.3), which grows from list to list.
     #[must_use]
     pub fn number(&self) -> Option<&[u8]> {
-        self.number.as_deref()
+        self.0.number.as_deref()
     }
 
     /// How many certificates it revokes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.revoked.len()
+        self.0.revoked.len()
     }
 
     /// Whether it revokes none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.revoked.is_empty()
+        self.0.revoked.is_empty()
     }
 
     /// Whether it revokes the certificate of this serial number, given by its contents octets. An entry counts whatever its reason.
     #[must_use]
     pub fn revokes(&self, serial: &[u8]) -> bool {
         let serial = canonical(serial);
-        self.revoked
+        self.0
+            .revoked
             .binary_search_by(|revoked| (**revoked).cmp(serial))
             .is_ok()
     }
@@ -153,25 +159,26 @@ impl Crl {
         if issuer.key_usage().is_some_and(|usage| !usage.crl_sign()) {
             return Err(CrlFault::MayNotSign);
         }
-        if self.issuer != *issuer.subject() {
+        if self.0.issuer != *issuer.subject() {
             return Err(CrlFault::Signature);
         }
         let key = issuer.public_key();
         let scheme = self
+            .0
             .signed
             .algorithm
             .scheme(key)
             .ok_or(CrlFault::Algorithm)?;
-        key.verify(scheme, &self.signed.message, &self.signed.signature)
+        key.verify(scheme, &self.0.signed.message, &self.0.signed.signature)
             .map_err(|_| CrlFault::Signature)
     }
 
-    pub(crate) const fn digest(&self) -> Digest {
-        self.digest
+    pub(crate) fn digest(&self) -> Digest {
+        self.0.digest
     }
 
-    pub(crate) const fn signed(&self) -> &Signed {
-        &self.signed
+    pub(crate) fn signed(&self) -> &Signed {
+        &self.0.signed
     }
 }
 
@@ -218,9 +225,9 @@ impl fmt::Debug for Crl {
         write!(
             f,
             "Crl({}, {}, {} entries)",
-            self.issuer,
-            self.this_update,
-            self.revoked.len()
+            self.0.issuer,
+            self.0.this_update,
+            self.len()
         )
     }
 }

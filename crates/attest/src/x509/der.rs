@@ -3,7 +3,7 @@
 //! It reads what certificates, CRLs and the vendors' extensions are made of, and bounds itself: an element is never longer
 //! than what holds it, so a loop over elements ends with its bytes.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use jiff::Timestamp;
 use jiff::civil;
@@ -69,6 +69,14 @@ pub enum DerError {
         field: &'static str,
         /// How much is left over.
         left: usize,
+    },
+    /// More members than any structure of ours has.
+    #[error("{field} has more than {most} members")]
+    TooMany {
+        /// What was being read.
+        field: &'static str,
+        /// The bound.
+        most: usize,
     },
     /// A value that its type does not allow.
     #[error("{field} is not a valid {kind}")]
@@ -334,13 +342,19 @@ fn decimal(digits: &[u8]) -> Option<i16> {
     })
 }
 
+/// Octets of the longest object identifier that is read: longer than any of the vendors'.
+const MAX_OID: usize = 64;
+
 /// An object identifier, as its contents octets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Oid<'a>(&'a [u8]);
 
 impl<'a> Oid<'a> {
-    /// Contents octets (X.690, 8.19): every arc ends, and none begins with padding.
+    /// Contents octets (X.690, 8.19), at most [`MAX_OID`] of them: every arc ends, and none begins with padding.
     pub(crate) fn new(contents: &'a [u8]) -> Option<Self> {
+        if contents.len() > MAX_OID {
+            return None;
+        }
         let mut at_start = true;
         for octet in contents {
             if at_start && *octet == 0x80 {
@@ -375,9 +389,9 @@ impl fmt::Display for Oid<'_> {
             if octet & 0x80 == 0 {
                 if text.is_empty() {
                     let first = (arc / 40).min(2);
-                    text = format!("{first}.{}", arc - first * 40);
+                    write!(text, "{first}.{}", arc - first * 40)?;
                 } else {
-                    text = format!("{text}.{arc}");
+                    write!(text, ".{arc}")?;
                 }
                 arc = 0;
             }

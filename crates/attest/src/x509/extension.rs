@@ -6,6 +6,10 @@ pub(crate) const KEY_USAGE: &str = "2.5.29.15";
 pub(crate) const BASIC_CONSTRAINTS: &str = "2.5.29.19";
 pub(crate) const NAME_CONSTRAINTS: &str = "2.5.29.30";
 
+/// Extensions that one certificate, CRL or entry of a CRL may have. Each is compared with the ones
+/// before it.
+const MAX_EXTENSIONS: usize = 64;
+
 /// One extension as it was found.
 #[derive(Clone, Debug)]
 pub(crate) struct Extension {
@@ -15,7 +19,7 @@ pub(crate) struct Extension {
 }
 
 impl Extension {
-    /// Reads `Extensions`, the whole of `reader`.
+    /// Reads `Extensions`, the whole of `reader`, at most [`MAX_EXTENSIONS`].
     pub(crate) fn read_all(
         mut reader: Reader<'_>,
         field: &'static str,
@@ -24,6 +28,12 @@ impl Extension {
         let mut list = reader.sequence(field)?;
         reader.finish(field)?;
         while !list.is_empty() {
+            if extensions.len() == MAX_EXTENSIONS {
+                return Err(DerError::TooMany {
+                    field,
+                    most: MAX_EXTENSIONS,
+                });
+            }
             let mut extension = list.sequence(field)?;
             let oid = extension.oid(field)?.contents();
             let critical = extension.boolean_or_false(field)?;

@@ -4,6 +4,9 @@ use std::fmt;
 
 use super::der::{DerError, Reader, tag};
 
+/// Attributes of the longest name that is read: longer than any of the vendors'.
+const MAX_ATTRIBUTES: usize = 64;
+
 /// The name of a subject or an issuer.
 ///
 /// Two names are equal if their encodings are: RFC 5280 (7.1) would also call names equal whose letters differ in case or whose string
@@ -22,7 +25,7 @@ struct Attribute {
 }
 
 impl Name {
-    /// Reads the next element, a `Name`.
+    /// Reads the next element, a `Name` of at most [`MAX_ATTRIBUTES`].
     pub(crate) fn read(reader: &mut Reader<'_>, field: &'static str) -> Result<Self, DerError> {
         let element = reader.element(field, tag::SEQUENCE)?;
         let mut attributes = Vec::new();
@@ -31,6 +34,12 @@ impl Name {
             let mut set = Reader::new(sets.contents(field, tag::SET)?);
             // DER wants the members of a set sorted; certificates of TPM makers are not, and nothing depends on it
             while !set.is_empty() {
+                if attributes.len() == MAX_ATTRIBUTES {
+                    return Err(DerError::TooMany {
+                        field,
+                        most: MAX_ATTRIBUTES,
+                    });
+                }
                 let mut pair = set.sequence(field)?;
                 let oid = pair.oid(field)?.to_string();
                 let value = pair.any(field)?;

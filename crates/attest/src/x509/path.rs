@@ -338,24 +338,34 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Every CRL of the issuer's name is held against `top`; one that is missing where the rules demand it, or that is there and cannot be
-    /// used, refuses.
+    /// Every CRL of the issuer's name is held against `top`. If CRLs are demanded, one that is missing where the rules want it, or that is
+    /// there and cannot be used, refuses.
     fn check_revocation(
         &mut self,
         issuer: &Certificate,
         top: &Certificate,
     ) -> Result<(), PathError> {
-        let crls = match self.revocation {
-            Revocation::Demand(crls) => *crls,
+        let (crls, tolerates_faults) = match self.revocation {
+            Revocation::Demand(crls) => (*crls, false),
+            Revocation::IfGiven(crls) => (*crls, true),
             Revocation::DangerousNotLookedAt => return Ok(()),
         };
         let is_demanded = match self.rules.crl_scope {
             CrlScope::EveryCertificate => true,
             CrlScope::Authorities => top.is_ca(),
         };
+        let refused = |fault| PathError::Crl {
+            issuer: error::named(issuer),
+            subject: error::named(top),
+            fault,
+        };
         let mut found = Err(CrlFault::Missing);
         for crl in crls.iter().filter(|crl| crl.issuer() == issuer.subject()) {
             let usable = self.check_crl(issuer, crl);
+            // one that was not looked at may say "revoked", whatever the others say
+            if usable == Err(CrlFault::TooMuchWork) {
+                return Err(refused(CrlFault::TooMuchWork));
+            }
             // a list that has run out revokes what it revoked
             let speaks = matches!(
                 usable,
@@ -380,11 +390,8 @@ impl Search<'_> {
         match found {
             Ok(()) => Ok(()),
             Err(CrlFault::Missing) if !is_demanded => Ok(()),
-            Err(fault) => Err(PathError::Crl {
-                issuer: error::named(issuer),
-                subject: error::named(top),
-                fault,
-            }),
+            Err(_) if tolerates_faults => Ok(()),
+            Err(fault) => Err(refused(fault)),
         }
     }
 

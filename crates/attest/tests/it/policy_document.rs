@@ -61,7 +61,9 @@ measurements:
   idKeyDigests: {{ accepted: [{2}], warnOnly: false }}
   hostData: {1}
   chipIds: [{3}]
+  minimumGuestSvn: 4294967295
   signingKey: either
+  vlekProviders: [\"CN=cc-us-east-2.amazonaws.com\", \"CN=cc-eu-west-1.amazonaws.com\"]
   revocationList: warnOnly
   provisionalFirmware: false
   vmpl: 0
@@ -203,8 +205,8 @@ fn what_is_written_is_what_is_demanded() {
 fn an_snp_policy_is_demanded_of_a_report_as_it_is_written() {
     use attest::sev_snp::{
         Accepted, AcceptedKeys, AcceptedLine, AcceptedLines, Chips, GuestPolicy, HostData,
-        IdKeyDigests, LaunchMeasurements, PlatformInfo, ProductLine, Requirements,
-        RevocationDemand, Tcb,
+        IdKeyDigests, LaunchMeasurements, PlatformInfo, ProductLine, ProviderNames, Providers,
+        Requirements, RevocationDemand, Tcb,
     };
 
     // without the preset, whose minimums are higher
@@ -216,7 +218,8 @@ fn an_snp_policy_is_demanded_of_a_report_as_it_is_written() {
             ProductLine::Milan,
             Tcb::milan_genoa(4, 0, 24, 219),
             Tcb::milan_genoa(4, 0, 23, 219),
-        ),
+        )
+        .mitigations(0b10),
         line(ProductLine::Turin, turin, turin),
     ]);
     let key = || Accepted::new(vec![[0xc3; 48]]).unwrap();
@@ -228,10 +231,21 @@ fn an_snp_policy_is_demanded_of_a_report_as_it_is_written() {
     .allow_smt()
     .guest_policy(GuestPolicy::SINGLE_SOCKET)
     .platform_info(PlatformInfo::ECC_EN.with(PlatformInfo::ALIAS_CHECK_COMPLETE))
-    .mitigations(0b10)
+    .minimum_guest_svn(u32::MAX)
     .host_data(HostData::Exactly([0xb2; 32]))
     .chips(Chips::Listed(Accepted::new(vec![[0xd4; 64]]).unwrap()))
     .keys(AcceptedKeys::Either)
+    .vlek_providers(Providers::Listed(
+        ProviderNames::new(
+            [
+                "CN=cc-eu-west-1.amazonaws.com",
+                "CN=cc-us-east-2.amazonaws.com",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+        )
+        .unwrap(),
+    ))
     .revocation(RevocationDemand::Warn);
     let snp = document.snp().unwrap();
     assert_eq!(snp.requirements(document.newest()), Ok(expected));
@@ -586,6 +600,34 @@ pub(crate) const FORM: &[Row] = &[
         "vmpl: 0",
         "vmpl: 1",
         "snp.vmpl: the number 1 is not allowed here",
+    ),
+    (
+        "a security version of more than 32 bits",
+        azure,
+        "minimumGuestSvn: 4294967295",
+        "minimumGuestSvn: 4294967296",
+        "snp.minimumGuestSvn: the number 4294967296 is not allowed here",
+    ),
+    (
+        "no provider at all",
+        azure,
+        "[\"CN=cc-us-east-2.amazonaws.com\", \"CN=cc-eu-west-1.amazonaws.com\"]",
+        "[]",
+        "snp.vlekProviders: 0 providers are listed",
+    ),
+    (
+        "a provider twice",
+        azure,
+        "\"CN=cc-eu-west-1.amazonaws.com\"",
+        "\"CN=cc-us-east-2.amazonaws.com\"",
+        "snp.vlekProviders[1]: is listed twice",
+    ),
+    (
+        "a provider whose name no certificate can have",
+        azure,
+        "CN=cc-eu-west-1.amazonaws.com",
+        "CN=\u{fc}",
+        "snp.vlekProviders[1]: is not 1 to 64 printable characters of ASCII",
     ),
     (
         "a key of another kind",

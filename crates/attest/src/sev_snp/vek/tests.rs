@@ -114,13 +114,27 @@ fn every_extension_is_demanded() {
 fn an_extension_of_another_kind_or_line_is_refused() {
     for (kind, line, mut whole, oid) in [
         (VekKind::Vcek, ProductLine::Milan, milan(), oid::FMC),
-        (VekKind::Vcek, ProductLine::Turin, turin(), oid::SPL4),
         (VekKind::Vcek, ProductLine::Milan, milan(), oid::CSP_ID),
         (VekKind::Vlek, ProductLine::Milan, vlek(), oid::HARDWARE_ID),
     ] {
         whole.insert(oid, integer(0));
         assert_eq!(read(kind, line, &whole), Err(VekError::Unexpected(oid)));
     }
+}
+
+#[test]
+fn level_4_of_turin_may_be_there_as_zero() {
+    let with = |value: Vec<u8>| {
+        let mut whole = turin();
+        whole.insert(oid::SPL4, value);
+        read(VekKind::Vcek, ProductLine::Turin, &whole)
+    };
+    assert_eq!(
+        with(integer(0)),
+        read(VekKind::Vcek, ProductLine::Turin, &turin())
+    );
+    assert_eq!(with(integer(1)), Err(VekError::Unexpected(oid::SPL4)));
+    assert_eq!(with(vec![2, 2, 0, 0]), Err(VekError::Integer(oid::SPL4)));
 }
 
 #[test]

@@ -9,6 +9,9 @@ use crate::x509::Crl;
 pub enum Revocation<'a> {
     /// From these CRLs. For every issuer that [`PathRules`] says, one must be here, signed by it, begun and not run out.
     Demand(&'a [Crl]),
+    /// From these CRLs as far as they can be used. One that is missing, is not the issuer's or is not of this time is passed over; one
+    /// that would do under [`Self::Demand`], or has only run out, and says "revoked" refuses.
+    IfGiven(&'a [Crl]),
     /// From nowhere: a revoked certificate passes. For issuers that publish no CRL, and for those whose vendor is asked otherwise.
     DangerousNotLookedAt,
 }

@@ -3,8 +3,9 @@
 
 use attest::sev_snp::{
     Abi, Accepted, AcceptedKeys, AcceptedLine, AcceptedLines, Chips, GuestPolicy, HostData,
-    IdKeyDigests, LaunchMeasurements, LineRoot, PlatformInfo, ProductLine, RawTcb, Report,
-    ReportData, ReportDataSize, Requirements, RevocationDemand, Roots, VekKind, VekOwner, oid,
+    IdKeyDigests, LaunchMeasurements, LineRoot, PlatformInfo, ProductLine, ProviderNames,
+    Providers, RawTcb, Report, ReportData, ReportDataSize, Requirements, RevocationDemand, Roots,
+    VekKind, VekOwner, oid,
 };
 use attest::x509::{Certificate, Crl, PathCache};
 use attest::{Outcome, RefusalCode};
@@ -31,15 +32,24 @@ struct Case {
     now: &'static str,
 }
 
-fn lines(line: ProductLine) -> AcceptedLines {
+fn lines(line: ProductLine, mitigations: u64) -> AcceptedLines {
     let tcb = amd::tcb(line);
-    AcceptedLines::new([AcceptedLine::new(line, tcb, tcb).unwrap()]).unwrap()
+    let accepted = AcceptedLine::new(line, tcb, tcb).unwrap();
+    AcceptedLines::new([accepted.mitigations(mitigations)]).unwrap()
+}
+
+/// Whose the VLEKs of the test authority are.
+const PROVIDER: &str = "CN=cc-test-1.example.com";
+
+fn providers(names: &[&str]) -> Providers {
+    let names = names.iter().map(|name| (*name).to_owned());
+    Providers::Listed(ProviderNames::new(names.collect()).unwrap())
 }
 
 /// Every demand there is.
-fn careful(line: ProductLine) -> Requirements {
+fn careful(line: ProductLine, mitigations: u64) -> Requirements {
     Requirements::new(
-        lines(line),
+        lines(line, mitigations),
         LaunchMeasurements::Enforce(Accepted::new(vec![[1; 48], [0x3e; 48]]).unwrap()),
         IdKeyDigests::Enforce(Accepted::new(vec![[1; 48], [0x1d; 48]]).unwrap()),
     )
@@ -57,14 +67,14 @@ impl Case {
     fn new(line: ProductLine, kind: VekKind, version: u32) -> Self {
         let authorities = Amd::new(line);
         let mut report = ReportBytes::new(line, version);
-        let mut requirements = careful(line);
+        let mut requirements = careful(line, if version >= 5 { 0x0b } else { 0 });
         if kind == VekKind::Vlek {
             report.set(offset::KEY_INFO, &[1 << 2]);
             report.set(offset::CHIP_ID, &[0; 64]);
-            requirements = requirements.keys(AcceptedKeys::Vlek).chips(Chips::Any);
-        }
-        if version >= 5 {
-            requirements = requirements.mitigations(0x0b);
+            requirements = requirements
+                .keys(AcceptedKeys::Vlek)
+                .vlek_providers(providers(&["CN=other", PROVIDER]))
+                .chips(Chips::Any);
         }
         Self {
             line,
@@ -162,7 +172,7 @@ fn true_evidence_of_every_line_version_and_key_is_accepted() {
                         assert_eq!(chip.chip_id(), amd::chip_id(line));
                     }
                     (VekKind::Vlek, VekOwner::Provider(provider)) => {
-                        assert_eq!(provider, "CN=cc-test-1.example.com");
+                        assert_eq!(provider, PROVIDER);
                     }
                     (kind, owner) => panic!("{kind}: {owner:?}"),
                 }
@@ -507,7 +517,7 @@ fn each_unwelcome_platform_fails_its_own_check() {
     let genoa = |case: Case| {
         case.with(|c| {
             c.requirements = Requirements::new(
-                lines(ProductLine::Genoa),
+                lines(ProductLine::Genoa, 0),
                 LaunchMeasurements::Enforce(Accepted::new(vec![[0x3e; 48]]).unwrap()),
                 IdKeyDigests::NotDemanded,
             );
@@ -533,6 +543,23 @@ fn each_unwelcome_platform_fails_its_own_check() {
             "VLEK where VCEK is demanded",
             Case::vlek().demand(|r| r.keys(AcceptedKeys::Vcek)),
             "kind of AMD key",
+        ),
+        (
+            "VLEK of another provider",
+            Case::vlek().demand(|r| r.vlek_providers(providers(&["CN=other"]))),
+            "provider of the VLEK",
+        ),
+        (
+            "VLEK of a provider of a like name",
+            Case::vlek().demand(|r| {
+                r.vlek_providers(providers(&[
+                    "CN=cc-test-1",
+                    "cc-test-1.example.com",
+                    "CN=cc-test-1.example.com.",
+                    "CN=CC-TEST-1.EXAMPLE.COM",
+                ]))
+            }),
+            "provider of the VLEK",
         ),
         (
             "chip not listed",
@@ -618,7 +645,8 @@ fn each_unwelcome_platform_fails_its_own_check() {
         ),
         (
             "mitigations of an old report",
-            Case::new(ProductLine::Milan, VekKind::Vcek, 4).demand(|r| r.mitigations(1)),
+            Case::new(ProductLine::Milan, VekKind::Vcek, 4)
+                .demand(|_| careful(ProductLine::Milan, 1)),
             "mitigations",
         ),
         (
@@ -677,6 +705,13 @@ fn each_unwelcome_platform_fails_its_own_check() {
             "id key digest",
         ),
         (
+            "older release by the identity key",
+            Case::milan()
+                .field(offset::GUEST_SVN, &[6, 1])
+                .demand(|r| r.minimum_guest_svn(0x0107)),
+            "guest SVN",
+        ),
+        (
             "other host data",
             Case::milan().field(offset::HOST_DATA + 31, &[0]),
             "host data",
@@ -694,6 +729,84 @@ fn each_unwelcome_platform_fails_its_own_check() {
         .appraise();
     assert_eq!(output.failed(), ["launch measurement"]);
     assert_eq!(output.code(), Some(RefusalCode::Measurements));
+}
+
+/// An identity key signs old releases as well: who demands nothing else of the launch is told.
+#[test]
+fn an_identity_key_alone_leaves_old_releases_open() {
+    let id_key = || IdKeyDigests::Enforce(Accepted::new(vec![[0x1d; 48]]).unwrap());
+    let run = |launch, id_key, least| {
+        let requirements = Requirements::new(lines(ProductLine::Milan, 0), launch, id_key)
+            .minimum_guest_svn(least);
+        let case = Case::milan().field(offset::GUEST_SVN, &[7, 1, 0, 0]);
+        let output = case.demand(|_| requirements).input().appraise();
+        assert_eq!(output.failed(), NONE, "{}", output.findings);
+        output.warnings()
+    };
+    let measured = |digest| Accepted::new(vec![[digest; 48]]).unwrap();
+    let open = "launch measurement";
+    for (launch, least, warnings) in [
+        (LaunchMeasurements::NotChecked, 0, &["guest SVN", open][..]),
+        (LaunchMeasurements::NotChecked, 1, &[open]),
+        (LaunchMeasurements::NotChecked, 0x0107, &[open]),
+        (
+            LaunchMeasurements::Warn(measured(2)),
+            0,
+            &["guest SVN", open],
+        ),
+        (LaunchMeasurements::Warn(measured(0x3e)), 0, &[]),
+        (LaunchMeasurements::Enforce(measured(0x3e)), 0, &[]),
+    ] {
+        assert_eq!(
+            run(launch.clone(), id_key(), least),
+            warnings,
+            "{launch:?} {least}"
+        );
+    }
+    let none = IdKeyDigests::NotDemanded;
+    assert_eq!(run(LaunchMeasurements::NotChecked, none, 0), [open]);
+}
+
+#[test]
+fn a_provider_that_nobody_listed_is_named() {
+    let output = Case::vlek()
+        .demand(|r| r.vlek_providers(Providers::Any))
+        .input()
+        .appraise();
+    assert_eq!(output.failed(), NONE, "{}", output.findings);
+    assert_eq!(output.warnings(), ["provider of the VLEK"]);
+    assert!(output.findings.to_string().contains(PROVIDER));
+    // a chip's own key is nobody's but AMD's
+    let own = Case::milan().demand(|r| r.vlek_providers(providers(&["CN=other"])));
+    assert_eq!(own.input().appraise().failed(), NONE);
+}
+
+/// A bit means something else on each line, and older reports have none: what one line needs is not asked of another.
+#[test]
+fn mitigations_are_demanded_of_their_own_line() {
+    let line = |line, bits| {
+        let tcb = amd::tcb(line);
+        AcceptedLine::new(line, tcb, tcb).unwrap().mitigations(bits)
+    };
+    let run = |case: Case, milan, genoa| {
+        let lines = [
+            line(ProductLine::Milan, milan),
+            line(ProductLine::Genoa, genoa),
+        ];
+        let requirements = Requirements::new(
+            AcceptedLines::new(lines).unwrap(),
+            LaunchMeasurements::Enforce(Accepted::new(vec![[0x3e; 48]]).unwrap()),
+            IdKeyDigests::NotDemanded,
+        );
+        case.demand(|_| requirements).input().appraise()
+    };
+    let genoa = |version| Case::new(ProductLine::Genoa, VekKind::Vcek, version);
+    let output = run(genoa(3), 0x02, 0);
+    assert_eq!(output.failed(), NONE, "{}", output.findings);
+    assert_eq!(run(genoa(5), 0x40, 0x08).failed(), NONE);
+    assert_eq!(run(genoa(3), 0, 0x02).failed(), ["mitigations"]);
+    assert_eq!(run(genoa(5), 0, 0x40).failed(), ["mitigations"]);
+    assert_eq!(run(Case::milan(), 0x40, 0).failed(), ["mitigations"]);
 }
 
 /// The reported levels must reach the minimum by a certificate for exactly them.
@@ -863,6 +976,48 @@ fn a_list_older_than_demanded_counts_as_none() {
         .input()
         .appraise();
     assert_eq!(output.failed(), ["AMD certificate chain"]);
+/// What a peer sends in the name of others must not switch off the list that revokes it, nor refuse a good machine.
+#[test]
+fn stray_lists_neither_hide_a_revocation_nor_refuse_a_good_machine() {
+    let authority = Amd::new(ProductLine::Milan);
+    // one that the ASK itself could have signed, and one of nobody
+    let stray = |issuer| Crl::parse(&authority.stray_crl(issuer, &[], VALIDITY)).unwrap();
+    let forged =
+        |serial: u8| Crl::parse(&authority.stray_crl("ARK-Milan", &[&[serial]], VALIDITY)).unwrap();
+    let serial = vec![amd::ASK_SERIAL.to_vec()];
+    for demand in [RevocationDemand::Warn, RevocationDemand::Enforce] {
+        let run = |revoked: Vec<Vec<u8>>, before: Vec<Crl>| {
+            let mut input = Case::milan()
+                .with(|c| c.crl = Some((revoked, VALIDITY)))
+                .demand(|r| r.revocation(demand))
+                .input();
+            input.crls.splice(0..0, before);
+            input.appraise()
+        };
+        let several = || vec![stray("SEV-Milan"), forged(1), forged(1), forged(2)];
+        let output = run(serial.clone(), several());
+        assert_eq!(
+            output.failed(),
+            ["AMD certificate chain"],
+            "{demand:?}: {}",
+            output.findings
+        );
+        let output = run(vec![], several());
+        assert_eq!(output.failed(), NONE, "{demand:?}: {}", output.findings);
+        assert_eq!(output.warnings(), NONE, "{demand:?}");
+        // of other issuers there may be any number
+        let many: Vec<Crl> = (0..60).map(|_| stray("SEV-Milan")).collect();
+        assert_eq!(run(vec![], many).failed(), NONE, "{demand:?}");
+        // so many that the signatures of the search would not do for the one that revokes
+        let many: Vec<Crl> = (1..=60).map(forged).collect();
+        let output = run(serial.clone(), many);
+        assert_eq!(
+            output.failed(),
+            ["AMD revocation list"],
+            "{demand:?}: {}",
+            output.findings
+        );
+    }
 }
 
 /// AMD may issue its signing keys anew; a peer may bring them, and they count only under the built-in root.

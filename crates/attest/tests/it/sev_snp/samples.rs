@@ -2,8 +2,8 @@
 
 use attest::sev_snp::{
     Accepted, AcceptedKeys, AcceptedLine, AcceptedLines, Chips, GuestPolicy, HostData,
-    IdKeyDigests, LaunchMeasurements, PlatformInfo, ProductLine, Report, Requirements,
-    RevocationDemand, Roots, SigningKey, Tcb, VekOwner, Vmpl,
+    IdKeyDigests, LaunchMeasurements, PlatformInfo, ProductLine, ProviderNames, Providers, Report,
+    Requirements, RevocationDemand, Roots, SigningKey, Tcb, VekOwner, Vmpl,
 };
 use attest::x509::{Certificate, Crl};
 use attest::{Outcome, RefusalCode};
@@ -50,9 +50,23 @@ fn sample(id: &str) -> Sample {
         .unwrap()
 }
 
+/// Whose region the machines with a VLEK are in.
+const AWS_US_EAST_2: &str = "CN=cc-us-east-2.amazonaws.com";
+
+fn provider(name: &str) -> Providers {
+    Providers::Listed(ProviderNames::new(vec![name.to_owned()]).unwrap())
+}
+
 /// Levels all released machines among the samples reach.
 fn lines() -> AcceptedLines {
-    let line = |line, minimum| AcceptedLine::new(line, minimum, minimum).unwrap();
+    mitigated_lines(0)
+}
+
+fn mitigated_lines(bits: u64) -> AcceptedLines {
+    let line = |line, minimum| {
+        let accepted = AcceptedLine::new(line, minimum, minimum).unwrap();
+        accepted.mitigations(bits)
+    };
     AcceptedLines::new([
         line(ProductLine::Milan, Tcb::milan_genoa(2, 0, 5, 0x43)),
         line(ProductLine::Genoa, Tcb::milan_genoa(10, 0, 23, 27)),
@@ -76,6 +90,10 @@ impl Sample {
     /// What an owner of this guest would demand: its measurement, its identity key if it has one, its privilege level. Multithreading is
     /// on in all of these machines; before version 3 no report says that the alias check was made; for most no list was kept.
     fn requirements(&self) -> Requirements {
+        self.requirements_of(lines())
+    }
+
+    fn requirements_of(&self, lines: AcceptedLines) -> Requirements {
         let measurement =
             LaunchMeasurements::Enforce(Accepted::new(vec![self.bytes("measurement")]).unwrap());
         let digest: [u8; 48] = self.bytes("id_key_digest");
@@ -84,9 +102,10 @@ impl Sample {
         } else {
             IdKeyDigests::Enforce(Accepted::new(vec![digest]).unwrap())
         };
-        let requirements = Requirements::new(lines(), measurement, id_key)
+        let requirements = Requirements::new(lines, measurement, id_key)
             .host_data(HostData::Exactly(self.bytes("host_data")))
             .keys(AcceptedKeys::Either)
+            .vlek_providers(provider(AWS_US_EAST_2))
             .vmpl(Vmpl::new(u8::try_from(self.number("vmpl")).unwrap()).unwrap())
             .allow_smt()
             .allow_provisional_firmware()
@@ -254,7 +273,7 @@ fn an_accepted_sample_names_its_line_levels_and_owner() {
         .appraise();
     assert_eq!(
         aws.appraised.unwrap().owner(),
-        &VekOwner::Provider("CN=cc-us-east-2.amazonaws.com".into())
+        &VekOwner::Provider(AWS_US_EAST_2.into())
     );
 }
 
@@ -319,7 +338,15 @@ fn each_demand_refuses_a_real_machine_that_does_not_fulfil_it() {
         .allow_smt()
         .revocation(RevocationDemand::Warn)
     };
-    let rows: [(&str, Change, &str); 12] = [
+    let rows: [(&str, Change, &str); 13] = [
+        (
+            AWS,
+            |s| {
+                s.requirements()
+                    .vlek_providers(provider("CN=cc-us-east-1.amazonaws.com"))
+            },
+            "provider of the VLEK",
+        ),
         (AWS, |s| s.requirements().vmpl(Vmpl::ZERO), "VMPL"),
         (
             MILAN,
@@ -368,8 +395,16 @@ fn each_demand_refuses_a_real_machine_that_does_not_fulfil_it() {
             },
             "guest ABI",
         ),
-        (TURIN, |s| s.requirements().mitigations(0x40), "mitigations"),
-        (OLD, |s| s.requirements().mitigations(1), "mitigations"),
+        (
+            TURIN,
+            |s| s.requirements_of(mitigated_lines(0x40)),
+            "mitigations",
+        ),
+        (
+            OLD,
+            |s| s.requirements_of(mitigated_lines(1)),
+            "mitigations",
+        ),
         (
             MILAN,
             |s| {

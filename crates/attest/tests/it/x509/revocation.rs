@@ -6,8 +6,8 @@ use attest::x509::{
 
 use super::at;
 use super::ca::{
-    Algorithm, Authority, CrlTemplate, Extension, Key, Template, basic_constraints, key_usage, now,
-    tlv,
+    Algorithm, Authority, CrlTemplate, Extension, Key, Template, basic_constraints, key_usage,
+    name, now, oid, seq, time, tlv,
 };
 
 struct Three {
@@ -478,4 +478,145 @@ fn not_looking_at_revocation_has_a_name_of_its_own() {
         &PathRules::end_entity(),
     );
     path.unwrap();
+}
+
+/// Faults of lists are passed over where none is demanded; the word "revoked" of a good one never is.
+#[test]
+fn lists_that_are_not_demanded_refuse_what_they_revoke_and_nothing_else() {
+    let three = Three::new();
+    let namesake = Authority::root("root");
+    let build = |crls: &[Crl]| {
+        Path::build(
+            &three.leaf,
+            &[three.middle.certificate.clone()],
+            &[three.root.certificate.clone()],
+            &Revocation::IfGiven(crls),
+            now(),
+            &PathRules::end_entity(),
+        )
+    };
+    let none = CrlTemplate::of(&[]);
+    let future = CrlTemplate {
+        this_update: "2026-06-15T00:00:00Z",
+        ..CrlTemplate::of(&[three.middle.certificate.serial()])
+    };
+    build(&[]).unwrap();
+    build(&[three.middle.crl(&none), three.root.crl(&none)]).unwrap();
+    build(&[three.root.crl(&future)]).unwrap();
+    let forged = || namesake.crl(&CrlTemplate::of(&[three.middle.certificate.serial()]));
+    build(&[forged()]).unwrap();
+
+    let unfit = three.middle.crl(&CrlTemplate {
+        algorithm: Some(Algorithm::RsaPkcs1Sha256),
+        ..CrlTemplate::of(&[])
+    });
+    let stale = CrlTemplate {
+        next_update: Some("2026-05-02T00:00:00Z"),
+        ..CrlTemplate::of(&[three.middle.certificate.serial()])
+    };
+    let revoking = CrlTemplate::of(&[three.middle.certificate.serial()]);
+    for template in [&revoking, &stale] {
+        let error = build(&[unfit.clone(), forged(), three.root.crl(template)]).unwrap_err();
+        assert!(matches!(error, PathError::Revoked { .. }), "{error}");
+    }
+
+    // nor may it hide behind others that cost all signatures
+    let mut crls: Vec<Crl> = (0..64).map(|_| forged()).collect();
+    crls.push(three.root.crl(&revoking));
+    let error = build(&crls).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PathError::Crl {
+                fault: CrlFault::TooMuchWork,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    // not even behind a good one, where a list is demanded
+    crls.insert(0, three.root.crl(&none));
+    crls.insert(0, three.middle.crl(&none));
+    assert!(three.build(&crls, &PathRules::end_entity()).is_err());
+}
+
+/// A list of nearly [`attest::x509::MAX_CRL`] bytes, whose issuer, entries and extensions are these. Nobody signed it.
+fn unsigned_crl(issuer: &[u8], entries: &[u8], extensions: &[u8]) -> Vec<u8> {
+    let algorithm = seq(&[&oid("1.2.840.10045.4.3.2")]);
+    let to_be_signed = seq(&[
+        &tlv(2, &[1]),
+        &algorithm,
+        issuer,
+        &time("2026-05-01T00:00:00Z"),
+        &time("2026-07-01T00:00:00Z"),
+        &seq(&[entries]),
+        &tlv(0xa0, &seq(&[extensions])),
+    ]);
+    seq(&[&to_be_signed, &algorithm, &tlv(3, &[0, 1])])
+}
+
+/// Each of these would cost time by the square of its length. They are refused where the bound is passed.
+#[test]
+fn a_crl_that_is_one_long_list_inside_is_refused_by_its_bound() {
+    const ROOM: usize = attest::x509::MAX_CRL - 1024;
+    let refused = |der: &[u8]| {
+        assert!(der.len() <= attest::x509::MAX_CRL);
+        Crl::parse(der).unwrap_err().to_string()
+    };
+    let issuer = name("root");
+    assert!(Crl::parse(&unsigned_crl(&issuer, &[], &[])).is_ok());
+
+    let attribute = |kind: &[u8]| tlv(0x31, &seq(&[&tlv(6, kind), &tlv(0x0c, b"x")]));
+    let issuer_of = |attributes: &[u8]| unsigned_crl(&seq(&[attributes]), &[], &[]);
+    assert!(Crl::parse(&issuer_of(&attribute(&[0x2a; 64]))).is_ok());
+    for octets in [65, ROOM] {
+        assert_eq!(
+            refused(&issuer_of(&attribute(&vec![0x2a; octets]))),
+            "the issuer is not a valid object identifier",
+            "{octets}"
+        );
+    }
+
+    let attribute = attribute(&[0x2a]);
+    assert!(Crl::parse(&issuer_of(&attribute.repeat(64))).is_ok());
+    for count in [65, ROOM / attribute.len()] {
+        assert_eq!(
+            refused(&issuer_of(&attribute.repeat(count))),
+            "the issuer has more than 64 members",
+            "{count}"
+        );
+    }
+
+    let different = |count: usize| -> Vec<u8> {
+        let of = |n: usize| {
+            let arcs = [0x2a, 0x81 + (n >> 14 & 0x3f) as u8, 0x80 | (n >> 7) as u8];
+            seq(&[
+                &tlv(6, &[&arcs[..], &[(n & 0x7f) as u8]].concat()),
+                &tlv(4, &[]),
+            ])
+        };
+        (0..count).flat_map(of).collect()
+    };
+    let entry = |extensions: &[u8]| {
+        seq(&[
+            &tlv(2, &[5]),
+            &time("2026-05-01T00:00:00Z"),
+            &seq(&[extensions]),
+        ])
+    };
+    assert!(Crl::parse(&unsigned_crl(&issuer, &[], &different(64))).is_ok());
+    assert!(Crl::parse(&unsigned_crl(&issuer, &entry(&different(64)), &[])).is_ok());
+    for count in [65, ROOM / 10] {
+        let extensions = different(count);
+        assert_eq!(
+            refused(&unsigned_crl(&issuer, &[], &extensions)),
+            "the extensions has more than 64 members",
+            "{count}"
+        );
+        assert_eq!(
+            refused(&unsigned_crl(&issuer, &entry(&extensions), &[])),
+            "an entry of the CRL has more than 64 members",
+            "{count}"
+        );
+    }
 }
