@@ -289,6 +289,9 @@ fn revocation(path: &Path, crls: &Revocation<'_>, findings: &mut Findings) {
             return;
         }
         Revocation::Demand(_) => format!("none of {issuer}"),
+        Revocation::IfGiven(_) => {
+            format!("one of {issuer} is used if there is one, and not demanded")
+        }
     };
     findings.warn(
         Step::Endorsements,

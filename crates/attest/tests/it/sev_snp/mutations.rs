@@ -976,6 +976,8 @@ fn a_list_older_than_demanded_counts_as_none() {
         .input()
         .appraise();
     assert_eq!(output.failed(), ["AMD certificate chain"]);
+}
+
 /// What a peer sends in the name of others must not switch off the list that revokes it, nor refuse a good machine.
 #[test]
 fn stray_lists_neither_hide_a_revocation_nor_refuse_a_good_machine() {
