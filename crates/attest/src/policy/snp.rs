@@ -779,6 +779,10 @@ fn chips(value: &Value<'_>) -> Option<BTreeSet<[u8; 64]>> {
 
 fn providers(value: &Value<'_>) -> Option<BTreeSet<String>> {
     const RULE: &str = "a list of 1 to 64 names of providers as in their certificates, such as CN=cc-us-east-2.amazonaws.com";
+    // a number is no name, though it could be written as one
+    for item in value.list(RULE)? {
+        item.text(RULE)?;
+    }
     let providers = flags::set(value, RULE, |text| {
         let is_name =
             (1..=64).contains(&text.len()) && text.bytes().all(|it| matches!(it, b' '..=b'~'));

@@ -72,7 +72,7 @@ fn a_wrong_policy_is_exit_code_4_with_every_problem_and_its_place() {
             [
                 "wrong.yaml:3:1: preset: unknown field; did you mean presets?; allowed: version, variant, image, components, measurements, snp, tdx, presets",
                 "wrong.yaml:32:17: snp.guestPolicy.permitted[0]: debug is never accepted; allowed: smt, cxl",
-                "wrong.yaml:38:15: snp.signingKey: \"any\" is no kind of key; allowed: vcek, vlek, either",
+                "wrong.yaml:39:15: snp.signingKey: \"any\" is no kind of key; allowed: vcek, vlek, either",
                 "error: 3 problems in wrong.yaml",
                 "hint: docs/attestation.md describes the document, docs/policy.schema.json its form",
             ]
