@@ -488,8 +488,8 @@ fn lists_that_are_not_demanded_refuse_what_they_revoke_and_nothing_else() {
     let build = |crls: &[Crl]| {
         Path::build(
             &three.leaf,
-            &[three.middle.certificate.clone()],
-            &[three.root.certificate.clone()],
+            std::slice::from_ref(&three.middle.certificate),
+            std::slice::from_ref(&three.root.certificate),
             &Revocation::IfGiven(crls),
             now(),
             &PathRules::end_entity(),
@@ -589,11 +589,9 @@ fn a_crl_that_is_one_long_list_inside_is_refused_by_its_bound() {
 
     let different = |count: usize| -> Vec<u8> {
         let of = |n: usize| {
-            let arcs = [0x2a, 0x81 + (n >> 14 & 0x3f) as u8, 0x80 | (n >> 7) as u8];
-            seq(&[
-                &tlv(6, &[&arcs[..], &[(n & 0x7f) as u8]].concat()),
-                &tlv(4, &[]),
-            ])
+            let octet = |bits: usize| u8::try_from(bits & 0x7f).unwrap();
+            let arc = [0x2a, 0x81 + octet(n >> 14), 0x80 | octet(n >> 7), octet(n)];
+            seq(&[&tlv(6, &arc), &tlv(4, &[])])
         };
         (0..count).flat_map(of).collect()
     };
