@@ -43,7 +43,7 @@ pub use qe_identity::QeIdentity;
 pub use qe_report::QeReport;
 pub use quote::{Header, MAX_QUOTE, Quote, QuoteError, QuoteVersion};
 pub use requirements::{
-    AcceptableStatus, Accepted, Advisories, DebugRule, Launch, Requirements, SeptVe, Td15Rule,
+    AcceptableStatus, Accepted, Advisories, Launch, Requirements, SeptVe, Td15Rule,
 };
 pub use roots::Roots;
 pub use signed::{MAX_STATEMENT, StatementError};

@@ -63,15 +63,6 @@ pub enum Advisories {
     Any,
 }
 
-/// Whether a trust domain may be one that its host can look into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DebugRule {
-    /// It may not.
-    Refused,
-    /// DANGER: the host reads and changes the trust domain as it likes. For the development of firmware, and nothing else.
-    DangerHostReadsEverything,
-}
-
 /// Whether the host may provoke exceptions in the trust domain by taking pages away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeptVe {
@@ -113,8 +104,6 @@ pub struct Requirements {
     /// The smallest SVNs of the TDX module and its surroundings, byte by byte, at the start and now. The first byte is of modules of
     /// the major version that the second one names: a module of a later version may have any that Intel's statement accepts.
     pub minimum_tee_tcb_svn: TeeTcbSvn,
-    /// Debug trust domains. At first refused.
-    pub debug: DebugRule,
     /// Exceptions that the host could provoke. At first they must be disabled.
     pub sept_ve: SeptVe,
     /// Attributes that may be set, beside those that other fields are about. At first none.
@@ -160,7 +149,6 @@ impl Requirements {
             minimum_qe_svn: 0,
             minimum_pce_svn: 0,
             minimum_tee_tcb_svn: TeeTcbSvn([0; 16]),
-            debug: DebugRule::Refused,
             sept_ve: SeptVe::MustBeDisabled,
             attributes: TdAttributes::NONE,
             xfam: Accepted::Open,
