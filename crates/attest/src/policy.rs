@@ -28,7 +28,7 @@ use crate::{
 };
 
 pub use document::{NotInDocument, PolicyDocument, Warning};
-pub use generation::{Accepted384, Generation};
+pub use generation::{Accepted384, Generation, components, pcrs};
 pub use machine::{Hardware, Machine};
 pub use preset::Preset;
 

@@ -318,7 +318,8 @@ pub(crate) fn image(value: &Value<'_>) -> Option<String> {
 
 const DIGEST: &str = "64 hex digits";
 
-fn pcrs(value: &Value<'_>) -> Option<Measurements> {
+/// Reads accepted values by PCR, as policies and a cluster's config write them. Problems are noted at their places.
+pub fn pcrs(value: &Value<'_>) -> Option<Measurements> {
     let mut section = value.section()?;
     let mut pcrs = Measurements::new();
     let mut complete = true;
@@ -404,7 +405,7 @@ fn rtmrs(value: &Value<'_>) -> Option<BTreeMap<u8, Accepted384>> {
 }
 
 /// Reads the list of components.
-pub(crate) fn components(value: &Value<'_>) -> Option<Vec<ComponentDigest>> {
+pub fn components(value: &Value<'_>) -> Option<Vec<ComponentDigest>> {
     const RULE: &str = "a list of at most 128 of pcr, name, digest";
     let items = value.list(RULE)?;
     if items.len() > MAX_COMPONENTS {

@@ -218,6 +218,12 @@ fn every_field_that_is_wrong_is_named_with_what_is_allowed() {
             "      24:\n",
             "attestation.qemuVTPM.measurements.24: \"24\" is not a PCR; allowed: a PCR from 0 to 14",
         ),
+        // a second spelling of a number would take the place of the first
+        (
+            "      4:\n",
+            "      04:\n",
+            "attestation.qemuVTPM.measurements.04: \"04\" is not a PCR",
+        ),
         ("      4:\n", "      15:\n", "PCR 15 is the cluster mark"),
         (
             "expected: \"",
