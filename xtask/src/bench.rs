@@ -16,6 +16,8 @@ pub(crate) enum Benchmark {
     Join,
     /// The appraisal of a SEV-SNP report beside one bare P-384 verification and the crate `sev`.
     SevSnp,
+    /// The appraisal of a TDX quote beside one bare P-256 verification and the crate `dcap-qvl`.
+    Tdx,
 }
 
 pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
@@ -39,17 +41,23 @@ pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
                 )
             })
         }
-        Benchmark::SevSnp => step("appraisal of SEV-SNP", || {
-            workspace::run(workspace::cargo().args([
-                "run",
-                "--quiet",
-                "--release",
-                "--locked",
-                "--manifest-path",
-                "bench/sev-snp/Cargo.toml",
-            ]))
-        }),
+        Benchmark::SevSnp => beside_another("appraisal of SEV-SNP", "bench/sev-snp/Cargo.toml"),
+        Benchmark::Tdx => beside_another("appraisal of TDX", "bench/tdx/Cargo.toml"),
     }
+}
+
+/// A program in a workspace of its own.
+fn beside_another(what: &str, manifest: &str) -> Result<()> {
+    step(what, || {
+        workspace::run(workspace::cargo().args([
+            "run",
+            "--quiet",
+            "--release",
+            "--locked",
+            "--manifest-path",
+            manifest,
+        ]))
+    })
 }
 
 /// A program of `e2e`.
