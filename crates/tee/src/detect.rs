@@ -5,15 +5,23 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use attest::certificate_table::CertificateTable;
 use serde::Serialize;
 
 use crate::azure::{AzureError, HclReport};
+use crate::devices::{DeviceFiles, GuestDevice, GuestDevices};
 use crate::gcp;
 use crate::metadata::Metadata;
+use crate::quote_service::QuoteService;
+use crate::sev_guest::SevGuest;
+use crate::tdx_guest;
 use crate::tpm::{Tpm, TpmAddress};
-use crate::tsm::{Provider, Tsm};
+use crate::tsm::{Provider, REPORT_DATA, Tsm, TsmReport};
+
+/// What a report is made over that nobody appraises.
+const NOTHING: [u8; REPORT_DATA] = [0; REPORT_DATA];
 
 /// Where to look.
 #[derive(Clone, Debug)]
@@ -22,8 +30,10 @@ pub struct Places {
     pub tpm: TpmAddress,
     /// The mounted configfs.
     pub configfs: PathBuf,
-    /// The device files.
-    pub devices: PathBuf,
+    /// The guest devices.
+    pub devices: Arc<dyn GuestDevices>,
+    /// Who makes quotes of what the TDX device reports.
+    pub quote_service: QuoteService,
     /// The metadata service.
     pub metadata: Metadata,
 }
@@ -35,7 +45,8 @@ impl Places {
         Self {
             tpm: TpmAddress::of_this_machine(),
             configfs: crate::tsm::CONFIGFS.into(),
-            devices: "/dev".into(),
+            devices: Arc::new(DeviceFiles::of_this_machine()),
+            quote_service: QuoteService::of_this_machine(),
             metadata: Metadata::of_this_machine(),
         }
     }
@@ -84,7 +95,7 @@ impl fmt::Display for Source {
 pub enum State {
     /// There, and works.
     Usable,
-    /// There, and not used by this release.
+    /// There, and not used: something better is, or this release does not know it.
     NotUsed,
     /// Not there, or does not work.
     Missing,
@@ -187,7 +198,8 @@ impl Traits {
 pub fn detect(places: &Places) -> Detected {
     let mut looked = Looked::default();
     looked.tsm(&places.configfs);
-    looked.devices(&places.devices);
+    looked.sev_guest(places);
+    looked.tdx_guest(places);
     match Tpm::open(&places.tpm) {
         Ok(mut tpm) => {
             looked.traits.tpm = true;
@@ -226,10 +238,42 @@ impl Looked {
     }
 
     fn tsm(&mut self, configfs: &Path) {
-        let report = match Tsm::new(configfs).report(&[0; 64]) {
-            Ok(report) => report,
-            Err(error) => return self.found(Source::ConfigfsTsm, State::Missing, chain(&error)),
+        match Tsm::new(configfs).report(&NOTHING) {
+            Ok(report) => self.report(Source::ConfigfsTsm, &report),
+            Err(error) => self.found(Source::ConfigfsTsm, State::Missing, chain(&error)),
+        }
+    }
+
+    fn sev_guest(&mut self, places: &Places) {
+        if self.is_to_be_asked(places, Source::SevGuest, GuestDevice::Sev) {
+            match SevGuest::new(places.devices.as_ref()).report(&NOTHING) {
+                Ok(report) => self.report(Source::SevGuest, &report),
+                Err(error) => self.found(Source::SevGuest, State::Missing, chain(&error)),
+            }
+        }
+    }
+
+    fn tdx_guest(&mut self, places: &Places) {
+        if self.is_to_be_asked(places, Source::TdxGuest, GuestDevice::Tdx) {
+            match tdx_guest::quote(places.devices.as_ref(), &places.quote_service, &NOTHING) {
+                Ok(report) => self.report(Source::TdxGuest, &report),
+                Err(error) => self.found(Source::TdxGuest, State::Missing, chain(&error)),
+            }
+        }
+    }
+
+    /// A device is asked as it is in an issue: where it is there, and nothing newer is.
+    fn is_to_be_asked(&mut self, places: &Places, source: Source, device: GuestDevice) -> bool {
+        let (state, detail) = match (places.devices.is_there(device), self.traits.hardware) {
+            (true, None) => return true,
+            (true, Some(_)) => (State::NotUsed, "there, and configfs-tsm is used instead"),
+            (false, _) => (State::Missing, "no such device"),
         };
+        self.found(source, state, detail.into());
+        false
+    }
+
+    fn report(&mut self, source: Source, report: &TsmReport) {
         let table = match report.auxiliary.as_deref().map(CertificateTable::parse) {
             None => String::new(),
             Some(Ok(table)) => format!(", {} certificates of the host", table.entries().len()),
@@ -246,25 +290,7 @@ impl Looked {
             Provider::Other(_) => (None, State::NotUsed),
         };
         self.traits.hardware = hardware;
-        self.found(Source::ConfigfsTsm, state, detail);
-    }
-
-    fn devices(&mut self, devices: &Path) {
-        for (source, name) in [
-            (Source::SevGuest, "sev-guest"),
-            (Source::TdxGuest, "tdx_guest"),
-        ] {
-            let is_there = devices.join(name).exists();
-            let (state, detail) = match (is_there, self.traits.hardware) {
-                (false, _) => (State::Missing, "no such device"),
-                (true, Some(_)) => (State::NotUsed, "there, and configfs-tsm is used instead"),
-                (true, None) => (
-                    State::NotUsed,
-                    "there, but this release takes reports by configfs-tsm only: use Linux 6.7 or later, with configfs mounted",
-                ),
-            };
-            self.found(source, state, detail.into());
-        }
+        self.found(source, state, detail);
     }
 
     fn azure_report(&mut self, tpm: &mut Tpm) {

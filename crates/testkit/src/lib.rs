@@ -5,6 +5,7 @@ pub mod boot;
 pub mod cloud;
 #[cfg(feature = "kubernetes")]
 pub mod etcd;
+pub mod guest;
 #[cfg(feature = "kubernetes")]
 pub mod harness;
 pub mod intel;

@@ -16,12 +16,20 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ),
     (
         "allow(unsafe_code",
-        &["crates/disk/src/sys.rs", "crates/pause/src/"],
+        &[
+            "crates/disk/src/sys.rs",
+            "crates/pause/src/",
+            "crates/tee/src/sys.rs",
+        ],
         "unsafe code has one place",
     ),
     (
         "expect(unsafe_code",
-        &["crates/disk/src/sys.rs", "crates/pause/src/"],
+        &[
+            "crates/disk/src/sys.rs",
+            "crates/pause/src/",
+            "crates/tee/src/sys.rs",
+        ],
         "unsafe code has one place",
     ),
     ("danger_accept_invalid", &[], "no switch skips a check"),

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod activation;
 #[cfg(test)]
+mod guest;
+#[cfg(test)]
 mod nitro;
 #[cfg(test)]
 mod sources;

@@ -5,14 +5,17 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tee::azure::{AzureError, HclReport, REPORT_AREA, amd_certificates, td_quote};
 use tee::detect::{Detected, Places, Source, State, detect};
+use tee::devices::DeviceFiles;
 use tee::gcp::{AkKind, certified_aks};
 use tee::metadata::{Metadata, MetadataError};
+use tee::quote_service::QuoteService;
 use tee::tpm::NitroError;
 use tee::{Tpm, TpmAddress};
 use testkit::swtpm::Swtpm;
@@ -226,7 +229,8 @@ fn places(tpm: TpmAddress, root: &std::path::Path) -> Places {
     Places {
         tpm,
         configfs: root.join("config"),
-        devices: root.join("dev"),
+        devices: Arc::new(DeviceFiles::new(&root.join("dev"))),
+        quote_service: QuoteService::Unix(root.join("qgs.socket")),
         metadata: Metadata::new("127.0.0.1:1"),
     }
 }
@@ -268,7 +272,7 @@ fn a_machine_that_has_nothing_says_what_it_lacks() {
 }
 
 #[test]
-fn an_older_kernels_device_is_found_and_not_used() {
+fn a_file_in_the_place_of_a_device_is_not_usable() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("dev")).unwrap();
     fs::write(root.path().join("dev/sev-guest"), b"").unwrap();
@@ -277,8 +281,8 @@ fn an_older_kernels_device_is_found_and_not_used() {
         root.path(),
     ));
     let (found, detail) = state(&detected, Source::SevGuest);
-    assert_eq!(found, State::NotUsed);
-    assert!(detail.contains("Linux 6.7"), "{detail}");
+    assert_eq!(found, State::Missing);
+    assert!(detail.contains("no character device"), "{detail}");
     assert_eq!(detected.looks_like, None);
 }
 
