@@ -19,6 +19,7 @@
 mod check;
 mod confidential_vm;
 mod configuration;
+mod document;
 mod hcl;
 mod runtime;
 mod trusted_launch;
@@ -26,6 +27,7 @@ mod trusted_launch;
 pub use check::CheckName;
 pub use confidential_vm::{ConfidentialVm, SnpRequirements, TdxEvidence, TdxRequirements};
 pub use configuration::{Paravisor, ParavisorError, SecureBoot, VmRequirements};
+pub use document::{SevSnpDocument, TdxDocument, TrustedLaunchDocument};
 pub use hcl::{BindError, BoundAk, Hardware, HclError, HclReport, MAX_HCL_REPORT};
 pub use runtime::{RuntimeClaims, RuntimeError, VmConfiguration};
 pub use trusted_launch::{authorities, trusted_launch_ak};

@@ -10,11 +10,13 @@
 mod ak;
 mod check;
 mod confidential;
+mod document;
 mod instance;
 mod requirements;
 
 pub use ak::{CertifiedInstance, ak, authorities, report_data};
 pub use check::CheckName;
 pub use confidential::ConfidentialInstance;
+pub use document::{SevEsDocument, SevSnpDocument, TdxDocument};
 pub use instance::{INSTANCE_INFO_OID, InstanceInfo, InstanceInfoError};
 pub use requirements::{Accepted, InstanceRequirements, NothingAccepted};

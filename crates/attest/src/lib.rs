@@ -42,6 +42,7 @@ pub mod tdx;
 pub mod tpm;
 mod variant;
 mod verdict;
+pub mod vtpm;
 pub mod x509;
 pub mod yaml;
 

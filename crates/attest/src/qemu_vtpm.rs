@@ -16,7 +16,8 @@
 mod document;
 mod report;
 
-pub use document::{Document, DocumentError};
+pub use crate::vtpm::DocumentError;
+pub use document::Document;
 
 use jiff::Timestamp;
 
