@@ -23,6 +23,7 @@ mod document;
 mod hcl;
 mod runtime;
 mod trusted_launch;
+mod variants;
 
 pub use check::CheckName;
 pub use confidential_vm::{ConfidentialVm, SnpRequirements, TdxEvidence, TdxRequirements};
@@ -31,3 +32,4 @@ pub use document::{SevSnpDocument, TdxDocument, TrustedLaunchDocument};
 pub use hcl::{BindError, BoundAk, Hardware, HclError, HclReport, MAX_HCL_REPORT};
 pub use runtime::{RuntimeClaims, RuntimeError, VmConfiguration};
 pub use trusted_launch::{authorities, trusted_launch_ak};
+pub(crate) use variants::{appraise_sev_snp, appraise_tdx, appraise_trusted_launch};

@@ -13,6 +13,7 @@ mod confidential;
 mod document;
 mod instance;
 mod requirements;
+mod variants;
 
 pub use ak::{CertifiedInstance, ak, authorities, report_data};
 pub use check::CheckName;
@@ -20,3 +21,4 @@ pub use confidential::ConfidentialInstance;
 pub use document::{SevEsDocument, SevSnpDocument, TdxDocument};
 pub use instance::{INSTANCE_INFO_OID, InstanceInfo, InstanceInfoError};
 pub use requirements::{Accepted, InstanceRequirements, NothingAccepted};
+pub(crate) use variants::{appraise_sev_es, appraise_sev_snp, appraise_tdx};

@@ -10,6 +10,7 @@ pub mod explain;
 pub mod flags;
 mod generation;
 mod machine;
+pub mod platform;
 pub mod preset;
 pub mod snp;
 pub mod tdx;
@@ -88,6 +89,11 @@ pub enum PolicyError {
     /// For a kind of machine whose evidence this release cannot appraise.
     #[error("the policy is for machines that this release cannot appraise")]
     Variant(#[source] VariantError),
+    /// Measurements of a machine whose platform is left open.
+    #[error(
+        "a policy for {0} says what its platform must be, and measurements alone say nothing of it"
+    )]
+    OpenPlatform(Variant),
     /// Two policies for different machines.
     #[error("the older policy is for {0}, and the newer one is not")]
     OtherVariant(Variant),
@@ -149,16 +155,21 @@ impl Policy {
     /// The ones of them that hold code, each another part of it: with one left open, what it holds may be anything.
     const CODE_PCRS: [u32; 3] = [4, 9, 11];
 
-    /// Validates a policy.
+    /// Validates a policy of PCRs, for machines of which a policy has nothing else to say.
     ///
     /// # Errors
-    /// When it is empty, ambiguous, leaves a required PCR open, or names one that is not its business.
+    /// When it is empty, ambiguous, leaves a required PCR open, or names one that is not its business; and for machines whose processor
+    /// vouches for them, of which a whole document says what the processor must be.
     pub fn new(
         variant: Variant,
         image: Option<String>,
         measurements: Measurements,
         components: Vec<ComponentDigest>,
     ) -> Result<Self, PolicyError> {
+        match variant.machine().hardware() {
+            Hardware::None => {}
+            Hardware::Snp | Hardware::Tdx => return Err(PolicyError::OpenPlatform(variant)),
+        }
         check_pcrs(&measurements, &components)?;
         if let Some(name) = &image {
             check_image(name)?;

@@ -16,6 +16,7 @@
 
 mod authentic;
 mod bits;
+mod candidates;
 mod chain;
 mod check;
 mod checks;
@@ -29,6 +30,7 @@ mod vek;
 
 pub use authentic::{ReportData, ReportDataSize};
 pub use bits::{Abi, GuestPolicy, KeyInfo, PlatformInfo, SigningKey};
+pub use candidates::Candidates;
 pub use chain::{Endorsements, Trust};
 pub use check::CheckName;
 pub use product::{CpuId, ProductLine};

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::policy::Machine;
+
 /// A way to prove what runs on a machine. Closed, and matched without a default arm everywhere: a variant without its
 /// own appraisal cannot exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -13,47 +15,101 @@ use thiserror::Error;
 pub enum Variant {
     /// A TPM 2.0 without a hardware root behind it: swtpm, or the TPM of an OpenStack-like host. Never confidential.
     QemuVtpm,
+    /// Azure, AMD SEV-SNP: the processor vouches for the paravisor, and the paravisor's report for the TPM's key.
+    AzureSevSnp,
+    /// Azure, Intel TDX: the same, by a quote of the paravisor's trust domain.
+    AzureTdx,
+    /// Azure Trusted Launch: Microsoft certifies the key of a TPM in the hypervisor. Never confidential.
+    AzureTrustedLaunch,
+    /// Google, AMD SEV-ES: Google certifies the key of a TPM in the hypervisor. No report shows that memory is encrypted, so it does not
+    /// count as confidential.
+    GcpSevEs,
+    /// Google, AMD SEV-SNP: the processor's report is over the session and a key that Google certifies.
+    GcpSevSnp,
+    /// Google, Intel TDX: the same, by a quote.
+    GcpTdx,
 }
 
-/// Names the original uses for machines this release cannot appraise yet.
-const KNOWN_NOT_IMPLEMENTED: [&str; 13] = [
-    "aws-nitro-tpm",
-    "aws-sev-snp",
-    "azure-sev-snp",
-    "azure-tdx",
-    "azure-trustedlaunch",
-    "dummy",
-    "gcp-sev-es",
-    "gcp-sev-snp",
-    "gcp-tdx",
-    "qemu-sev-snp",
-    "qemu-tdx",
-    "sev-snp",
-    "tdx",
+/// Names of machines that cannot be a variant of a cluster yet, and what is missing.
+const KNOWN_NOT_IMPLEMENTED: [(&str, Missing); 7] = [
+    ("aws-nitro-tpm", Missing::Sha256Pcrs),
+    ("aws-sev-snp", Missing::Sha256Pcrs),
+    ("dummy", Missing::Appraisal),
+    ("qemu-sev-snp", Missing::Appraisal),
+    ("qemu-tdx", Missing::Appraisal),
+    ("sev-snp", Missing::MarkRegister),
+    ("tdx", Missing::MarkRegister),
 ];
+
+/// What keeps a known kind of machine from being a variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Its evidence cannot be appraised.
+    Appraisal,
+    /// It states SHA-384 PCRs, and those of a policy and the cluster mark are SHA-256.
+    Sha256Pcrs,
+    /// It has no register for the cluster mark, so nothing would tell a machine of a cluster from any other.
+    MarkRegister,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Appraisal => "its evidence cannot be appraised",
+            Self::Sha256Pcrs => "it states SHA-384 PCRs, and those of a policy are SHA-256",
+            Self::MarkRegister => "it has no register for the cluster mark",
+        })
+    }
+}
 
 /// Why a name is not a [`Variant`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum VariantError {
-    /// The name is a real variant, but its appraisal is not part of this release.
+    /// The name is a real kind of machine, but no variant of this release.
     #[error(
-        "attestation variant {0} is known but not implemented in this release (implemented: qemu-vtpm)"
+        "attestation variant {name} is known but not implemented in this release: {missing} (implemented: {names})",
+        names = Variant::names()
     )]
-    NotImplemented(&'static str),
+    NotImplemented {
+        /// The name.
+        name: &'static str,
+        /// What it lacks.
+        missing: Missing,
+    },
     /// Nobody uses this name.
-    #[error("unknown attestation variant {0:?} (implemented: qemu-vtpm)")]
+    #[error("unknown attestation variant {0:?} (implemented: {names})", names = Variant::names())]
     Unknown(String),
 }
 
 impl Variant {
     /// Every variant of this release.
-    pub const ALL: [Self; 1] = [Self::QemuVtpm];
+    pub const ALL: [Self; 7] = [
+        Self::QemuVtpm,
+        Self::AzureSevSnp,
+        Self::AzureTdx,
+        Self::AzureTrustedLaunch,
+        Self::GcpSevEs,
+        Self::GcpSevSnp,
+        Self::GcpTdx,
+    ];
 
     /// The name in files, flags and on the wire; the original's.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
+        self.machine().as_str()
+    }
+
+    /// The kind of machine a policy is written for.
+    #[must_use]
+    pub const fn machine(self) -> Machine {
         match self {
-            Self::QemuVtpm => "qemu-vtpm",
+            Self::QemuVtpm => Machine::QemuVtpm,
+            Self::AzureSevSnp => Machine::AzureSevSnp,
+            Self::AzureTdx => Machine::AzureTdx,
+            Self::AzureTrustedLaunch => Machine::AzureTrustedLaunch,
+            Self::GcpSevEs => Machine::GcpSevEs,
+            Self::GcpSevSnp => Machine::GcpSevSnp,
+            Self::GcpTdx => Machine::GcpTdx,
         }
     }
 
@@ -61,8 +117,14 @@ impl Variant {
     #[must_use]
     pub const fn has_hardware_root(self) -> bool {
         match self {
-            Self::QemuVtpm => false,
+            Self::QemuVtpm | Self::AzureTrustedLaunch | Self::GcpSevEs => false,
+            Self::AzureSevSnp | Self::AzureTdx | Self::GcpSevSnp | Self::GcpTdx => true,
         }
+    }
+
+    /// Every name, for messages.
+    fn names() -> String {
+        Self::ALL.map(Self::as_str).join(", ")
     }
 }
 
@@ -84,9 +146,9 @@ impl FromStr for Variant {
         }
         match KNOWN_NOT_IMPLEMENTED
             .into_iter()
-            .find(|known| *known == name)
+            .find(|(known, _)| *known == name)
         {
-            Some(known) => Err(VariantError::NotImplemented(known)),
+            Some((name, missing)) => Err(VariantError::NotImplemented { name, missing }),
             None => Err(VariantError::Unknown(name.chars().take(64).collect())),
         }
     }
@@ -120,20 +182,47 @@ mod tests {
     }
 
     #[test]
+    fn only_a_processors_word_makes_a_variant_confidential() {
+        let confidential: Vec<&str> = Variant::ALL
+            .into_iter()
+            .filter(|variant| variant.has_hardware_root())
+            .map(Variant::as_str)
+            .collect();
+        assert_eq!(
+            confidential,
+            ["azure-sev-snp", "azure-tdx", "gcp-sev-snp", "gcp-tdx"]
+        );
+    }
+
+    /// Every kind of machine that a policy can be for is a variant, or said to be none.
+    #[test]
+    fn no_machine_is_forgotten() {
+        for machine in Machine::ALL {
+            match machine.as_str().parse::<Variant>() {
+                Ok(variant) => assert_eq!(variant.machine(), machine),
+                Err(VariantError::NotImplemented { .. }) => {}
+                Err(error @ VariantError::Unknown(_)) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_known_variant_without_appraisal_is_told_apart_from_an_unknown_name() {
         assert_eq!(
-            "azure-tdx".parse::<Variant>(),
-            Err(VariantError::NotImplemented("azure-tdx"))
+            "aws-sev-snp".parse::<Variant>(),
+            Err(VariantError::NotImplemented {
+                name: "aws-sev-snp",
+                missing: Missing::Sha256Pcrs,
+            })
         );
         assert_eq!(
             "qemu-vtpm ".parse::<Variant>(),
             Err(VariantError::Unknown("qemu-vtpm ".into()))
         );
-        assert!(
-            serde_json::from_str::<Variant>("\"sev-snp\"")
-                .unwrap_err()
-                .to_string()
-                .contains("not implemented")
-        );
+        let error = serde_json::from_str::<Variant>("\"sev-snp\"")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("not implemented"), "{error}");
+        assert!(error.contains("no register for the cluster mark"), "{error}");
     }
 }

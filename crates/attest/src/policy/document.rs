@@ -130,7 +130,7 @@ impl PolicyDocument {
         let older = self
             .older
             .iter()
-            .filter(move |older| older.is_alive(Some(now)));
+            .filter(move |older| older.is_alive(now));
         std::iter::once(&self.newest).chain(older)
     }
 

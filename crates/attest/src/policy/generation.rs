@@ -77,11 +77,10 @@ impl Generation {
         &self.rtmrs
     }
 
-    /// Whether it has not ended at `now`. Without a clock, one with an end counts as ended.
+    /// Whether it has not ended at `now`.
     #[must_use]
-    pub fn is_alive(&self, now: Option<Timestamp>) -> bool {
-        self.expires
-            .is_none_or(|end| now.is_some_and(|now| now < end))
+    pub fn is_alive(&self, now: Timestamp) -> bool {
+        self.expires.is_none_or(|end| now < end)
     }
 
     /// Whether each enforced PCR has its value.

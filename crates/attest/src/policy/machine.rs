@@ -187,8 +187,6 @@ impl FromStr for Machine {
 
 impl From<Variant> for Machine {
     fn from(variant: Variant) -> Self {
-        match variant {
-            Variant::QemuVtpm => Self::QemuVtpm,
-        }
+        variant.machine()
     }
 }

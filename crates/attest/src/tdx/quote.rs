@@ -4,8 +4,10 @@
 use thiserror::Error;
 
 use super::body::TdReport;
+use super::pck::PckExtensions;
 use super::qe_report::QeReport;
 use crate::tpm::{ParseError, Reader};
+use crate::x509::{Certificate, MAX_INTERMEDIATES};
 
 /// More than any quote a machine can make: a header, a body, and the chain of three certificates with the QE's
 /// authentication data.
@@ -222,6 +224,19 @@ impl<'a> Quote<'a> {
     #[must_use]
     pub const fn pck_chain(&self) -> &'a [u8] {
         self.pck_chain
+    }
+
+    /// The family of platforms that the chain names, for who looks for Intel's statements about it. Not believed.
+    #[must_use]
+    pub fn claimed_fmspc(&self) -> Option<[u8; 6]> {
+        let certificates = match Certificate::parse_prefix(self.pck_chain) {
+            Ok((certificate, _)) => vec![certificate],
+            Err(_) => Certificate::chain_from_pem(self.pck_chain, MAX_INTERMEDIATES).ok()?,
+        };
+        certificates
+            .iter()
+            .find_map(|it| PckExtensions::of(it).ok())
+            .map(|extensions| extensions.fmspc)
     }
 
     /// Header and body: what the attestation key signed.

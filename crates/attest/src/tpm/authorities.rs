@@ -1,6 +1,6 @@
 //! Who may certify attestation keys.
 
-use crate::x509::Certificate;
+use crate::x509::{Certificate, Crl, Revocation};
 
 /// Roots that certificates of attestation keys must lead to, and the authorities below that are known beforehand. Never a peer's.
 #[derive(Clone, Debug)]
@@ -43,5 +43,21 @@ impl AkAuthorities {
     #[must_use]
     pub fn intermediates(&self) -> &[Certificate] {
         &self.intermediates
+    }
+
+    /// Lists that were given count if one is of an authority here; none of them is looked at otherwise, and a verdict warns: the vendors
+    /// publish few.
+    #[must_use]
+    pub fn revocation<'a>(&self, crls: &'a [Crl]) -> Revocation<'a> {
+        let mut names = self
+            .roots
+            .iter()
+            .chain(&self.intermediates)
+            .map(Certificate::subject);
+        if names.any(|name| crls.iter().any(|crl| crl.issuer() == name)) {
+            Revocation::Demand(crls)
+        } else {
+            Revocation::DangerousNotLookedAt
+        }
     }
 }

@@ -13,7 +13,7 @@ use super::{Check, CheckName, Outcome, RefusalCode, Step, tree};
 pub struct Stop(());
 
 /// The checks of an appraisal, in the order in which they were made.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Findings {
     checks: Vec<Check>,
     /// Of the first failure: the later ones are often its consequences.
@@ -47,11 +47,6 @@ impl Findings {
         self.checks.last_mut()
     }
 
-    /// Whether this step, or one after it, was reached.
-    pub(crate) fn has_reached(&self, step: Step) -> bool {
-        self.checks.iter().any(|check| check.step >= step)
-    }
-
     pub(crate) fn skip(&mut self, step: Step, name: CheckName) {
         self.checks.push(Check::new(step, name, Outcome::Skipped));
     }
@@ -75,6 +70,22 @@ impl Findings {
             self.code.get_or_insert(code);
         }
         self.checks.push(check);
+    }
+
+    /// The same, before the first check of `step`.
+    pub(crate) fn push_ahead(&mut self, code: RefusalCode, step: Step, check: Check) {
+        if check.outcome == Outcome::Failed {
+            self.code.get_or_insert(code);
+        }
+        let place = self.checks.iter().position(|other| other.step == step);
+        self.checks
+            .insert(place.unwrap_or(self.checks.len()), check);
+    }
+
+    /// Adds the checks of another appraisal of the same evidence behind these. Its refusal is a refusal here.
+    pub fn append(&mut self, other: Self) {
+        self.checks.extend(other.checks);
+        self.code = self.code.or(other.code);
     }
 
     /// A structure that could be read, or the reason why not.

@@ -182,7 +182,7 @@ macro_rules! documents {
                 ///
                 /// # Errors
                 /// When it is not of exactly this form, or a field is beyond its bound.
-                pub fn parse(bytes: &[u8]) -> Result<Self, DocumentError> {
+                $vis fn parse(bytes: &[u8]) -> Result<Self, DocumentError> {
                     let json: Json =
                         serde_json::from_slice(bytes).map_err(|error| DocumentError::Json {
                             variant: $crate::policy::Machine::$variant.as_str(),
@@ -203,7 +203,7 @@ macro_rules! documents {
 
                 /// Writes the document.
                 #[must_use]
-                pub fn to_json(&self) -> Vec<u8> {
+                $vis fn to_json(&self) -> Vec<u8> {
                     let tpm = TpmFields::of(&self.tpm);
                     let json = Json {
                         ak_public: tpm.ak_public,

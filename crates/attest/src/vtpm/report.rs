@@ -2,13 +2,15 @@
 
 use std::ops::{Deref, DerefMut};
 
+use crate::appraise::Question;
 use crate::component::Component;
 use crate::policy::Generation;
 use crate::verdict::{
     Check, CheckName, Difference, Findings, Outcome, Refusal, RefusalCode, Step, Verified,
 };
-use crate::{Digest, Measurement, PcrIndex, PcrValues, Policy, Variant};
+use crate::{Digest, Measurement, PcrIndex, PcrValues, Variant};
 
+#[derive(Clone)]
 pub(super) struct Report {
     variant: Variant,
     image: Option<String>,
@@ -30,10 +32,10 @@ impl DerefMut for Report {
 }
 
 impl Report {
-    pub(super) fn new(variant: Variant, policy: &Policy) -> Self {
+    pub(super) fn new(question: &Question<'_>) -> Self {
         Self {
-            variant,
-            image: policy.image_name().map(str::to_owned),
+            variant: question.evidence.variant(),
+            image: question.policy.image_name().map(str::to_owned),
             findings: Findings::new(),
         }
     }
@@ -82,7 +84,7 @@ impl Report {
         self.findings.push(RefusalCode::Measurements, check);
     }
 
-    /// A machine of the older generation: accepted before that one's end, with a warning.
+    /// A machine of the older generation: accepted before that one's end, with a warning. Says so ahead of what was measured.
     pub(super) fn generation(&mut self, newest: &Generation, older: &Generation, is_alive: bool) {
         let name = |generation: &Generation| {
             generation.image_name().map_or_else(
@@ -108,7 +110,8 @@ impl Report {
             next_step: Some(next.into()),
             ..Check::new(Step::Measurements, CheckName::Generation, outcome)
         };
-        self.findings.push(RefusalCode::Measurements, check);
+        self.findings
+            .push_ahead(RefusalCode::Measurements, Step::Measurements, check);
     }
 
     pub(super) fn mark(&mut self, holds: bool, expected: &str, actual: &str, next_step: &str) {
@@ -171,7 +174,19 @@ impl Report {
             (Step::ClusterMark, CheckName::ClusterMark),
         ];
         for (step, name) in skipped {
-            if !self.has_reached(step) {
+            let is_reached = self.checks().iter().any(|check| match step {
+                // what the hardware measured is told long before any PCR is believed
+                Step::Measurements => matches!(check.name, CheckName::Pcr(_)),
+                Step::Document
+                | Step::Endorsements
+                | Step::Report
+                | Step::Platform
+                | Step::Key
+                | Step::Quote
+                | Step::EventLog
+                | Step::ClusterMark => check.step == step,
+            });
+            if !is_reached {
                 self.skip(step, name);
             }
         }

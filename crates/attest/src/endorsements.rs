@@ -1,0 +1,140 @@
+//! What vendors state about machines, from whoever has fetched it: certificates, revocation lists, Intel's statements.
+//!
+//! Nothing here is believed by itself: an appraisal follows it to a root. Where it comes from is `collateral`'s matter.
+
+use jiff::Timestamp;
+use thiserror::Error;
+
+use crate::tdx;
+use crate::x509::{Certificate, Crl};
+
+/// More certificates and lists than there are machines and authorities at any site.
+const MAX_ITEMS: usize = 65_536;
+/// More statements of Intel's than there are platforms at any site.
+const MAX_SETS: usize = 64;
+
+/// Statements of any vendor. Empty at first: machines that need one are refused then.
+#[derive(Debug, Default)]
+pub struct Endorsements {
+    certificates: Vec<Certificate>,
+    crls: Vec<Crl>,
+    sets: Vec<tdx::Endorsements>,
+}
+
+/// More than any site has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("more than {most} {what} are given")]
+pub struct TooManyEndorsements {
+    what: &'static str,
+    most: usize,
+}
+
+impl Endorsements {
+    /// Nothing yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            certificates: Vec::new(),
+            crls: Vec::new(),
+            sets: Vec::new(),
+        }
+    }
+
+    /// Adds a certificate: of a processor's key, or of an authority.
+    ///
+    /// # Errors
+    /// When there are more than any site has.
+    pub fn add_certificate(&mut self, certificate: Certificate) -> Result<(), TooManyEndorsements> {
+        add(&mut self.certificates, certificate, "certificates", MAX_ITEMS)
+    }
+
+    /// Adds a revocation list.
+    ///
+    /// # Errors
+    /// When there are more than any site has.
+    pub fn add_crl(&mut self, crl: Crl) -> Result<(), TooManyEndorsements> {
+        add(&mut self.crls, crl, "revocation lists", MAX_ITEMS)
+    }
+
+    /// Adds Intel's statements about one family of platforms.
+    ///
+    /// # Errors
+    /// When there are more than any site has.
+    pub fn add_intel(&mut self, set: tdx::Endorsements) -> Result<(), TooManyEndorsements> {
+        add(&mut self.sets, set, "sets of Intel's statements", MAX_SETS)
+    }
+
+    /// Certificates of any vendor.
+    #[must_use]
+    pub fn certificates(&self) -> &[Certificate] {
+        &self.certificates
+    }
+
+    /// Revocation lists of any vendor.
+    #[must_use]
+    pub fn crls(&self) -> &[Crl] {
+        &self.crls
+    }
+
+    /// Takes the revocation lists out, for who puts those of several places together.
+    pub fn take_crls(&mut self) -> Vec<Crl> {
+        std::mem::take(&mut self.crls)
+    }
+
+    /// Intel's statements.
+    #[must_use]
+    pub fn intel(&self) -> &[tdx::Endorsements] {
+        &self.sets
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.certificates.len() + self.crls.len() + self.sets.len()
+    }
+
+    /// Whether there is nothing.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn add<T>(
+    to: &mut Vec<T>,
+    item: T,
+    what: &'static str,
+    most: usize,
+) -> Result<(), TooManyEndorsements> {
+    if to.len() == most {
+        return Err(TooManyEndorsements { what, most });
+    }
+    to.push(item);
+    Ok(())
+}
+
+impl tdx::Endorsements {
+    /// The newest of these about this platform that claims to hold at `now`; failing that the newest about it, and failing that the
+    /// newest of all, so that the appraisal says what is wrong with it.
+    pub fn newest_of<'a>(
+        sets: impl IntoIterator<Item = &'a Self>,
+        fmspc: Option<[u8; 6]>,
+        now: Timestamp,
+    ) -> Option<&'a Self> {
+        sets.into_iter().max_by_key(|set| {
+            let (tcb, qe) = (set.claimed_tcb_info(), set.claimed_qe_identity());
+            let holds = [
+                (tcb.issue_date, tcb.next_update),
+                (qe.issue_date, qe.next_update),
+            ]
+            .iter()
+            .all(|(from, until)| (*from..=*until).contains(&now));
+            (
+                fmspc == Some(tcb.fmspc),
+                holds,
+                tcb.tcb_evaluation_data_number,
+                tcb.issue_date,
+            )
+        })
+    }
+}
