@@ -16,6 +16,10 @@ use crate::tpm::{Tpm, TpmError};
 pub const REPORT_AREA: u32 = 0x0140_0001;
 /// What the next report is made over.
 pub const USER_DATA_AREA: u32 = 0x0140_0002;
+/// Where the vTPM keeps its attestation key.
+pub const AK_HANDLE: u32 = 0x8100_0003;
+/// The certificate of that key, on a machine of Trusted Launch.
+pub const AK_CERTIFICATE_AREA: u32 = 0x01c1_01d0;
 const QUOTE_PATH: &str = "/acc/tdquote";
 const CERTIFICATES_PATH: &str = "/metadata/THIM/amd/certification";
 const HEADER: usize = 32;

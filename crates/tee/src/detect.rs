@@ -12,7 +12,9 @@ use serde::Serialize;
 
 use crate::azure::{AzureError, HclReport};
 use crate::devices::{DeviceFiles, GuestDevice, GuestDevices};
+use crate::event_log::KERNEL_EVENT_LOG;
 use crate::gcp;
+use crate::issuer::KERNEL_COMMAND_LINE;
 use crate::metadata::Metadata;
 use crate::quote_service::QuoteService;
 use crate::sev_guest::SevGuest;
@@ -36,6 +38,10 @@ pub struct Places {
     pub quote_service: QuoteService,
     /// The metadata service.
     pub metadata: Metadata,
+    /// The log of the boot.
+    pub event_log: PathBuf,
+    /// The file with the kernel's command line, if it is to be in evidence.
+    pub command_line: Option<PathBuf>,
 }
 
 impl Places {
@@ -48,6 +54,8 @@ impl Places {
             devices: Arc::new(DeviceFiles::of_this_machine()),
             quote_service: QuoteService::of_this_machine(),
             metadata: Metadata::of_this_machine(),
+            event_log: KERNEL_EVENT_LOG.into(),
+            command_line: Some(KERNEL_COMMAND_LINE.into()),
         }
     }
 }

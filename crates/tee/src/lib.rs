@@ -15,11 +15,13 @@ pub mod metadata;
 pub mod quote_service;
 pub mod report;
 pub mod sev_guest;
+mod statement;
 mod sys;
 pub mod tdx_guest;
 pub mod tpm;
 pub mod tsm;
 
 pub use event_log::{EventLogError, KERNEL_EVENT_LOG, read_event_log};
-pub use issuer::{QuoteError, TpmIssuer};
+pub use issuer::{CloudError, CloudIssuer, NoIssuer, Part, TpmIssuer, issuer_for};
+pub use statement::QuoteError;
 pub use tpm::{Tpm, TpmAddress, TpmError};

@@ -6,6 +6,7 @@
 mod activation;
 mod nitro;
 mod nv;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -111,10 +112,11 @@ pub struct Tpm {
     transport: Transport,
 }
 
-/// A key that lives in the TPM until it is flushed.
+/// A key that lives in the TPM until it is flushed, or for good.
 #[derive(Debug)]
 pub struct AttestationKey {
     handle: TpmHandle,
+    is_persistent: bool,
     /// `TPM2B_PUBLIC`.
     pub public: Vec<u8>,
 }
@@ -231,7 +233,11 @@ impl Tpm {
         let answer: TpmCreatePrimaryResponse = self.run(COMMAND, &command, true)?;
         let [handle] = answer.handles;
         match marshalled(COMMAND, &answer.out_public) {
-            Ok(public) => Ok(AttestationKey { handle, public }),
+            Ok(public) => Ok(AttestationKey {
+                handle,
+                is_persistent: false,
+                public,
+            }),
             Err(error) => {
                 self.flush(handle)?;
                 Err(error)
@@ -265,11 +271,14 @@ impl Tpm {
         })
     }
 
-    /// Removes a key from the TPM's few slots.
+    /// Removes a key from the TPM's few slots. One that the TPM keeps for good takes none, and stays.
     ///
     /// # Errors
     /// When the TPM fails.
     pub fn flush_key(&mut self, key: AttestationKey) -> Result<(), TpmError> {
+        if key.is_persistent {
+            return Ok(());
+        }
         self.flush(key.handle)
     }
 

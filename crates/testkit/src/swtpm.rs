@@ -174,6 +174,29 @@ impl Swtpm {
         Ok(())
     }
 
+    /// TPM2_EvictControl as the owner: the key in a slot is kept at a persistent handle for good.
+    ///
+    /// # Errors
+    /// When the TPM does not answer or refuses.
+    pub fn keep(&self, slot: u32, handle: u32) -> Result<()> {
+        let mut body = 0x4000_0001_u32.to_be_bytes().to_vec(); // TPM_RH_OWNER
+        body.extend(slot.to_be_bytes());
+        body.extend(9_u32.to_be_bytes());
+        body.extend(0x4000_0009_u32.to_be_bytes());
+        body.extend([0; 5]);
+        body.extend(handle.to_be_bytes());
+        let response = self.command(0x8002, 0x0000_0120, &body)?;
+        let code = response
+            .get(6..10)
+            .context("the TPM's answer has no code")?;
+        ensure!(
+            code == [0; 4],
+            "TPM2_EvictControl failed with {}",
+            hex::encode(code)
+        );
+        Ok(())
+    }
+
     fn command(&self, tag: u16, code: u32, body: &[u8]) -> Result<Vec<u8>> {
         let size = u32::try_from(10 + body.len())?;
         let mut command = tag.to_be_bytes().to_vec();

@@ -593,6 +593,8 @@ fn places(devices: Recorded, service: QuoteService) -> (tempfile::TempDir, Place
         devices: Arc::new(devices),
         quote_service: service,
         metadata: Metadata::new("127.0.0.1:1"),
+        event_log: "/nonexistent/log".into(),
+        command_line: None,
     };
     (root, places)
 }

@@ -5,6 +5,8 @@ mod activation;
 #[cfg(test)]
 mod guest;
 #[cfg(test)]
+mod issuers;
+#[cfg(test)]
 mod nitro;
 #[cfg(test)]
 mod sources;

@@ -232,6 +232,8 @@ fn places(tpm: TpmAddress, root: &std::path::Path) -> Places {
         devices: Arc::new(DeviceFiles::new(&root.join("dev"))),
         quote_service: QuoteService::Unix(root.join("qgs.socket")),
         metadata: Metadata::new("127.0.0.1:1"),
+        event_log: "/nonexistent/log".into(),
+        command_line: None,
     }
 }
 

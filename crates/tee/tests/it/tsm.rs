@@ -20,17 +20,27 @@ fn sample(path: &str) -> Vec<u8> {
 
 /// What the kernel of a test does with a request.
 #[derive(Clone)]
-struct Kernel {
-    provider: &'static str,
-    report: Vec<u8>,
-    auxiliary: Option<Vec<u8>>,
+pub(crate) struct Kernel {
+    pub(crate) provider: &'static str,
+    pub(crate) report: Vec<u8>,
+    pub(crate) auxiliary: Option<Vec<u8>>,
     /// Writes of others during the request.
-    others: u64,
+    pub(crate) others: u64,
 }
 
 impl Kernel {
     /// Serves one request, and returns what was written to `inblob`.
     fn serve(self, reports: PathBuf) -> JoinHandle<Vec<u8>> {
+        let report = self.report.clone();
+        self.serve_made(reports, move |_| report)
+    }
+
+    /// The same, with a report that is made over what was written.
+    pub(crate) fn serve_made(
+        self,
+        reports: PathBuf,
+        make: impl FnOnce(&[u8]) -> Vec<u8> + Send + 'static,
+    ) -> JoinHandle<Vec<u8>> {
         std::thread::spawn(move || {
             let request = wait_for_entry(&reports);
             let file = |name: &str| request.join(name);
@@ -57,7 +67,7 @@ impl Kernel {
                     .write(true)
                     .open(file("outblob"))
                     .unwrap()
-                    .write_all(&self.report),
+                    .write_all(&make(&data)),
             );
             data
         })

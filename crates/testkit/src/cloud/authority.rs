@@ -189,6 +189,15 @@ impl Authority {
     /// When the certificate cannot be signed.
     #[must_use]
     pub fn certify(&self, tpm: &CloudTpm, parts: &AkCertificate) -> Vec<u8> {
+        self.certify_modulus(&tpm.modulus(), parts)
+    }
+
+    /// Certifies the attestation key with this modulus of 2048 bits.
+    ///
+    /// # Panics
+    /// When the certificate cannot be signed.
+    #[must_use]
+    pub fn certify_modulus(&self, modulus: &[u8], parts: &AkCertificate) -> Vec<u8> {
         let mut params = CertificateParams::default();
         let mut name = DistinguishedName::new();
         name.push(DnType::CommonName, "machine");
@@ -214,9 +223,8 @@ impl Authority {
         params.not_before = date_time_ymd(parts.from_year, 1, 1);
         params.not_after = date_time_ymd(parts.from_year + 10, 1, 1);
         let issuer = Issuer::from_params(&self.issuer, &self.issuer_key);
-        let mut key = tpm.rsa_public_key().to_vec();
-        key.truncate(key.len() - parts.exponent.len());
-        key.extend(parts.exponent);
+        let modulus = der(0x02, &[&[0], modulus].concat());
+        let key = der(0x30, &[modulus, der(0x02, &parts.exponent)].concat());
         let certificate = params
             .signed_by(&TpmKey(key), &issuer)
             .expect("a certificate");
