@@ -317,7 +317,7 @@ mod tests {
         .unwrap();
         let mark = ClusterMark::Cluster(attest::ClusterIdDigest::of(&[7; 32]));
         let evidence = attest::Issue::issue(&tpm, &binding).unwrap();
-        let verified = attest::appraise(&evidence, &binding, &policy, &mark).unwrap();
+        let verified = testkit::appraise(&evidence, &binding, &policy, &mark).unwrap();
         Verdict::Verified {
             confidential: false,
             evidence: Box::new(verified),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use attest::{
     Binding, ClusterIdDigest, ClusterMark, Digest, Evidence, Issue as _, PcrIndex, Policy,
-    RefusalCode, Role, Variant, Verified, appraise,
-};
+    RefusalCode, Role, Variant, Verified, };
+use testkit::appraise;
 use tee::report::PcrTable;
 use tee::{Tpm, TpmAddress, TpmIssuer};
 use testkit::boot::Image;

@@ -3,8 +3,10 @@
 
 mod authority;
 mod hcl;
+mod machine;
 mod tpm;
 
 pub use authority::{AkCertificate, Authority, InstanceParts};
 pub use hcl::{HclParts, RuntimeParts, snp_report_over, td_report_over};
-pub use tpm::{CloudTpm, Quoted};
+pub use machine::{Machine, Makers, NOW};
+pub use tpm::{CloudTpm, Quoted, public_area};

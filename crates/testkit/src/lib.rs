@@ -16,4 +16,7 @@ pub mod maker;
 pub mod nitro;
 pub mod swtpm;
 pub mod tee;
+mod trust;
 pub mod vendors;
+
+pub use trust::{appraise, appraise_at};

@@ -10,8 +10,8 @@ use std::{
 };
 
 use attest::{
-    Binding, ClusterIdDigest, ClusterMark, Evidence, PcrIndex, RefusalCode, Variant, appraise,
-};
+    Binding, ClusterIdDigest, ClusterMark, Evidence, PcrIndex, RefusalCode, Variant, };
+use testkit::appraise;
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},

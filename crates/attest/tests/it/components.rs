@@ -3,8 +3,9 @@
 use attest::event_log::event_type;
 use attest::{
     ClusterMark, Component, ComponentDigest, Digest, Outcome, PcrIndex, PcrValues, Policy, Refusal,
-    Variant, appraise,
+    Variant,
 };
+use testkit::appraise;
 use testkit::boot::Image;
 use testkit::tee::SoftTpm;
 

@@ -2,7 +2,8 @@
 //! obeys.
 
 use attest::event_log::event_type;
-use attest::{ClusterMark, Digest, Evidence, Refusal, Variant, appraise};
+use attest::{ClusterMark, Digest, Evidence, Refusal, Variant};
+use testkit::appraise;
 use testkit::boot::Image;
 use testkit::tee::SoftTpm;
 

@@ -41,6 +41,8 @@ mod sev_snp;
 #[cfg(test)]
 mod tdx;
 #[cfg(test)]
+mod variants;
+#[cfg(test)]
 mod vectors;
 #[cfg(test)]
 mod vtpm;
@@ -50,8 +52,8 @@ mod x509;
 use attest::qemu_vtpm::Document;
 use attest::{
     Binding, Check, ClusterMark, Evidence, Outcome, Policy, Refusal, Role, Variant, Verified,
-    appraise,
 };
+use testkit::appraise;
 
 const CLUSTER_ID: [u8; 32] = [0x42; 32];
 

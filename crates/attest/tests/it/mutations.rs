@@ -4,8 +4,9 @@ use attest::event_log::event_type;
 use attest::qemu_vtpm::Document;
 use attest::{
     Binding, ClusterIdDigest, ClusterMark, Digest, Evidence, Outcome, PcrIndex, Policy,
-    RefusalCode, Role, Variant, appraise,
+    RefusalCode, Role, Variant,
 };
+use testkit::appraise;
 use testkit::boot::Image;
 use testkit::tee::{PublicParts, QuoteParts, SoftTpm, tpm2b};
 

@@ -3,9 +3,9 @@
 use attest::policy::{Machine, Policy};
 use attest::{
     CheckName, ClusterMark, Digest384, Issue, Outcome, PolicyDocument, Refusal, Variant, Verified,
-    appraise, appraise_at,
 };
 use jiff::Timestamp;
+use testkit::appraise_at;
 use testkit::boot::Image;
 use testkit::tee::SoftTpm;
 
@@ -1140,22 +1140,20 @@ fn both() -> Policy {
         .unwrap()
 }
 
-fn judge(image: &Image, policy: &Policy, now: Option<&str>) -> Result<Verified, Refusal> {
+fn judge(image: &Image, policy: &Policy, now: &str) -> Result<Verified, Refusal> {
     let evidence = SoftTpm::boot(image).issue(&binding()).unwrap();
-    let mark = ClusterMark::NotJoined;
-    match now {
-        Some(now) => appraise_at(&evidence, &binding(), policy, &mark, time(now)),
-        None => appraise(&evidence, &binding(), policy, &mark),
-    }
+    appraise_at(
+        &evidence,
+        &binding(),
+        policy,
+        &ClusterMark::NotJoined,
+        time(now),
+    )
 }
 
 #[test]
 fn the_newest_generation_is_accepted_at_any_time() {
-    for now in [
-        Some("2026-01-01T00:00:00Z"),
-        Some("2030-01-01T00:00:00Z"),
-        None,
-    ] {
+    for now in ["2026-01-01T00:00:00Z", "2030-01-01T00:00:00Z"] {
         let verified = judge(&newer(), &both(), now).unwrap();
         assert_eq!(verified.image_name(), Some("v0.2.0"));
         assert!(
@@ -1169,7 +1167,7 @@ fn the_newest_generation_is_accepted_at_any_time() {
 
 #[test]
 fn the_older_generation_is_accepted_until_its_end_and_not_then() {
-    let verified = judge(&Image::default(), &both(), Some("2026-12-30T23:59:59Z")).unwrap();
+    let verified = judge(&Image::default(), &both(), "2026-12-30T23:59:59Z").unwrap();
     assert_eq!(verified.image_name(), Some("v0.1.0"));
     let warning = verified
         .warnings()
@@ -1179,7 +1177,7 @@ fn the_older_generation_is_accepted_until_its_end_and_not_then() {
         warning.actual.as_ref().unwrap().to_string(),
         format!("image v0.1.0, accepted until {END}")
     );
-    for now in [Some(END), Some("2030-01-01T00:00:00Z"), None] {
+    for now in [END, "2030-01-01T00:00:00Z"] {
         let refusal = judge(&Image::default(), &both(), now).unwrap_err();
         let failed: Vec<_> = refusal.failed().map(|check| check.name).collect();
         assert!(
@@ -1199,7 +1197,7 @@ fn a_machine_of_neither_generation_is_compared_with_the_newer_one() {
         initrd: b"another initrd".to_vec(),
         ..Image::default()
     };
-    let refusal = judge(&other, &both(), Some("2026-01-01T00:00:00Z")).unwrap_err();
+    let refusal = judge(&other, &both(), "2026-01-01T00:00:00Z").unwrap_err();
     assert!(refusal.to_string().contains("v0.2.0"), "{refusal}");
     assert!(
         !refusal

@@ -3,8 +3,9 @@
 use attest::event_log::EventLog;
 use attest::qemu_vtpm::Document;
 use attest::tpm::{PublicArea, Quote, Signature, Statement};
-use attest::{ClusterMark, Evidence, ImageMeasurements, Policy, Variant, appraise};
+use attest::{ClusterMark, Evidence, ImageMeasurements, Policy, Variant};
 use proptest::prelude::*;
+use testkit::appraise;
 use testkit::boot::Image;
 use testkit::tee::SoftTpm;
 

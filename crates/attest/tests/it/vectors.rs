@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use attest::event_log::EventLog;
 use attest::tpm::{KeyScheme, PublicArea, Quote, Signature, Statement};
 use attest::{
-    ClusterMark, Digest, Evidence, Issue as _, PcrIndex, PcrValues, RefusalCode, Variant, appraise,
+    ClusterMark, Digest, Evidence, Issue as _, PcrIndex, PcrValues, RefusalCode, Variant,
 };
+use testkit::appraise;
 use testkit::boot::Image;
 use testkit::tee::{SoftTpm, tpm2b};
 

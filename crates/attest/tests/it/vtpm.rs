@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use crate::named;
 
-fn evidence(path: impl AsRef<Path>) -> Vec<u8> {
+pub(crate) fn evidence(path: impl AsRef<Path>) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("testdata/evidence")
         .join(path);
@@ -49,7 +49,7 @@ fn sample(id: &str) -> Value {
 }
 
 /// A time at which everything in the sample is valid.
-fn at(id: &str) -> Timestamp {
+pub(crate) fn at(id: &str) -> Timestamp {
     time(sample(id)["at"].as_str().unwrap())
 }
 
@@ -76,7 +76,7 @@ fn accepted<T>(result: Result<T, Stop>, findings: &Findings) -> T {
 }
 
 /// The one bank of a sample's `pcrs.json`.
-fn values(id: &str) -> BankValues {
+pub(crate) fn values(id: &str) -> BankValues {
     let json: Value = serde_json::from_slice(&evidence(format!("{id}/pcrs.json"))).unwrap();
     let (bank, pcrs) = json.as_object().unwrap().iter().next().unwrap();
     let bank = HashAlgorithm::from_name(bank).unwrap();
@@ -180,11 +180,11 @@ fn paravisor_of(measurement: [u8; 48]) -> azure::Paravisor {
 }
 
 /// The launch measurement in the SEV-SNP report of an HCL report.
-fn snp_measurement(hcl: &[u8]) -> [u8; 48] {
+pub(crate) fn snp_measurement(hcl: &[u8]) -> [u8; 48] {
     hcl[32 + 0x90..32 + 0xc0].try_into().unwrap()
 }
 
-fn appraise_snp(
+pub(crate) fn appraise_snp(
     hcl: &[u8],
     vek: &[u8],
     now: Timestamp,
@@ -211,7 +211,7 @@ fn appraise_snp(
     )
 }
 
-fn hcl(id: &str) -> Vec<u8> {
+pub(crate) fn hcl(id: &str) -> Vec<u8> {
     evidence(format!("{id}/hcl-report.bin"))
 }
 

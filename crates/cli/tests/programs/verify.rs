@@ -249,7 +249,7 @@ async fn raw_evidence_can_be_appraised_by_others() {
     )
     .unwrap();
     let mark = attest::ClusterMark::Cluster(attest::ClusterIdDigest::of(&CLUSTER));
-    attest::appraise(
+    testkit::appraise(
         &evidence,
         &Binding::for_verification(&nonce),
         &policy,

@@ -21,7 +21,7 @@ use super::*;
 
 fn proven(tpm: &SoftTpm) -> Proven {
     let binding = Binding::for_verification(&[1; 32]);
-    let verified = attest::appraise(
+    let verified = testkit::appraise(
         &tpm.issue(&binding).unwrap(),
         &binding,
         &Image::default().policy(),

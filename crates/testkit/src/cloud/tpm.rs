@@ -24,6 +24,22 @@ pub struct Quoted {
     pub values: BankValues,
 }
 
+/// `TPM2B_PUBLIC` of an RSA attestation key with these attributes (`TPMA_OBJECT`).
+///
+/// # Panics
+/// When a structure becomes longer than a TPM's.
+#[must_use]
+pub fn public_area(modulus: &[u8], attributes: u32) -> Vec<u8> {
+    // RSA, named by SHA-256
+    let mut area = vec![0x00, 0x01, 0x00, 0x0b];
+    area.extend(attributes.to_be_bytes());
+    // no policy, no symmetric algorithm, RSASSA with SHA-256, 2048 bits, the usual exponent
+    area.extend([0x00, 0x00, 0x00, 0x10, 0x00, 0x14, 0x00, 0x0b, 0x08, 0x00]);
+    area.extend([0; 4]);
+    area.extend(tpm2b(modulus));
+    tpm2b(&area)
+}
+
 impl CloudTpm {
     /// A TPM with a new key.
     ///
