@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use attest::{
     Binding, ClusterIdDigest, ClusterMark, Digest, Evidence, Issue as _, PcrIndex, Policy,
-    RefusalCode, Role, Variant, Verified, };
-use testkit::appraise;
+    RefusalCode, Role, Variant, Verified,
+};
 use tee::report::PcrTable;
 use tee::{Tpm, TpmAddress, TpmIssuer};
+use testkit::appraise;
 use testkit::boot::Image;
 use testkit::swtpm::{Banks, Swtpm};
 

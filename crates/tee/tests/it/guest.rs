@@ -455,7 +455,7 @@ fn a_service_that_makes_no_quote_is_told() {
 #[test]
 fn what_is_no_answer_of_the_service_is_refused() {
     type Lie = fn(&mut QuoteAnswer);
-    let lies: [(Lie, &str); 10] = [
+    let lies: [(Lie, &str); 11] = [
         (|answer| answer.kind = 0, "no answer to this request"),
         (|answer| answer.kind = 3, "no answer to this request"),
         (|answer| answer.size = Some(24), "another size than it says"),
@@ -471,6 +471,10 @@ fn what_is_no_answer_of_the_service_is_refused() {
         (|answer| answer.quote = Vec::new(), "its quote is empty"),
         (
             |answer| answer.quote = vec![1; 64 * 1024 + 1],
+            "longer than any quote",
+        ),
+        (
+            |answer| answer.length = Some(24 + 256 + 64 * 1024 + 1),
             "longer than any quote",
         ),
         (
@@ -560,6 +564,33 @@ fn a_service_that_sends_a_byte_at_a_time_is_not_waited_for() {
     // its whole answer takes more than a minute
     assert!(started.elapsed() < Duration::from_secs(20));
     assert!(served.join().unwrap(), "it was waited for");
+}
+
+/// It takes the request, and says nothing until it is left.
+#[test]
+fn a_silent_service_is_not_waited_for() {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixListener;
+
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("qgs.socket");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        stream.read_to_end(&mut request).unwrap();
+        request.len()
+    });
+    let started = Instant::now();
+    let refused = QuoteService::Unix(socket)
+        .quote_within(Duration::from_millis(300), &td_report_bytes())
+        .unwrap_err();
+    assert!(
+        matches!(refused, QuoteServiceError::Transfer { .. }),
+        "{refused:?}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(20));
+    assert_eq!(served.join().unwrap(), 4 + 1048);
 }
 
 #[test]
