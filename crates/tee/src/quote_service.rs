@@ -305,3 +305,38 @@ impl<S: Stream> Write for Timed<S> {
         self.stream.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(quote: &[u8]) -> Vec<u8> {
+        let size = u32::try_from(HEADER + LENGTHS + quote.len()).unwrap();
+        let mut bytes = [MAJOR.to_le_bytes(), MINOR.to_le_bytes()].concat();
+        for number in [RESPONSE, size, 0, 0, size - 24] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend(quote);
+        bytes
+    }
+
+    /// Foreign bytes never panic, and what is taken for a quote is the end of what was answered.
+    #[test]
+    fn damaged_answers_are_refused_or_hold_their_quote() {
+        let whole = answer(&[7; 40]);
+        assert_eq!(quote_in(&whole).unwrap(), [7; 40]);
+        for length in 0..whole.len() {
+            assert!(quote_in(&whole[..length]).is_err(), "{length}");
+        }
+        for bit in 0..whole.len() * 8 {
+            let mut damaged = whole.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let is_free = (16..32).contains(&bit) || bit >= 8 * (HEADER + LENGTHS);
+            match quote_in(&damaged) {
+                // the minor version, and the quote itself
+                Ok(quote) => assert!(is_free && damaged.ends_with(&quote), "bit {bit}"),
+                Err(error) => assert!(!is_free, "bit {bit}: {error}"),
+            }
+        }
+    }
+}

@@ -10,11 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use attest::sev_snp::{ProductLine, VekKind};
-use attest::tpm::AkAuthorities;
-use attest::x509::{Certificate, Crl, PathCache};
+use attest::x509::{Certificate, PathCache};
 use attest::{
-    Binding, ClusterMark, Endorsements, Evidence, Issue, Policy, Refusal, RefusalCode, Role, Roots,
-    Trust, Variant, Verified, appraise,
+    Binding, ClusterMark, Endorsements, Evidence, Issue, Policy, Refusal, RefusalCode, Role, Trust,
+    Variant, Verified, appraise,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -28,7 +27,7 @@ use tee::{NoIssuer, Part, Tpm, TpmAddress, issuer_for};
 use testkit::amd::{self, Amd, ReportBytes, offset};
 use testkit::boot::Image;
 use testkit::cloud::{
-    AkCertificate, Authority, HclParts, InstanceParts, RuntimeParts, td_report_over,
+    AkCertificate, HclParts, InstanceParts, Makers, RuntimeParts, td_report_over,
 };
 use testkit::guest::{ASK, QuoteAnswer, QuoteServer, VCEK, certificate_table, snp_response};
 use testkit::intel::{self, PckParts, QuoteParts, TdParts, Vendor};
@@ -51,52 +50,15 @@ fn binding(session: u8) -> Binding {
 
 // ---- who vouches
 
-struct Vendors {
-    intel: Arc<Vendor>,
-    microsoft: Authority,
-    google: Authority,
-}
-
-impl Vendors {
-    fn new() -> Self {
-        Self {
-            intel: Arc::new(Vendor::new()),
-            microsoft: Authority::new("a test's vTPM CA"),
-            google: Authority::new("a test's EK/AK CA"),
-        }
-    }
-
-    fn roots(&self) -> Roots {
-        let intel = Certificate::parse(&self.intel.root.der).unwrap();
-        Roots {
-            amd: Amd::new(LINE).roots(),
-            intel: attest::tdx::Roots::of_another_vendor(vec![intel]),
-            microsoft: AkAuthorities::of(vec![self.microsoft.root()]),
-            google: AkAuthorities::of(vec![self.google.root()]),
-        }
-    }
-
-    /// What a verifier fetches: no machine has it.
-    fn endorsements(&self) -> Endorsements {
-        let mut endorsements = Endorsements::new();
-        for authority in [&self.microsoft, &self.google] {
-            endorsements
-                .add_certificate(authority.intermediate())
-                .unwrap();
-        }
-        let list = Amd::new(LINE).crl(&[], ["260101000000Z", "270101000000Z"]);
-        endorsements.add_crl(Crl::parse(&list).unwrap()).unwrap();
-        let collateral = self.intel.collateral();
-        let statements = attest::tdx::Endorsements::parse(&attest::tdx::Collateral {
-            tcb_info: &collateral.tcb_info,
-            tcb_info_chain: &collateral.tcb_info_chain,
-            qe_identity: &collateral.qe_identity,
-            qe_identity_chain: &collateral.qe_identity_chain,
-            crls: &[&collateral.pck_crl, &collateral.root_ca_crl],
-        });
-        endorsements.add_intel(statements.unwrap()).unwrap();
+/// What a verifier has besides what the makers state about their processors: no machine keeps its authorities.
+fn endorsements(makers: &Makers) -> Endorsements {
+    let mut endorsements = makers.endorsements();
+    for authority in [&makers.microsoft, &makers.google] {
         endorsements
+            .add_certificate(authority.intermediate())
+            .unwrap();
     }
+    endorsements
 }
 
 fn snp_report(data: &[u8; 64]) -> Vec<u8> {
@@ -226,7 +188,7 @@ fn thim() -> Metadata {
     })
 }
 
-fn quoting(vendor: Arc<Vendor>) -> Metadata {
+fn quoting(makers: Arc<Makers>) -> Metadata {
     metadata(move |request, body| {
         if !request.starts_with("POST /acc/tdquote ") {
             return None;
@@ -235,7 +197,7 @@ fn quoting(vendor: Arc<Vendor>) -> Metadata {
         let report = URL_SAFE_NO_PAD
             .decode(body["report"].as_str().unwrap())
             .unwrap();
-        let quote = td_quote(&vendor, report[128..192].try_into().unwrap());
+        let quote = td_quote(&makers.intel, report[128..192].try_into().unwrap());
         Some(serde_json::json!({ "quote": URL_SAFE_NO_PAD.encode(quote) }).to_string())
     })
 }
@@ -307,15 +269,15 @@ impl Machine {
         machine
     }
 
-    fn azure_tdx(vendors: &Vendors) -> Self {
+    fn azure_tdx(vendors: &Arc<Makers>) -> Self {
         let mut machine = Self::boot();
         let runtime = RuntimeParts::of(machine.on_azure()).to_json();
         machine.write(REPORT_AREA, &HclParts::tdx(runtime).to_bytes());
-        machine.places.metadata = quoting(Arc::clone(&vendors.intel));
+        machine.places.metadata = quoting(Arc::clone(vendors));
         machine
     }
 
-    fn azure_trusted_launch(vendors: &Vendors) -> Self {
+    fn azure_trusted_launch(vendors: &Arc<Makers>) -> Self {
         let machine = Self::boot();
         let certificate = vendors
             .microsoft
@@ -325,7 +287,7 @@ impl Machine {
         machine
     }
 
-    fn google(vendors: &Vendors) -> Self {
+    fn google(vendors: &Arc<Makers>) -> Self {
         let machine = Self::boot();
         let certificate = vendors.google.certify_modulus(
             &machine.key(None),
@@ -336,7 +298,7 @@ impl Machine {
         machine
     }
 
-    fn google_with(vendors: &Vendors, device: GuestDevice) -> Self {
+    fn google_with(vendors: &Arc<Makers>, device: GuestDevice) -> Self {
         let mut machine = Self::google(vendors);
         machine.places.devices = Arc::new(Kernel61 {
             there: vec![device],
@@ -403,11 +365,11 @@ fn judged(
     evidence: &Evidence,
     session: u8,
     machine: &Machine,
-    vendors: &Vendors,
+    vendors: &Arc<Makers>,
 ) -> Result<Verified, Refusal> {
     let trust = Trust {
         roots: &vendors.roots(),
-        endorsements: &vendors.endorsements(),
+        endorsements: &endorsements(vendors),
         cache: &PathCache::default(),
         now: intel::NOW.parse().unwrap(),
     };
@@ -420,7 +382,7 @@ fn judged(
     )
 }
 
-fn accepted(evidence: &Evidence, machine: &Machine, vendors: &Vendors) {
+fn accepted(evidence: &Evidence, machine: &Machine, vendors: &Arc<Makers>) {
     let verified =
         judged(evidence, 1, machine, vendors).unwrap_or_else(|refusal| panic!("{refusal}"));
     assert_eq!(verified.variant(), evidence.variant());
@@ -438,7 +400,7 @@ fn accepted(evidence: &Evidence, machine: &Machine, vendors: &Vendors) {
 
 #[test]
 fn a_machine_of_azure_sev_snp_proves_itself() {
-    let vendors = Vendors::new();
+    let vendors = Arc::new(Makers::new());
     let machine = Machine::azure_sev_snp();
     let evidence = machine.issued(Variant::AzureSevSnp);
     let document = attest::azure::SevSnpDocument::parse(evidence.document()).unwrap();
@@ -456,7 +418,7 @@ fn a_machine_of_azure_sev_snp_proves_itself() {
 
 #[test]
 fn a_machine_of_azure_tdx_proves_itself() {
-    let vendors = Vendors::new();
+    let vendors = Arc::new(Makers::new());
     let machine = Machine::azure_tdx(&vendors);
     let evidence = machine.issued(Variant::AzureTdx);
     accepted(&evidence, &machine, &vendors);
@@ -464,7 +426,7 @@ fn a_machine_of_azure_tdx_proves_itself() {
 
 #[test]
 fn a_machine_of_azure_trusted_launch_proves_itself() {
-    let vendors = Vendors::new();
+    let vendors = Arc::new(Makers::new());
     let machine = Machine::azure_trusted_launch(&vendors);
     let evidence = machine.issued(Variant::AzureTrustedLaunch);
     accepted(&evidence, &machine, &vendors);
@@ -472,7 +434,7 @@ fn a_machine_of_azure_trusted_launch_proves_itself() {
 
 #[test]
 fn each_missing_part_of_azures_is_named() {
-    let vendors = Vendors::new();
+    let vendors = Arc::new(Makers::new());
     let bare = Machine::boot();
     for variant in [
         Variant::AzureSevSnp,
@@ -530,7 +492,7 @@ fn what_goes_wrong_on_azure_is_said() {
         assert_eq!(error.variant, variant);
         error.source.to_string()
     };
-    let vendors = Vendors::new();
+    let vendors = Arc::new(Makers::new());
     for (variant, mut machine) in [
         (Variant::AzureSevSnp, Machine::azure_sev_snp()),
         (Variant::AzureTdx, Machine::azure_tdx(&vendors)),
@@ -562,7 +524,7 @@ fn what_goes_wrong_on_azure_is_said() {
 
 #[test]
 fn a_machine_of_gcp_sev_es_proves_itself() {
-    let vendors = Vendors::new();
+    let vendors = Arc::new(Makers::new());
     let machine = Machine::google(&vendors);
     let evidence = machine.issued(Variant::GcpSevEs);
     accepted(&evidence, &machine, &vendors);
@@ -570,7 +532,7 @@ fn a_machine_of_gcp_sev_es_proves_itself() {
 
 #[test]
 fn a_machine_of_gcp_sev_snp_proves_itself_by_the_guest_device() {
-    let vendors = Vendors::new();
+    let vendors = Arc::new(Makers::new());
     let machine = Machine::google_with(&vendors, GuestDevice::Sev);
     let evidence = machine.issued(Variant::GcpSevSnp);
     let document = attest::gcp::SevSnpDocument::parse(evidence.document()).unwrap();
@@ -581,7 +543,7 @@ fn a_machine_of_gcp_sev_snp_proves_itself_by_the_guest_device() {
 /// The kernel's newer interface, with a host that has no certificates: the verifier has them.
 #[test]
 fn a_machine_of_gcp_sev_snp_proves_itself_by_configfs() {
-    let vendors = Vendors::new();
+    let vendors = Arc::new(Makers::new());
     let machine = Machine::google(&vendors);
     let (evidence, data) = by_configfs(&machine, Variant::GcpSevSnp, "sev_guest", snp_report);
     let document = attest::gcp::SevSnpDocument::parse(evidence.document()).unwrap();
@@ -590,7 +552,7 @@ fn a_machine_of_gcp_sev_snp_proves_itself_by_configfs() {
     assert_eq!(data, attest::gcp::report_data(&binding(1), ak.key()));
     let refusal = judged(&evidence, 1, &machine, &vendors).unwrap_err();
     assert_eq!(refusal.code(), RefusalCode::NotAuthentic, "{refusal}");
-    let mut endorsements = vendors.endorsements();
+    let mut endorsements = endorsements(&vendors);
     for der in [vcek(), Amd::new(LINE).ask()] {
         endorsements
             .add_certificate(Certificate::parse(&der).unwrap())
@@ -633,24 +595,24 @@ fn by_configfs(
 
 #[test]
 fn a_machine_of_gcp_tdx_proves_itself() {
-    let vendors = Vendors::new();
+    let vendors = Arc::new(Makers::new());
     let machine = Machine::google(&vendors);
-    let intel = Arc::clone(&vendors.intel);
+    let makers = Arc::clone(&vendors);
     let (evidence, _) = by_configfs(&machine, Variant::GcpTdx, "tdx_guest", move |data| {
-        td_quote(&intel, *data)
+        td_quote(&makers.intel, *data)
     });
     accepted(&evidence, &machine, &vendors);
 }
 
 #[test]
 fn a_machine_of_gcp_tdx_proves_itself_by_the_guest_device() {
-    let vendors = Vendors::new();
+    let vendors = Arc::new(Makers::new());
     let mut machine = Machine::google_with(&vendors, GuestDevice::Tdx);
-    let intel = Arc::clone(&vendors.intel);
+    let makers = Arc::clone(&vendors);
     let server = QuoteServer::start(move |request| {
         // the request's head, and where a TDREPORT has its data
         let data = request[24 + 128..24 + 192].try_into().unwrap();
-        QuoteAnswer::of(td_quote(&intel, data)).to_bytes()
+        QuoteAnswer::of(td_quote(&makers.intel, data)).to_bytes()
     })
     .unwrap();
     machine.places.quote_service = QuoteService::Unix(server.socket());
@@ -660,7 +622,7 @@ fn a_machine_of_gcp_tdx_proves_itself_by_the_guest_device() {
 
 #[test]
 fn each_missing_part_of_googles_is_named() {
-    let vendors = Vendors::new();
+    let vendors = Arc::new(Makers::new());
     let bare = Machine::boot();
     for variant in [Variant::GcpSevEs, Variant::GcpSevSnp, Variant::GcpTdx] {
         let lacks = bare.lacks(variant);
@@ -687,7 +649,7 @@ fn each_missing_part_of_googles_is_named() {
 
 #[test]
 fn a_report_of_another_processor_is_not_sent() {
-    let vendors = Vendors::new();
+    let vendors = Arc::new(Makers::new());
     let machine = Machine::google(&vendors);
     let reports = machine.places.configfs.join("tsm/report");
     fs::create_dir_all(&reports).unwrap();
@@ -714,7 +676,7 @@ fn a_report_of_another_processor_is_not_sent() {
 /// The TPM has three slots, and each failure and each success leaves them as they were.
 #[test]
 fn no_issue_keeps_a_slot() {
-    let vendors = Vendors::new();
+    let vendors = Arc::new(Makers::new());
     let google = Machine::google_with(&vendors, GuestDevice::Sev);
     let failing = Machine::google_with(&vendors, GuestDevice::Tdx);
     let azure = Machine::azure_trusted_launch(&vendors);
@@ -738,7 +700,7 @@ fn no_issue_keeps_a_slot() {
 
 #[test]
 fn a_template_that_is_none_is_told() {
-    let vendors = Vendors::new();
+    let vendors = Arc::new(Makers::new());
     let machine = Machine::google(&vendors);
     machine.write(AkKind::Rsa.template_area(), &[0xee; 24]);
     let error = machine
@@ -758,7 +720,7 @@ fn a_template_that_is_none_is_told() {
 /// The certificate is of another key than the template makes.
 #[test]
 fn the_certificate_of_another_machine_helps_nobody() {
-    let vendors = Vendors::new();
+    let vendors = Arc::new(Makers::new());
     let (machine, other) = (Machine::google(&vendors), Machine::google(&vendors));
     let certificate = other
         .tpm()
@@ -789,7 +751,7 @@ fn a_machine_without_a_tpm_says_so_for_every_variant() {
 
 #[test]
 fn any_machine_with_a_tpm_issues_qemu_vtpm() {
-    let vendors = Vendors::new();
+    let vendors = Arc::new(Makers::new());
     let machine = Machine::boot();
     let evidence = machine.issued(Variant::QemuVtpm);
     accepted(&evidence, &machine, &vendors);
@@ -797,7 +759,7 @@ fn any_machine_with_a_tpm_issues_qemu_vtpm() {
 
 #[test]
 fn statements_at_once_wait_for_each_other() {
-    let vendors = Vendors::new();
+    let vendors = Arc::new(Makers::new());
     let machine = Machine::google(&vendors);
     let issuer: Arc<dyn Issue> = Arc::from(machine.issuer(Variant::GcpSevEs));
     let refused: Arc<Mutex<Vec<String>>> = Arc::default();
