@@ -45,7 +45,12 @@ impl Endorsements {
     /// # Errors
     /// When there are more than any site has.
     pub fn add_certificate(&mut self, certificate: Certificate) -> Result<(), TooManyEndorsements> {
-        add(&mut self.certificates, certificate, "certificates", MAX_ITEMS)
+        add(
+            &mut self.certificates,
+            certificate,
+            "certificates",
+            MAX_ITEMS,
+        )
     }
 
     /// Adds a revocation list.

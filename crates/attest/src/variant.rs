@@ -223,6 +223,9 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("not implemented"), "{error}");
-        assert!(error.contains("no register for the cluster mark"), "{error}");
+        assert!(
+            error.contains("no register for the cluster mark"),
+            "{error}"
+        );
     }
 }

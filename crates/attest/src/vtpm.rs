@@ -134,10 +134,7 @@ impl Attempt {
 }
 
 /// The public area in the document, which says how the key signs and what it may sign. Says nothing yet of whose key it is.
-pub(crate) fn public_area(
-    findings: &mut Findings,
-    tpm: &TpmEvidence,
-) -> Result<PublicArea, Stop> {
+pub(crate) fn public_area(findings: &mut Findings, tpm: &TpmEvidence) -> Result<PublicArea, Stop> {
     findings.parse(
         Step::Key,
         CheckName::KeyFormat,
@@ -250,12 +247,7 @@ fn event_log<'a>(
 }
 
 /// Step 6, for one generation.
-fn measurements(
-    report: &mut Report,
-    generation: &Generation,
-    pcrs: &PcrValues,
-    hints: &Hints<'_>,
-) {
+fn measurements(report: &mut Report, generation: &Generation, pcrs: &PcrValues, hints: &Hints<'_>) {
     for (index, measurement) in generation.pcrs() {
         let actual = pcrs.get(*index);
         if actual == measurement.expected {

@@ -33,7 +33,9 @@ pub use error::{Error, FrameError, MessageError, SessionError, SetupError};
 pub use frame::Kind;
 pub use incoming::Limits;
 pub use server::Server;
-pub use verifier::{AsksNothing, Demand, PolicySource, Proved, Unproved, Verifier};
+pub use verifier::{
+    AsksNothing, Demand, EndorsementsSource, PolicySource, Proved, Unproved, Verifier,
+};
 
 /// From the first byte to the last verdict. A side may give up earlier, not later.
 pub const DEADLINE: Duration = Duration::from_secs(30);

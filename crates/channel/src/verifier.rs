@@ -6,7 +6,8 @@
 
 use std::{fmt, sync::Arc};
 
-use attest::{Binding, ClusterMark, Evidence, Policy, Refusal, Variant, Verified};
+use attest::x509::PathCache;
+use attest::{Binding, ClusterMark, Endorsements, Evidence, Policy, Refusal, Variant, Verified};
 
 /// Where the policy comes from at the time of a handshake. A policy that accepts everything cannot be constructed, so a source
 /// cannot give one.
@@ -27,19 +28,53 @@ impl<F: Fn() -> Arc<Policy> + Send + Sync + 'static> PolicySource for F {
     }
 }
 
+/// Where the vendors' statements come from at the time of a handshake, when the policy is for machines that need them. Reads what is at
+/// hand and waits for nothing: who fetches does so beside it.
+pub trait EndorsementsSource: Send + Sync + 'static {
+    /// What is known now.
+    fn endorsements(&self) -> Arc<Endorsements>;
+}
+
+impl EndorsementsSource for Arc<Endorsements> {
+    fn endorsements(&self) -> Arc<Endorsements> {
+        Self::clone(self)
+    }
+}
+
+impl<F: Fn() -> Arc<Endorsements> + Send + Sync + 'static> EndorsementsSource for F {
+    fn endorsements(&self) -> Arc<Endorsements> {
+        self()
+    }
+}
+
 /// Demands evidence.
 #[derive(Clone)]
 pub struct Verifier {
     policy: Arc<dyn PolicySource>,
     mark: ClusterMark,
+    endorsements: Arc<dyn EndorsementsSource>,
+    /// Of all handshakes of this verifier: certificates are the same again and again.
+    cache: Arc<PathCache>,
 }
 
 impl Verifier {
-    /// Accepts a peer whose evidence `policy` accepts and whose cluster mark is `mark`.
+    /// Accepts a peer whose evidence `policy` accepts and whose cluster mark is `mark`. Knows no vendor's statements: a peer that needs more
+    /// than it sends is refused ([`Verifier::with_endorsements`]).
     pub fn new(policy: impl PolicySource, mark: ClusterMark) -> Self {
         Self {
             policy: Arc::new(policy),
             mark,
+            endorsements: Arc::new(Arc::new(Endorsements::new())),
+            cache: Arc::default(),
+        }
+    }
+
+    /// The same with vendors' statements about the peers' machines.
+    #[must_use]
+    pub fn with_endorsements(self, source: impl EndorsementsSource) -> Self {
+        Self {
+            endorsements: Arc::new(source),
+            ..self
         }
     }
 
@@ -78,6 +113,7 @@ impl Demand for Verifier {}
 impl Demand for AsksNothing {}
 
 pub(crate) mod sealed {
+    use attest::{Roots, Trust};
     use tokio::io::AsyncRead;
 
     use super::{
@@ -132,9 +168,20 @@ pub(crate) mod sealed {
         }
 
         fn judge(&self, received: Evidence, binding: &Binding) -> Result<Proved, Refusal> {
-            let now = jiff::Timestamp::now();
-            attest::appraise_at(&received, binding, &self.policy.policy(), &self.mark, now)
-                .map(Arc::new)
+            let trust = Trust {
+                roots: Roots::vendors(),
+                endorsements: &self.endorsements.endorsements(),
+                cache: &self.cache,
+                now: jiff::Timestamp::now(),
+            };
+            attest::appraise(
+                &received,
+                binding,
+                &self.policy.policy(),
+                &self.mark,
+                &trust,
+            )
+            .map(Arc::new)
         }
 
         fn machine(proof: &Proved) -> Option<String> {

@@ -18,7 +18,7 @@ mod vtpm;
 
 use attest::policy::{Generation, Machine, PolicyDocument};
 use attest::x509::Crl;
-use attest::{CheckName, Findings, RefusalCode, Step, Stop};
+use attest::{CheckName, Endorsements, Findings, RefusalCode, Step, Stop};
 use jiff::Timestamp;
 
 use crate::arguments::EvidenceVariant;
@@ -33,9 +33,9 @@ pub(crate) struct Question {
     /// The evidence.
     pub(crate) files: Files,
     /// What vendors state, as far as it lies beside the evidence: it came with it, so no root is taken from it.
-    pub(crate) beside: Given,
+    pub(crate) beside: Endorsements,
     /// What vendors state, by whoever asks.
-    pub(crate) given: Given,
+    pub(crate) given: Endorsements,
     /// Revocation lists, from wherever.
     pub(crate) crls: Vec<Crl>,
     pub(crate) policy: Option<PolicyDocument>,

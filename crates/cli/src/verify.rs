@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use attest::{Binding, ClusterMark, Evidence, Outcome, Policy, Refusal, Verified};
+use attest::x509::PathCache;
+use attest::{
+    Binding, ClusterMark, Endorsements, Evidence, Outcome, Policy, Refusal, Roots, Trust, Verified,
+};
 use cluster::identity::NodeIdentity;
 use proto::verify::GetAttestationRequest;
 use proto::verify::api_client::ApiClient;
@@ -158,8 +161,13 @@ async fn verify_one(
         }
     };
     let binding = Binding::for_verification(&nonce);
-    let now = jiff::Timestamp::now();
-    let verdict = match attest::appraise_at(&evidence, &binding, policy, mark, now) {
+    let trust = Trust {
+        roots: Roots::vendors(),
+        endorsements: &Endorsements::new(),
+        cache: &PathCache::default(),
+        now: jiff::Timestamp::now(),
+    };
+    let verdict = match attest::appraise(&evidence, &binding, policy, mark, &trust) {
         Ok(verified) => Verdict::Verified {
             confidential: verified.is_confidential(),
             evidence: Box::new(verified),

@@ -18,7 +18,7 @@ use crate::network::{AddressPlan, DEFAULT_POD_CIDR, DEFAULT_SERVICE_CIDR};
 use crate::yaml::{self, Section, Value};
 
 pub use crate::yaml::{Position, Problem, Problems};
-pub use attestation::Attestation;
+pub use attestation::{Attestation, CLUSTER_VARIANT};
 pub use generate::{Choices, generate, with_measurements};
 pub use node_groups::{CONTROL_PLANE_DEFAULT, NodeGroup, NodeGroups, WORKER_DEFAULT};
 pub use provider::{Provider, QemuProvider};

@@ -9,14 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use attest::{
-    Binding, ClusterIdDigest, ClusterMark, Evidence, PcrIndex, RefusalCode, Variant, };
-use testkit::appraise;
+use attest::{Binding, ClusterIdDigest, ClusterMark, Evidence, PcrIndex, RefusalCode, Variant};
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use proto::verify::{GetAttestationRequest, api_client::ApiClient};
+use testkit::appraise;
 use testkit::{boot::Image, swtpm::Swtpm};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

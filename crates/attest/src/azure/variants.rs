@@ -4,11 +4,11 @@ use super::{
     CheckName, ConfidentialVm, Hardware, HclReport, SevSnpDocument, TdxDocument, TdxEvidence,
     TrustedLaunchDocument, trusted_launch_ak,
 };
+use crate::Verified;
 use crate::appraise::Question;
 use crate::sev_snp::Report;
 use crate::verdict::{self, Refusal, Step};
 use crate::vtpm::{self, HardwareRoot, vouched};
-use crate::Verified;
 
 pub(crate) fn appraise_sev_snp(question: &Question<'_>) -> Result<Verified, Refusal> {
     vtpm::appraise(
@@ -16,7 +16,10 @@ pub(crate) fn appraise_sev_snp(question: &Question<'_>) -> Result<Verified, Refu
         SevSnpDocument::parse(question.evidence.document()),
         |document| &document.tpm,
         |document, generation, findings| {
-            let demanded = question.policy.document().azure_snp_requirements(generation);
+            let demanded = question
+                .policy
+                .document()
+                .azure_snp_requirements(generation);
             let requirements = vouched::demanded(findings, demanded)?;
             let certificates = vouched::certificates(findings, &document.certificates)?;
             let report = snp_report(&document.hcl_report);
@@ -69,7 +72,10 @@ pub(crate) fn appraise_tdx(question: &Question<'_>) -> Result<Verified, Refusal>
         TdxDocument::parse(question.evidence.document()),
         |document| &document.tpm,
         |document, generation, findings| {
-            let demanded = question.policy.document().azure_tdx_requirements(generation);
+            let demanded = question
+                .policy
+                .document()
+                .azure_tdx_requirements(generation);
             let requirements = vouched::demanded(findings, demanded)?;
             let endorsements = vouched::intel(question, &document.td_quote, findings)?;
             let vm = ConfidentialVm::appraise_tdx(

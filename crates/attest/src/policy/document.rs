@@ -127,10 +127,7 @@ impl PolicyDocument {
 
     /// What is accepted at a time, the newest first.
     pub fn generations_at(&self, now: Timestamp) -> impl Iterator<Item = &Generation> {
-        let older = self
-            .older
-            .iter()
-            .filter(move |older| older.is_alive(now));
+        let older = self.older.iter().filter(move |older| older.is_alive(now));
         std::iter::once(&self.newest).chain(older)
     }
 

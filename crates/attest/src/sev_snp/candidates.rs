@@ -1,8 +1,8 @@
 //! Which certificates may be of the key that signed a report, where several are at hand.
 
+use super::Endorsements;
 use super::report::ReportFields;
 use super::vek::{VekExtensions, VekKind, VekOwner};
-use super::Endorsements;
 use crate::verdict::Findings;
 use crate::x509::{Certificate, Crl};
 

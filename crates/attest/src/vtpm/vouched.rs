@@ -25,11 +25,7 @@ pub(crate) fn demanded<T>(
                 expected: Some("a policy that says what the platform must be".into()),
                 actual: Some(with_sources(&error).into()),
                 next_step: Some("write into the policy what is demanded of the platform".into()),
-                ..Check::new(
-                    Step::Platform,
-                    CheckName::ReferenceValues,
-                    Outcome::Failed,
-                )
+                ..Check::new(Step::Platform, CheckName::ReferenceValues, Outcome::Failed)
             },
         )
     })
@@ -122,7 +118,9 @@ pub(crate) fn between(
     of_document: &[Certificate],
 ) -> Vec<Certificate> {
     let is_between = |it: &&Certificate| it.is_ca() && !it.is_self_issued();
-    let leaf = Certificate::parse_prefix(certificate).ok().map(|(it, _)| it);
+    let leaf = Certificate::parse_prefix(certificate)
+        .ok()
+        .map(|(it, _)| it);
     let mut found: Vec<&Certificate> = of_document.iter().filter(is_between).collect();
     let mut issuers: Vec<&Name> = leaf
         .iter()

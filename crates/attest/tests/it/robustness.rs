@@ -3,7 +3,7 @@
 use attest::event_log::EventLog;
 use attest::qemu_vtpm::Document;
 use attest::tpm::{PublicArea, Quote, Signature, Statement};
-use attest::{ClusterMark, Evidence, ImageMeasurements, Policy, Variant};
+use attest::{ClusterMark, Evidence, ImageMeasurements, Policy, Variant, azure, gcp};
 use proptest::prelude::*;
 use testkit::appraise;
 use testkit::boot::Image;
@@ -17,6 +17,12 @@ fn everything(bytes: &[u8]) {
     drop(PublicArea::parse(bytes));
     drop(Signature::parse(bytes));
     drop(Document::parse(bytes));
+    drop(azure::SevSnpDocument::parse(bytes));
+    drop(azure::TdxDocument::parse(bytes));
+    drop(azure::TrustedLaunchDocument::parse(bytes));
+    drop(gcp::SevEsDocument::parse(bytes));
+    drop(gcp::SevSnpDocument::parse(bytes));
+    drop(gcp::TdxDocument::parse(bytes));
     drop(ImageMeasurements::from_json(bytes));
     drop(Policy::from_json(bytes));
     if let Ok(text) = std::str::from_utf8(bytes) {

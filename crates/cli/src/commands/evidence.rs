@@ -62,8 +62,8 @@ pub(crate) fn verify(arguments: &EvidenceVerifyArguments) -> Result<(), Failure>
         })
         .transpose()?;
     let (mut beside, mut given) = (
-        Given::beside(&files)?,
-        Given::read(&arguments.endorsements)?,
+        Given::beside(&files)?.into_inner(),
+        Given::read(&arguments.endorsements)?.into_inner(),
     );
     let mut crls = given.take_crls();
     crls.extend(beside.take_crls());

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use attest::PolicyDocument;
 use attest::policy::Preset;
 use attest::policy::explain::explain as words;
 use attest::yaml::Problems;
-use attest::{PolicyDocument, Variant};
+use cluster::config::CLUSTER_VARIANT;
 use jiff::Timestamp;
 
 use crate::arguments::{DataFormat, PolicyCheckArguments, PolicyExplainArguments, PresetArguments};
@@ -26,7 +27,7 @@ pub(crate) fn check(terminal: &Terminal, arguments: &PolicyCheckArguments) -> Re
         terminal.note(format_args!("{name}: {}: {}", warning.field, warning.what));
     }
     let machine = policy.machine();
-    if machine.as_str().parse::<Variant>().is_err() {
+    if machine != CLUSTER_VARIANT.machine() {
         terminal.note(format_args!(
             "{name}: this release does not let {machine} machines into a cluster"
         ));

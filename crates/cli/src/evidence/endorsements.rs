@@ -5,10 +5,9 @@
 
 use std::path::Path;
 
-use attest::tdx;
 use attest::x509::{Certificate, Crl, MAX_INTERMEDIATES};
+use attest::{Endorsements, TooManyEndorsements, tdx};
 use collateral::{Bundle, Entry, Item, MAX_BUNDLE};
-use jiff::Timestamp;
 
 use super::files::{self, Files};
 use crate::failure::Failure;
@@ -23,16 +22,12 @@ const QE_IDENTITY_CHAIN: &[&str] = &[
 ];
 const ROOT_CRL: &[&str] = &["root_ca_crl.der", "rootCaCrl.der"];
 const PCK_CRL: &[&str] = &["pck_crl.der", "intermediateCaCrl.der"];
-/// More than there are at any site.
-const MAX_SETS: usize = 64;
+/// Directories below one that was given.
+const MAX_DIRECTORIES: usize = 64;
 
 /// What was found.
 #[derive(Default)]
-pub(crate) struct Given {
-    certificates: Vec<Certificate>,
-    crls: Vec<Crl>,
-    sets: Vec<tdx::Endorsements>,
-}
+pub(crate) struct Given(Endorsements);
 
 impl Given {
     /// What is in the directory of the evidence.
@@ -48,16 +43,16 @@ impl Given {
         let mut entries = Vec::new();
         for path in paths {
             let path = path.as_ref();
-            let before = given.count() + entries.len();
+            let before = given.0.len() + entries.len();
             if path.is_file() {
-                given.take_one(&files::read(path, MAX_BUNDLE as u64)?, &mut entries);
+                given.take_one(&files::read(path, MAX_BUNDLE as u64)?, &mut entries)?;
             } else {
                 given.take_directory(path, &mut entries)?;
                 for below in directories(path) {
                     given.take_directory(&below, &mut entries)?;
                 }
             }
-            if given.count() + entries.len() == before {
+            if given.0.len() + entries.len() == before {
                 return Err(Failure::usage(format!(
                     "{} holds no endorsements that are known",
                     path.display()
@@ -67,10 +62,6 @@ impl Given {
         }
         given.take_entries(&entries)?;
         Ok(given)
-    }
-
-    fn count(&self) -> usize {
-        self.certificates.len() + self.crls.len() + self.sets.len()
     }
 
     fn take_directory(&mut self, path: &Path, entries: &mut Vec<Entry>) -> Result<(), Failure> {
@@ -84,7 +75,7 @@ impl Given {
         place: &str,
     ) -> Result<(), Failure> {
         for (_, bytes) in files.iter() {
-            self.take_one(bytes, entries);
+            self.take_one(bytes, entries)?;
         }
         if let (Some(tcb_info), Some(qe_identity)) = (files.get(TCB_INFO), files.get(QE_IDENTITY)) {
             let crls: Vec<&[u8]> = [ROOT_CRL, PCK_CRL]
@@ -105,16 +96,22 @@ impl Given {
         Ok(())
     }
 
-    fn take_one(&mut self, bytes: &[u8], entries: &mut Vec<Entry>) {
-        if let Ok(bundle) = Bundle::parse(bytes) {
+    fn take_one(&mut self, bytes: &[u8], entries: &mut Vec<Entry>) -> Result<(), Failure> {
+        let taken = if let Ok(bundle) = Bundle::parse(bytes) {
             entries.extend(bundle.into_entries());
+            Ok(())
         } else if let Ok((certificate, _)) = Certificate::parse_prefix(bytes) {
-            self.certificates.push(certificate);
+            self.0.add_certificate(certificate)
         } else if let Ok(crl) = Crl::parse(bytes) {
-            self.crls.push(crl);
+            self.0.add_crl(crl)
         } else if let Ok(chain) = Certificate::chain_from_pem(bytes, MAX_INTERMEDIATES) {
-            self.certificates.extend(chain);
-        }
+            chain
+                .into_iter()
+                .try_for_each(|certificate| self.0.add_certificate(certificate))
+        } else {
+            Ok(())
+        };
+        taken.map_err(too_many)
     }
 
     fn take_entries(&mut self, entries: &[Entry]) -> Result<(), Failure> {
@@ -122,9 +119,11 @@ impl Given {
         for entry in entries {
             match entry.item() {
                 Item::AmdVcek(_) | Item::AmdChain { .. } => {
-                    self.take_one(entry.body(), &mut Vec::new());
+                    self.take_one(entry.body(), &mut Vec::new())?;
                 }
-                Item::AmdCrl { .. } | Item::Crl(_) => self.take_one(entry.body(), &mut Vec::new()),
+                Item::AmdCrl { .. } | Item::Crl(_) => {
+                    self.take_one(entry.body(), &mut Vec::new())?;
+                }
                 Item::IntelPckCrl { .. } | Item::IntelRootCrl => {
                     if !crls.contains(&entry.body()) {
                         crls.push(entry.body());
@@ -158,56 +157,20 @@ impl Given {
     }
 
     fn take_set(&mut self, collateral: &tdx::Collateral<'_>, place: &str) -> Result<(), Failure> {
-        if self.sets.len() == MAX_SETS {
-            return Err(Failure::usage(format!(
-                "more than {MAX_SETS} statements of Intel's are given"
-            )));
-        }
         let set = tdx::Endorsements::parse(collateral).map_err(|error| {
             Failure::usage(format!("the statements of Intel's in {place}")).because(error)
         })?;
-        self.sets.push(set);
-        Ok(())
+        self.0.add_intel(set).map_err(too_many)
     }
 
-    /// Certificates of any vendor.
-    pub(crate) fn certificates(&self) -> &[Certificate] {
-        &self.certificates
-    }
-
-    /// Revocation lists of any vendor, which are signed: from where they come does not matter.
-    pub(crate) fn take_crls(&mut self) -> Vec<Crl> {
-        std::mem::take(&mut self.crls)
-    }
-
-    /// Intel's statements.
-    pub(super) fn sets(&self) -> &[tdx::Endorsements] {
-        &self.sets
+    /// What was found, for `attest`.
+    pub(crate) fn into_inner(self) -> Endorsements {
+        self.0
     }
 }
 
-/// The newest of Intel's statements about this platform that claims to hold now; failing that the newest about it, and
-/// failing that the newest of all, so that the appraisal says what is wrong with it.
-pub(super) fn newest<'a>(
-    sets: impl Iterator<Item = &'a tdx::Endorsements>,
-    fmspc: Option<[u8; 6]>,
-    now: Timestamp,
-) -> Option<&'a tdx::Endorsements> {
-    sets.max_by_key(|set| {
-        let (tcb, qe) = (set.claimed_tcb_info(), set.claimed_qe_identity());
-        let holds = [
-            (tcb.issue_date, tcb.next_update),
-            (qe.issue_date, qe.next_update),
-        ]
-        .iter()
-        .all(|(from, until)| (*from..=*until).contains(&now));
-        (
-            fmspc == Some(tcb.fmspc),
-            holds,
-            tcb.tcb_evaluation_data_number,
-            tcb.issue_date,
-        )
-    })
+fn too_many(error: TooManyEndorsements) -> Failure {
+    Failure::usage("these endorsements can not be taken").because(error)
 }
 
 fn directories(path: &Path) -> Vec<std::path::PathBuf> {
@@ -217,7 +180,7 @@ fn directories(path: &Path) -> Vec<std::path::PathBuf> {
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.is_dir())
-        .take(MAX_SETS)
+        .take(MAX_DIRECTORIES)
         .collect();
     found.sort();
     found

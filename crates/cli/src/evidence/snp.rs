@@ -2,11 +2,11 @@
 
 use attest::policy::Generation;
 use attest::sev_snp::{
-    AcceptedKeys, AcceptedLine, AcceptedLines, Endorsements, IdKeyDigests, LaunchMeasurements,
+    AcceptedKeys, AcceptedLine, AcceptedLines, Candidates, IdKeyDigests, LaunchMeasurements,
     PlatformInfo, ProductLine, Report, ReportData, ReportFields, Requirements, RequirementsError,
-    RevocationDemand, Roots, Tcb, Trust, VekKind, Vmpl, appraise,
+    RevocationDemand, Roots, Tcb, Trust, Vmpl, appraise,
 };
-use attest::x509::{Certificate, Crl, PathCache};
+use attest::x509::PathCache;
 use attest::{CheckName, Findings, Step, sev_snp};
 
 use super::{End, Question, impossible, needs, warn_of_no_policy, warn_of_replay};
@@ -35,8 +35,7 @@ pub(super) fn verify(
     let report_data = question.report_data.or(fields.map(|it| it.report_data));
     // of a report that does not parse none are compared
     let report_data = ReportData::new(report_data.unwrap_or([0; 64]));
-    let evidence = Evidence::of(question);
-    evidence.try_each(findings, |endorsements, findings| {
+    let appraised = candidates(question, fields).try_each(findings, |endorsements, findings| {
         let trust = Trust {
             roots: &Roots::amd(),
             cache: &PathCache::default(),
@@ -50,9 +49,8 @@ pub(super) fn verify(
             &trust,
             findings,
         )
-        .map(drop)
-        .map_err(End::from)
-    })?;
+    });
+    appraised.ok_or_else(|| no_key(findings))??;
     if question.report_data.is_none() {
         let actual = fields.map_or(&[][..], |it| &it.report_data);
         let name = CheckName::Snp(sev_snp::CheckName::ReportData);
@@ -68,81 +66,38 @@ pub(super) fn verify(
     Ok(())
 }
 
-/// What AMD says of the key, from wherever it is.
-pub(super) struct Evidence<'a> {
-    veks: Vec<Vec<u8>>,
-    signing: Vec<Certificate>,
-    crls: &'a [Crl],
+/// What AMD says of the key that signed `report`, from wherever it is.
+pub(super) fn candidates<'a>(
+    question: &'a Question,
+    report: Option<&ReportFields>,
+) -> Candidates<'a> {
+    let given = question.given.certificates().iter();
+    let all = given.chain(question.beside.certificates());
+    match question.files.get(&["vek.der"]) {
+        Some(vek) => Candidates::of_key(vek, all, &question.crls),
+        None => Candidates::of_report(report, all, &question.crls),
+    }
 }
 
-impl<'a> Evidence<'a> {
-    pub(super) fn of(question: &'a Question) -> Self {
-        let all = || {
-            let given = question.given.certificates().iter();
-            given.chain(question.beside.certificates())
-        };
-        let is_vek = |it: &&Certificate| {
-            let name = it.subject().common_name();
-            name.and_then(VekKind::from_common_name).is_some()
-        };
-        let veks = match question.files.get(&["vek.der"]) {
-            Some(vek) => vec![vek.to_vec()],
-            None => all().filter(is_vek).map(|it| it.der().to_vec()).collect(),
-        };
-        Self {
-            veks,
-            signing: all().filter(|it| it.is_ca()).take(8).cloned().collect(),
-            crls: &question.crls,
-        }
-    }
-
-    /// Appraises with each certificate that may be the key's, until one is it.
-    pub(super) fn try_each<T>(
-        &self,
-        findings: &mut Findings,
-        appraise: impl Fn(&Endorsements<'_>, &mut Findings) -> Result<T, End>,
-    ) -> Result<T, End> {
-        let mut first = None;
-        for vek in &self.veks {
-            let endorsements = Endorsements {
-                vek,
-                signing: &self.signing,
-                crls: self.crls,
-            };
-            let mut tried = Findings::new();
-            let outcome = appraise(&endorsements, &mut tried);
-            if outcome.is_ok() {
-                *findings = tried;
-                return outcome;
-            }
-            first.get_or_insert((tried, outcome));
-        }
-        match first {
-            Some((tried, outcome)) => {
-                *findings = tried;
-                outcome
-            }
-            None => Err(needs(
-                findings,
-                "AMD's certificate of the key that signed the report: vek.der",
-                NEXT,
-            )),
-        }
-    }
+/// There is none.
+pub(super) fn no_key(findings: &mut Findings) -> End {
+    needs(
+        findings,
+        "AMD's certificate of the key that signed the report: vek.der",
+        NEXT,
+    )
 }
 
 /// What the policy demands, if there is one.
-pub(super) fn requirements(
+fn requirements(
     question: &Question,
     generation: Option<&Generation>,
 ) -> Result<Option<Requirements>, End> {
     let (Some(policy), Some(generation)) = (&question.policy, generation) else {
         return Ok(None);
     };
-    let Some(snp) = policy.snp() else {
-        return Err(Failure::config("the policy says nothing about SEV-SNP").into());
-    };
-    snp.requirements(generation)
+    policy
+        .snp_requirements(generation)
         .map(Some)
         .map_err(|error| Failure::config("the policy").because(error).into())
 }

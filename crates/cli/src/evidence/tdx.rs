@@ -3,13 +3,12 @@
 use attest::event_log::{Bank, Quoted};
 use attest::policy::Generation;
 use attest::tdx::{
-    Accepted, Advisories, CheckName, Endorsements, Launch, PckExtensions, Quote, ReportData,
-    Requirements, Roots, SeptVe, TdAttributes, Trust, appraise,
+    Accepted, Advisories, CheckName, Endorsements, Launch, Quote, ReportData, Requirements, Roots,
+    SeptVe, TdAttributes, Trust, appraise,
 };
-use attest::x509::{Certificate, MAX_INTERMEDIATES, PathCache};
+use attest::x509::PathCache;
 use attest::{CheckName as AnyCheck, Findings, Step};
 
-use super::endorsements::newest;
 use super::{End, Question, log, needs, warn_of_no_policy, warn_of_replay};
 use crate::failure::Failure;
 
@@ -63,9 +62,9 @@ pub(super) fn endorsements<'a>(
     findings: &mut Findings,
 ) -> Result<&'a Endorsements, End> {
     let parsed = Quote::parse(quote);
-    let fmspc = parsed.as_ref().ok().and_then(fmspc);
-    let sets = question.given.sets().iter().chain(question.beside.sets());
-    if let Some(set) = newest(sets, fmspc, question.now) {
+    let fmspc = parsed.as_ref().ok().and_then(Quote::claimed_fmspc);
+    let sets = question.given.intel().iter().chain(question.beside.intel());
+    if let Some(set) = Endorsements::newest_of(sets, fmspc, question.now) {
         return Ok(set);
     }
     findings.parse(
@@ -81,29 +80,15 @@ pub(super) fn endorsements<'a>(
     ))
 }
 
-/// The platform family in the certificate of a quote. Not believed.
-pub(super) fn fmspc(quote: &Quote<'_>) -> Option<[u8; 6]> {
-    let chain = quote.pck_chain();
-    let certificates = match Certificate::parse_prefix(chain) {
-        Ok((certificate, _)) => vec![certificate],
-        Err(_) => Certificate::chain_from_pem(chain, MAX_INTERMEDIATES).ok()?,
-    };
-    certificates
-        .iter()
-        .find_map(|it| PckExtensions::of(it).ok())
-        .map(|extensions| extensions.fmspc)
-}
-
 /// What the policy demands; without one, a platform that is up to date by Intel's word, and no debugging.
 pub(super) fn requirements(
     question: &Question,
     generation: Option<&Generation>,
 ) -> Result<Requirements, Failure> {
     if let (Some(policy), Some(generation)) = (&question.policy, generation) {
-        return match policy.tdx() {
-            Some(tdx) => Ok(tdx.requirements(generation)),
-            None => Err(Failure::config("the policy says nothing about TDX")),
-        };
+        return policy
+            .tdx_requirements(generation)
+            .map_err(|error| Failure::config("the policy").because(error));
     }
     Ok(Requirements {
         sept_ve: SeptVe::GuestGuardsItself,

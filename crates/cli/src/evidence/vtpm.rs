@@ -3,8 +3,8 @@
 use attest::azure::{self, trusted_launch_ak};
 use attest::gcp::{self, InstanceRequirements};
 use attest::policy::Generation;
-use attest::tpm::{AkAuthorities, EndorsedAk, PublicArea, PublicKey, TrustedAk};
-use attest::x509::{self, Certificate, Crl, MAX_INTERMEDIATES, Revocation};
+use attest::tpm::{EndorsedAk, PublicArea, PublicKey, TrustedAk};
+use attest::x509::{self, Certificate, MAX_INTERMEDIATES};
 use attest::{CheckName, Findings, RefusalCode, Step};
 
 use super::{End, Question, quote};
@@ -19,12 +19,11 @@ pub(super) fn verify_azure(
 ) -> Result<(), End> {
     let certified = Certified::of(question, findings)?;
     let authorities = azure::authorities();
-    let crls = &question.crls;
     let ak = trusted_launch_ak(
         &certified.certificate,
         &certified.intermediates,
         &authorities,
-        &revocation(crls, &authorities),
+        &authorities.revocation(&question.crls),
         question.now,
         findings,
     )?;
@@ -39,12 +38,11 @@ pub(super) fn verify_google(
 ) -> Result<(), End> {
     let certified = Certified::of(question, findings)?;
     let authorities = gcp::authorities();
-    let crls = &question.crls;
     let instance = gcp::ak(
         &certified.certificate,
         &certified.intermediates,
         &authorities,
-        &revocation(crls, &authorities),
+        &authorities.revocation(&question.crls),
         &InstanceRequirements::of_any_tenant(),
         question.now,
         findings,
@@ -113,20 +111,6 @@ impl Certified {
             certificate,
             intermediates,
         })
-    }
-}
-
-/// Lists that were given count if one is of the vendor; none of them is looked at otherwise, and the verdict warns.
-fn revocation<'a>(crls: &'a [Crl], authorities: &AkAuthorities) -> Revocation<'a> {
-    let issuers = authorities
-        .roots()
-        .iter()
-        .chain(authorities.intermediates());
-    let mut names = issuers.map(Certificate::subject);
-    if names.any(|name| crls.iter().any(|crl| crl.issuer() == name)) {
-        Revocation::Demand(crls)
-    } else {
-        Revocation::DangerousNotLookedAt
     }
 }
 

@@ -5,7 +5,11 @@ use attest::{Policy, Variant};
 
 use crate::yaml::Value;
 
+/// What the machines of a cluster are. Evidence of others is appraised; no provider makes clusters of them.
+pub const CLUSTER_VARIANT: Variant = Variant::QemuVtpm;
+
 const ALLOWED: &str = "qemuVTPM";
+/// The original's names for machines that a cluster of this release has none of.
 const NOT_YET: [&str; 10] = [
     "awsSEVSNP",
     "awsNitroTPM",
@@ -31,7 +35,7 @@ pub(super) fn read(value: &Value<'_>, image: Option<&str>) -> Option<Attestation
     for variant in NOT_YET {
         section.refuse(
             variant,
-            || format!("variant {variant} is not in this release"),
+            || format!("this release makes no clusters of variant {variant}"),
             ALLOWED,
         );
     }
@@ -55,7 +59,7 @@ fn qemu_vtpm(value: &Value<'_>, image: Option<&str>) -> Option<Policy> {
     section.finish();
     let (measurements, components) = (measurements?, components?);
     Policy::new(
-        Variant::QemuVtpm,
+        CLUSTER_VARIANT,
         image.map(str::to_owned),
         measurements,
         components,

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use attest::azure::{SevSnpDocument, TdxDocument, TrustedLaunchDocument};
 use attest::vtpm::{DocumentError, MAX_CERTIFICATES};
 use attest::{Evidence, MAX_EVIDENCE, RefusalCode, Variant, gcp};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use testkit::cloud::Machine;
 
@@ -206,5 +207,34 @@ fn a_document_with_a_large_log_fits() {
         let bytes = document(variant, &machine, &binding());
         assert!(bytes.len() <= MAX_EVIDENCE, "{variant}: {}", bytes.len());
         assert!(Evidence::new(variant, bytes).is_ok());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever happens to a document on its way, it ends in a verdict, and never in a better one.
+    #[test]
+    fn damaged_documents_are_refused(
+        which in 0..VOUCHED.len(),
+        at in any::<prop::sample::Index>(),
+        flip in 1_u8..,
+        cut in any::<bool>(),
+    ) {
+        static WHOLE: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+            VOUCHED.iter().map(|variant| document(*variant, &MACHINE, &binding())).collect()
+        });
+        let mut bytes = WHOLE[which].clone();
+        let at = at.index(bytes.len());
+        bytes[at] ^= flip;
+        if cut {
+            bytes.truncate(at + 1);
+        }
+        let verdict = Setup::new(VOUCHED[which]).judge(bytes);
+        // the command line and the padding of structures are covered by nothing
+        if let Ok(verified) = verdict {
+            prop_assert_eq!(verified.measurements(), &MACHINE.pcrs);
+            prop_assert!(!cut);
+        }
     }
 }

@@ -211,7 +211,7 @@ fn every_field_that_is_wrong_is_named_with_what_is_allowed() {
         (
             "  qemuVTPM:",
             "  awsSEVSNP:",
-            "attestation.awsSEVSNP: variant awsSEVSNP is not in this release; allowed: qemuVTPM",
+            "attestation.awsSEVSNP: this release makes no clusters of variant awsSEVSNP; allowed: qemuVTPM",
         ),
         (
             "      4:\n",
