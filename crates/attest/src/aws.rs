@@ -21,19 +21,19 @@
 
 mod check_name;
 mod document;
+mod measured;
 pub mod nsm;
 mod quote;
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 use subtle::ConstantTimeEq as _;
-use thiserror::Error;
 
 pub use check_name::CheckName;
-pub use document::{Document, DocumentError, Kind, MAX_DOCUMENT, PcrValue};
+pub use document::{Document, DocumentError, Kind, MAX_DOCUMENT};
+pub use measured::{ExpectedPcrs, ExpectedPcrsError, Measured};
 pub use quote::appraise_quote;
 
+use crate::Digest384;
 use crate::verdict::{CheckName as Name, Findings, RefusalCode, Step, Stop};
 use crate::x509::{Certificate, Path, PathRules, Revocation, SignatureScheme, X509Error};
 
@@ -147,7 +147,7 @@ pub struct Appraised {
     kind: Kind,
     module_id: String,
     timestamp: Timestamp,
-    pcrs: Vec<(u8, PcrValue)>,
+    pcrs: Vec<(u8, Digest384)>,
     public_key: Option<Vec<u8>>,
     user_data: Option<Vec<u8>>,
     nonce: Option<Vec<u8>>,
@@ -174,7 +174,7 @@ impl Appraised {
 
     /// The registers in the order of their numbers.
     #[must_use]
-    pub fn pcrs(&self) -> &[(u8, PcrValue)] {
+    pub fn pcrs(&self) -> &[(u8, Digest384)] {
         &self.pcrs
     }
 
@@ -194,68 +194,6 @@ impl Appraised {
     #[must_use]
     pub fn nonce(&self) -> Option<&[u8]> {
         self.nonce.as_deref()
-    }
-
-    /// Step 5: the registers hold the demanded values. All that differ are told.
-    ///
-    /// # Errors
-    /// When one differs or is not in the document.
-    pub fn demand_pcrs(
-        &self,
-        expected: &ExpectedPcrs,
-        findings: &mut Findings,
-    ) -> Result<Measured, Stop> {
-        let mut outcome = Ok(Measured(()));
-        for (index, value) in &expected.0 {
-            let actual = pcr(&self.pcrs, *index);
-            let check = findings.demand(
-                Step::Measurements,
-                Name::Aws(CheckName::Pcr(*index)),
-                RefusalCode::Measurements,
-                actual == Some(*value),
-                &value.to_string(),
-                &actual.map_or_else(
-                    || "not in the document".to_owned(),
-                    |actual| actual.to_string(),
-                ),
-                "the machine did not boot what is accepted: compare its image with the one the policy is for",
-            );
-            outcome = outcome.and_then(|measured| check.map(|()| measured));
-        }
-        outcome
-    }
-}
-
-/// The registers of a document hold what was demanded. Only [`Appraised::demand_pcrs`] makes one.
-#[derive(Debug)]
-pub struct Measured(());
-
-/// At least one register with its value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExpectedPcrs(BTreeMap<u8, PcrValue>);
-
-/// A policy that would accept whatever was booted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum ExpectedPcrsError {
-    /// No register at all.
-    #[error("no PCR is expected to have a value")]
-    Nothing,
-    /// Only registers without content.
-    #[error("every expected PCR is zero, which says that nothing was measured")]
-    OnlyZero,
-}
-
-impl ExpectedPcrs {
-    /// # Errors
-    /// When nothing is expected, or every value is zero.
-    pub fn new(values: BTreeMap<u8, PcrValue>) -> Result<Self, ExpectedPcrsError> {
-        if values.is_empty() {
-            return Err(ExpectedPcrsError::Nothing);
-        }
-        if values.values().all(|value| *value == PcrValue::ZERO) {
-            return Err(ExpectedPcrsError::OnlyZero);
-        }
-        Ok(Self(values))
     }
 }
 
@@ -457,7 +395,7 @@ fn platform(
         Kind::NitroTpm => outcome,
         Kind::Enclave => {
             let unmeasured: Vec<String> = wanted
-                .filter(|index| pcr(document.pcrs(), *index) == Some(PcrValue::ZERO))
+                .filter(|index| pcr(document.pcrs(), *index) == Some(Digest384::ZERO))
                 .map(|index| index.to_string())
                 .collect();
             outcome.and(findings.demand(
@@ -473,7 +411,7 @@ fn platform(
     }
 }
 
-fn pcr(pcrs: &[(u8, PcrValue)], index: u8) -> Option<PcrValue> {
+fn pcr(pcrs: &[(u8, Digest384)], index: u8) -> Option<Digest384> {
     pcrs.iter()
         .find(|(known, _)| *known == index)
         .map(|(_, value)| *value)

@@ -1,4 +1,4 @@
-//! SHA-384 digests as values: 48 bytes, hex outside. What SEV-SNP and TDX measure a launch with.
+//! SHA-384 digests as values: 48 bytes, hex outside. What SEV-SNP and TDX measure a launch with, and AWS a boot.
 
 use std::fmt;
 use std::str::FromStr;

@@ -10,6 +10,7 @@ pub mod explain;
 pub mod flags;
 mod generation;
 mod machine;
+mod pcrs;
 pub mod platform;
 pub mod preset;
 pub mod snp;
@@ -29,8 +30,9 @@ use crate::{
 };
 
 pub use document::{NotInDocument, PolicyDocument, Warning};
-pub use generation::{Accepted384, Generation, components, pcrs};
+pub use generation::{Accepted384, Generation, components};
 pub use machine::{Hardware, Machine};
+pub use pcrs::{PcrMeasurements, pcrs};
 pub use preset::Preset;
 
 /// The largest policy document that is read.
@@ -40,20 +42,20 @@ const MAX_IMAGE_NAME: usize = 256;
 /// The most components a policy lists.
 const MAX_COMPONENTS: usize = 128;
 
-/// One accepted PCR value.
+/// One accepted PCR value. `D` is what a PCR of its bank holds: SHA-256 where nothing else is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
-pub struct Measurement {
+pub struct Measurement<D = Digest> {
     /// The value.
-    pub expected: Digest,
+    pub expected: D,
     /// Whether another value is a warning and not a refusal.
     pub warn_only: bool,
 }
 
-impl Measurement {
+impl<D> Measurement<D> {
     /// A value that is demanded.
     #[must_use]
-    pub const fn enforced(expected: Digest) -> Self {
+    pub const fn enforced(expected: D) -> Self {
         Self {
             expected,
             warn_only: false,
@@ -62,7 +64,7 @@ impl Measurement {
 }
 
 /// Accepted values by PCR.
-pub type Measurements = BTreeMap<PcrIndex, Measurement>;
+pub type Measurements<D = Digest> = BTreeMap<PcrIndex, Measurement<D>>;
 
 /// A validated policy for machines that this release appraises. One that accepts anything cannot be constructed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,7 +172,8 @@ impl Policy {
             Hardware::None => {}
             Hardware::Snp | Hardware::Tdx => return Err(PolicyError::OpenPlatform(variant)),
         }
-        check_pcrs(&measurements, &components)?;
+        pcrs::check(&measurements)?;
+        pcrs::check_components(&measurements, &components)?;
         if let Some(name) = &image {
             check_image(name)?;
         }
@@ -268,7 +271,7 @@ impl Policy {
         own: &PcrValues,
         event_log: &[u8],
     ) -> Result<Self, PolicyError> {
-        let measurements: Measurements = required(Self::REQUIRED_PCRS)
+        let measurements: Measurements = pcrs::indices(Self::REQUIRED_PCRS)
             .map(|index| (index, Measurement::enforced(own.get(index))))
             .collect();
         let mut components = match EventLog::parse(event_log) {
@@ -325,65 +328,9 @@ impl TryFrom<PolicyDocument> for Policy {
     }
 }
 
-/// PCRs that leave no part of the code open and name none that is not a policy's business.
-fn check_pcrs(
-    measurements: &Measurements,
-    components: &[ComponentDigest],
-) -> Result<(), PolicyError> {
-    if measurements.is_empty() {
-        return Err(PolicyError::Empty);
-    }
-    for (index, measurement) in measurements {
-        if *index == PcrIndex::CLUSTER_MARK {
-            return Err(PolicyError::ClusterMark);
-        }
-        if index.is_resettable() {
-            return Err(PolicyError::Resettable(*index));
-        }
-        if is_placeholder(&measurement.expected) {
-            return Err(PolicyError::Placeholder(*index));
-        }
-    }
-    for index in required(Policy::REQUIRED_PCRS) {
-        if !measurements.contains_key(&index) {
-            return Err(PolicyError::Missing(index));
-        }
-    }
-    for index in required(Policy::CODE_PCRS) {
-        match measurements.get(&index) {
-            None => return Err(PolicyError::Missing(index)),
-            Some(code) if code.warn_only => return Err(PolicyError::CodeNotEnforced(index)),
-            Some(code) if code.expected == Digest::ZERO => {
-                return Err(PolicyError::NothingMeasured(index));
-            }
-            Some(_) => {}
-        }
-    }
-    if components.len() > MAX_COMPONENTS {
-        return Err(PolicyError::TooManyComponents(components.len()));
-    }
-    match components
-        .iter()
-        .find(|component| !measurements.contains_key(&component.pcr))
-    {
-        Some(stray) => Err(PolicyError::StrayComponent(stray.name, stray.pcr)),
-        None => Ok(()),
-    }
-}
-
 fn check_image(name: &str) -> Result<(), PolicyError> {
     let is_name = !name.is_empty()
         && name.len() <= MAX_IMAGE_NAME
         && name.bytes().all(|byte| byte.is_ascii_graphic());
     is_name.then_some(()).ok_or(PolicyError::ImageName)
-}
-
-fn required<const N: usize>(indices: [u32; N]) -> impl Iterator<Item = PcrIndex> {
-    indices
-        .into_iter()
-        .filter_map(|index| PcrIndex::new(index).ok())
-}
-
-fn is_placeholder(digest: &Digest) -> bool {
-    digest.as_bytes().chunks(2).all(|pair| pair == [0x12, 0x34])
 }

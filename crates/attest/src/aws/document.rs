@@ -8,6 +8,7 @@ use std::fmt;
 use jiff::Timestamp;
 use thiserror::Error;
 
+use crate::Digest384;
 use crate::cbor::{Cbor, CborError, Entries, push_bytes};
 
 /// Larger than any document with fields at their bounds.
@@ -34,39 +35,6 @@ const LABEL_CRIT: i64 = 2;
 const ES384: i64 = -35;
 /// r and s on P-384.
 const SIGNATURE: usize = 96;
-
-/// A PCR of the SHA-384 bank.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PcrValue([u8; 48]);
-
-impl PcrValue {
-    /// Nothing was measured.
-    pub const ZERO: Self = Self([0; 48]);
-
-    /// A value somebody else computed.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 48]) -> Self {
-        Self(bytes)
-    }
-
-    /// The bytes.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 48] {
-        &self.0
-    }
-}
-
-impl fmt::Display for PcrValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for PcrValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// Which of the two makers of such documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,7 +118,7 @@ struct Claims<'a> {
     module_id: &'a str,
     digest: &'a str,
     timestamp: Timestamp,
-    pcrs: Vec<(u8, PcrValue)>,
+    pcrs: Vec<(u8, Digest384)>,
     certificate: &'a [u8],
     cabundle: Vec<&'a [u8]>,
     public_key: Option<&'a [u8]>,
@@ -255,7 +223,7 @@ impl<'a> Document<'a> {
 
     /// The registers in the order of their numbers.
     #[must_use]
-    pub fn pcrs(&self) -> &[(u8, PcrValue)] {
+    pub fn pcrs(&self) -> &[(u8, Digest384)] {
         &self.claims.pcrs
     }
 
@@ -397,10 +365,10 @@ fn moment(milliseconds: u64) -> Result<Timestamp, DocumentError> {
         })
 }
 
-fn registers(cbor: &mut Cbor<'_>) -> Result<Vec<(u8, PcrValue)>, DocumentError> {
+fn registers(cbor: &mut Cbor<'_>) -> Result<Vec<(u8, Digest384)>, DocumentError> {
     const FIELD: &str = "PCRs";
     let mut entries = cbor.open_map(FIELD, MAX_PCRS)?;
-    let mut pcrs: Vec<(u8, PcrValue)> = Vec::with_capacity(MAX_PCRS);
+    let mut pcrs: Vec<(u8, Digest384)> = Vec::with_capacity(MAX_PCRS);
     while entries.next(cbor)? {
         let index = u8::try_from(cbor.unsigned(FIELD)?)
             .ok()
@@ -417,7 +385,7 @@ fn registers(cbor: &mut Cbor<'_>) -> Result<Vec<(u8, PcrValue)>, DocumentError> 
         if pcrs.iter().any(|(known, _)| *known == index) {
             return Err(DocumentError::Twice("a PCR"));
         }
-        pcrs.push((index, PcrValue(value)));
+        pcrs.push((index, Digest384::from_bytes(value)));
     }
     if pcrs.is_empty() {
         return Err(DocumentError::Value {

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::demands::Demands;
 use super::generation::{self, Generation};
 use super::machine::{Hardware, Machine};
+use super::pcrs::PcrMeasurements;
 use super::preset::{self, Preset};
 use super::snp::{PlatformFlag, SigningKeys, SnpPolicy};
 use super::tdx::TdxPolicy;
@@ -69,7 +70,7 @@ impl PolicyDocument {
             machine,
             newest: Generation {
                 image,
-                pcrs,
+                pcrs: PcrMeasurements::Sha256(pcrs),
                 components,
                 ..Generation::default()
             },
@@ -283,10 +284,7 @@ impl PolicyDocument {
                 if let Some(image) = &self.newest.image {
                     json.insert("image".to_owned(), json!(image));
                 }
-                json.insert(
-                    "measurements".to_owned(),
-                    generation::pcrs_json(&self.newest.pcrs),
-                );
+                json.insert("measurements".to_owned(), json!(self.newest.pcrs.to_json()));
                 if !self.newest.components.is_empty() {
                     json.insert("components".to_owned(), json!(self.newest.components));
                 }
@@ -343,15 +341,6 @@ fn read(root: &mut Section<'_>) -> Option<PolicyDocument> {
             value.problem(
                 format!("{machine} needs version 2 of the document"),
                 "qemu-vtpm",
-            );
-            return None;
-        }
-        if machine.has_sha384_pcrs() {
-            value.problem(
-                format!(
-                    "this release has no policies for {machine} machines: they state SHA-384 PCRs, and a policy holds SHA-256 values"
-                ),
-                "",
             );
             return None;
         }

@@ -211,11 +211,7 @@ pub fn explain(policy: &PolicyDocument) -> Explanation {
 
 fn accepts(generation: &Generation) -> Accepts {
     let registers = |warn_only: bool| -> Vec<String> {
-        let pcrs = generation
-            .pcrs()
-            .iter()
-            .filter(|(_, value)| value.warn_only == warn_only)
-            .map(|(index, _)| format!("PCR {index}"));
+        let pcrs = generation.pcr_measurements().names(warn_only);
         let wide = |name: &str, register: Option<&Accepted384>| {
             register
                 .filter(|register| register.warn_only == warn_only)
@@ -230,6 +226,7 @@ fn accepts(generation: &Generation) -> Accepts {
             .rtmrs()
             .iter()
             .filter_map(|(n, register)| wide(&format!("RTMR {n}"), Some(register)));
+        let pcrs = pcrs.into_iter();
         pcrs.chain(launch).chain(mrtd).chain(rtmrs).collect()
     };
     Accepts {

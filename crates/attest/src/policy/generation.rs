@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::machine::{Machine, Needed};
-use super::{MAX_COMPONENTS, Measurement, Measurements, check_image, check_pcrs};
+use super::machine::{Machine, Needed, PcrBank};
+use super::pcrs::{self, PcrDigest as _, PcrMeasurements};
+use super::{MAX_COMPONENTS, Measurements, PolicyError, check_image};
 use crate::yaml::Value;
 use crate::{Component, ComponentDigest, Digest, Digest384, PcrIndex, PcrValues};
 
@@ -27,7 +28,7 @@ pub struct Accepted384 {
 pub struct Generation {
     pub(crate) image: Option<String>,
     pub(crate) expires: Option<Timestamp>,
-    pub(crate) pcrs: Measurements,
+    pub(crate) pcrs: PcrMeasurements,
     pub(crate) components: Vec<ComponentDigest>,
     pub(crate) launch: Option<Accepted384>,
     pub(crate) mrtd: Option<Accepted384>,
@@ -47,9 +48,19 @@ impl Generation {
         self.expires
     }
 
-    /// Accepted PCRs. Empty: the machine has none.
+    /// Accepted PCRs of the SHA-256 bank. Empty: the machine has none of that bank.
     #[must_use]
     pub const fn pcrs(&self) -> &Measurements {
+        const NONE: &Measurements = &Measurements::new();
+        match &self.pcrs {
+            PcrMeasurements::Sha256(accepted) => accepted,
+            PcrMeasurements::None | PcrMeasurements::Sha384(_) => NONE,
+        }
+    }
+
+    /// Accepted PCRs, in the bank of the machine.
+    #[must_use]
+    pub const fn pcr_measurements(&self) -> &PcrMeasurements {
         &self.pcrs
     }
 
@@ -83,11 +94,9 @@ impl Generation {
         self.expires.is_none_or(|end| now < end)
     }
 
-    /// Whether each enforced PCR has its value.
+    /// Whether each enforced PCR has its value in the SHA-256 bank.
     pub(crate) fn accepts(&self, pcrs: &PcrValues) -> bool {
-        self.pcrs.iter().all(|(index, measurement)| {
-            measurement.warn_only || pcrs.get(*index) == measurement.expected
-        })
+        self.pcrs.accepts(pcrs)
     }
 
     /// Whether what a trust domain booted is enforced: its firmware, and what that started.
@@ -106,8 +115,8 @@ impl Generation {
         if let Some(expires) = self.expires {
             json.insert("expires".to_owned(), json!(expires));
         }
-        if !self.pcrs.is_empty() {
-            json.insert("pcrs".to_owned(), pcrs_json(&self.pcrs));
+        if let Some(pcrs) = self.pcrs.to_json() {
+            json.insert("pcrs".to_owned(), pcrs);
         }
         if !self.components.is_empty() {
             json.insert("components".to_owned(), json!(self.components));
@@ -142,13 +151,6 @@ fn is_enforced(register: Option<&Accepted384>) -> bool {
     register.is_some_and(|register| !register.warn_only)
 }
 
-pub(crate) fn pcrs_json(pcrs: &Measurements) -> serde_json::Value {
-    pcrs.iter()
-        .map(|(index, value)| (index.to_string(), json!(value)))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
-}
-
 /// Reads the measurements: either PCRs, for one generation, or `generations`. `outside`: image and components that stand
 /// beside them.
 pub(crate) fn read(
@@ -158,7 +160,7 @@ pub(crate) fn read(
 ) -> Option<Vec<Generation>> {
     let mut section = value.section()?;
     let Some(list) = section.optional("generations") else {
-        let pcrs = pcrs(value)?;
+        let pcrs = PcrMeasurements::read(value, machine)?;
         let (image, components) = outside;
         let only = Generation {
             image,
@@ -211,7 +213,9 @@ fn generation(value: &Value<'_>, machine: Option<Machine>, place: usize) -> Opti
     };
     let pcrs = section
         .optional("pcrs")
-        .map_or_else(|| Some(Measurements::new()), |value| pcrs(&value));
+        .map_or(Some(PcrMeasurements::None), |value| {
+            PcrMeasurements::read(&value, machine)
+        });
     let components = section
         .optional("components")
         .map_or_else(|| Some(Vec::new()), |value| components(&value));
@@ -250,20 +254,33 @@ fn valid(
         value.problem(what, allowed);
         is_valid = false;
     };
-    match (machine.pcrs(), generation.pcrs.is_empty()) {
-        (Needed::Absent, false) => wrong(
-            format!("a {machine} machine has no PCRs"),
-            "launch, or mrtd and rtmrs",
-        ),
-        (Needed::Required | Needed::Optional, _) => {
-            if let Err(error) = check_pcrs(&generation.pcrs, &generation.components) {
-                wrong(
-                    error.to_string(),
-                    "PCRs 4, 8, 9, 11, 12 and 13, each with expected and warnOnly",
-                );
-            }
+    let checked = match (machine.bank(), &generation.pcrs) {
+        (None, PcrMeasurements::None) => Ok(()),
+        (None, PcrMeasurements::Sha256(_) | PcrMeasurements::Sha384(_)) => {
+            wrong(
+                format!("a {machine} machine has no PCRs"),
+                "launch, or mrtd and rtmrs",
+            );
+            Ok(())
         }
-        (Needed::Absent, true) => {}
+        (Some(_), PcrMeasurements::None) => Err(PolicyError::Empty),
+        (Some(_), PcrMeasurements::Sha256(accepted)) => pcrs::check(accepted)
+            .and_then(|()| pcrs::check_components(accepted, &generation.components)),
+        (Some(_), PcrMeasurements::Sha384(accepted)) => pcrs::check(accepted),
+    };
+    if let Err(error) = checked {
+        wrong(
+            error.to_string(),
+            "PCRs 4, 8, 9, 11, 12 and 13, each with expected and warnOnly",
+        );
+    }
+    if machine.bank() == Some(PcrBank::Sha384) && !generation.components.is_empty() {
+        wrong(
+            format!(
+                "{machine} machines have no components: they name parts by an event log, and documents of AWS come without one"
+            ),
+            "",
+        );
     }
     match (machine.launch(), &generation.launch) {
         (Needed::Absent, Some(_)) => {
@@ -312,45 +329,6 @@ pub(crate) fn image(value: &Value<'_>) -> Option<String> {
         check_image(text)
             .map(|()| text.to_owned())
             .map_err(|error| error.to_string())
-    })
-}
-
-const DIGEST: &str = "64 hex digits";
-
-/// Reads accepted values by PCR, as policies and a cluster's config write them. Problems are noted at their places.
-pub fn pcrs(value: &Value<'_>) -> Option<Measurements> {
-    let mut section = value.section()?;
-    let mut pcrs = Measurements::new();
-    let mut complete = true;
-    for (key, value) in section.all() {
-        // one spelling for each number, so that none is there twice
-        let index = PcrIndex::all().find(|index| index.to_string() == key);
-        if index.is_none() {
-            let key: String = key.chars().take(32).collect();
-            value.problem(format!("{key:?} is not a PCR"), "a PCR from 0 to 14");
-        }
-        match (index, measurement(&value)) {
-            (Some(index), Some(measurement)) => {
-                pcrs.insert(index, measurement);
-            }
-            _ => complete = false,
-        }
-    }
-    complete.then_some(pcrs)
-}
-
-fn measurement(value: &Value<'_>) -> Option<Measurement> {
-    let mut section = value.section()?;
-    let expected = section
-        .required("expected", DIGEST)
-        .and_then(|value| value.word(DIGEST, str::parse::<Digest>));
-    let warn_only = section
-        .required("warnOnly", "true, false")
-        .and_then(|value| value.boolean());
-    section.finish();
-    Some(Measurement {
-        expected: expected?,
-        warn_only: warn_only?,
     })
 }
 
@@ -429,8 +407,8 @@ fn component(value: &Value<'_>) -> Option<ComponentDigest> {
         })
     });
     let digest = section
-        .required("digest", DIGEST)
-        .and_then(|value| value.word(DIGEST, str::parse::<Digest>));
+        .required("digest", Digest::RULE)
+        .and_then(|value| value.word(Digest::RULE, str::parse::<Digest>));
     section.finish();
     Some(ComponentDigest {
         pcr: pcr?,

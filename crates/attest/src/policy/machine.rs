@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use crate::Variant;
 
-/// A kind of machine. A policy can be written, checked and explained for each of them but those of AWS, also where this
-/// release cannot appraise the evidence yet ([`Variant`]).
+/// A kind of machine. A policy can be written, checked and explained for each of them, also where this release cannot
+/// appraise the evidence yet ([`Variant`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Machine {
     /// A TPM 2.0 without a hardware root.
@@ -42,6 +42,15 @@ pub enum Hardware {
     Snp,
     /// Intel TDX.
     Tdx,
+}
+
+/// The bank that PCRs are proved in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PcrBank {
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
 }
 
 /// Whether measurements of a kind belong to a machine.
@@ -101,22 +110,6 @@ impl Machine {
         }
     }
 
-    /// Whether it has PCRs: those of a vTPM.
-    pub(crate) const fn pcrs(self) -> Needed {
-        match self {
-            Self::SevSnp | Self::Tdx => Needed::Absent,
-            Self::QemuVtpm
-            | Self::AzureSevSnp
-            | Self::AzureTdx
-            | Self::AzureTrustedLaunch
-            | Self::GcpSevEs
-            | Self::GcpSevSnp
-            | Self::GcpTdx
-            | Self::AwsSevSnp
-            | Self::AwsNitroTpm => Needed::Required,
-        }
-    }
-
     /// Whether it has a launch measurement (SEV-SNP).
     pub(crate) const fn launch(self) -> Needed {
         match self {
@@ -148,9 +141,19 @@ impl Machine {
         }
     }
 
-    /// Whether its PCRs are stated as SHA-384, which the values of a policy are not.
-    pub(crate) const fn has_sha384_pcrs(self) -> bool {
-        matches!(self, Self::AwsSevSnp | Self::AwsNitroTpm)
+    /// The bank of its PCRs, if it has any: a quote is over SHA-256, and AWS states SHA-384.
+    pub(crate) const fn bank(self) -> Option<PcrBank> {
+        match self {
+            Self::SevSnp | Self::Tdx => None,
+            Self::AwsSevSnp | Self::AwsNitroTpm => Some(PcrBank::Sha384),
+            Self::QemuVtpm
+            | Self::AzureSevSnp
+            | Self::AzureTdx
+            | Self::AzureTrustedLaunch
+            | Self::GcpSevEs
+            | Self::GcpSevSnp
+            | Self::GcpTdx => Some(PcrBank::Sha256),
+        }
     }
 
     /// Whether MRTD is the paravisor: without it whoever rents such a machine brings one of their own, which makes up the

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use attest::aws::{
-    Appraised, Claim, Document, ExpectedPcrs, ExpectedPcrsError, Kind, PcrValue, Requirements,
-    Roots, appraise, appraise_quote,
+    Appraised, Claim, Document, ExpectedPcrs, ExpectedPcrsError, Kind, Requirements, Roots,
+    appraise, appraise_quote,
 };
 use attest::x509::Certificate;
-use attest::{Findings, Outcome, RefusalCode};
+use attest::{Digest384, Findings, Outcome, PolicyDocument, RefusalCode};
 use jiff::{SignedDuration, Timestamp};
 use testkit::nitro::{Claims, CoseParts, NitroCa, cbor, es384};
 use testkit::tee::tpm2b;
@@ -306,19 +306,19 @@ fn without_its_root_no_document_is_accepted() {
 fn measurements_of_a_real_document_are_compared() {
     let appraised = real_appraised();
     let value = |index: usize| appraised.pcrs()[index].1;
-    let expect = |pairs: &[(u8, PcrValue)]| ExpectedPcrs::new(pairs.iter().copied().collect());
+    let expect = |pairs: &[(u8, Digest384)]| ExpectedPcrs::new(pairs.iter().copied().collect());
     let outcome = |expected: &ExpectedPcrs| {
         let mut findings = Findings::new();
         let result = appraised.demand_pcrs(expected, &mut findings);
         (result.is_ok(), findings.refusal_code(), failed(&findings))
     };
-    let right = expect(&[(0, value(0)), (4, value(4)), (11, PcrValue::ZERO)]).unwrap();
+    let right = expect(&[(0, value(0)), (4, value(4)), (11, Digest384::ZERO)]).unwrap();
     assert_eq!(outcome(&right), (true, None, Vec::new()));
     // all that differ are told, and a register that is not there differs
     let wrong = expect(&[
         (0, value(1)),
         (4, value(4)),
-        (9, PcrValue::from_bytes([1; 48])),
+        (9, Digest384::from_bytes([1; 48])),
         (31, value(0)),
     ]);
     assert_eq!(
@@ -335,9 +335,98 @@ fn measurements_of_a_real_document_are_compared() {
     );
     assert_eq!(expect(&[]), Err(ExpectedPcrsError::Nothing));
     assert_eq!(
-        expect(&[(3, PcrValue::ZERO)]),
+        expect(&[(3, Digest384::ZERO)]),
         Err(ExpectedPcrsError::OnlyZero)
     );
+}
+
+/// A policy for a document with these registers, and an older one for a document whose PCR 9 is another.
+fn policy(pcrs: &[(u8, Digest384)], older_pcr_9: Digest384) -> PolicyDocument {
+    let six = |change: &dyn Fn(u8) -> Option<Digest384>| -> String {
+        [4, 8, 9, 11, 12, 13]
+            .map(|index| {
+                let own = pcrs.iter().find(|(known, _)| *known == index).unwrap().1;
+                let value = change(index).unwrap_or(own);
+                format!(
+                    "        {index}: {{ expected: {value}, warnOnly: {} }}\n",
+                    index == 8
+                )
+            })
+            .concat()
+    };
+    let text = format!(
+        "version: 2\nvariant: aws-nitro-tpm\nmeasurements:\n  generations:\n    - image: v2\n      pcrs:\n{}    - image: v1\n      expires: 2026-12-31T00:00:00Z\n      pcrs:\n{}",
+        six(&|_| None),
+        six(&|index| (index == 9).then_some(older_pcr_9)),
+    );
+    PolicyDocument::parse("policy", &text).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
+}
+
+#[test]
+fn a_policy_is_compared_with_the_registers_of_a_document() {
+    let ca = NitroCa::new(FROM).unwrap();
+    let of = |change: &dyn Fn(&mut BTreeMap<u8, [u8; 48]>)| {
+        let mut registers: BTreeMap<u8, [u8; 48]> =
+            (0..24).map(|index| (index, [index; 48])).collect();
+        change(&mut registers);
+        let mut claims = Claims::nitro_tpm(&ca, FROM + 60, NONCE);
+        let encoded: Vec<_> = registers
+            .iter()
+            .map(|(index, value)| (cbor::unsigned((*index).into()), cbor::bytes(value)))
+            .collect();
+        claims.set("nitrotpm_pcrs", cbor::map(&encoded));
+        let bytes = signed(&ca, &claims).encode();
+        verdict(&bytes, &roots(&ca), &as_it_says(&bytes), seconds(FROM + 61)).unwrap()
+    };
+    let newer = of(&|_| {});
+    let older = of(&|registers| {
+        registers.insert(9, [0x99; 48]);
+    });
+    let policy = policy(newer.pcrs(), Digest384::from_bytes([0x99; 48]));
+    let (newest, oldest) = (policy.newest(), policy.older().unwrap());
+    let outcome = |appraised: &Appraised, generation| {
+        let expected = ExpectedPcrs::try_from(generation).unwrap();
+        let mut findings = Findings::new();
+        let result = appraised.demand_pcrs(&expected, &mut findings);
+        assert_eq!(result.is_ok(), findings.refusal_code().is_none());
+        let of = |outcome| {
+            let checks = findings.checks().iter();
+            checks
+                .filter(|check| check.outcome == outcome)
+                .map(|check| check.name.to_string())
+                .collect::<Vec<_>>()
+        };
+        (
+            of(Outcome::Failed),
+            of(Outcome::Warning),
+            of(Outcome::Passed).len(),
+        )
+    };
+    let none = Vec::<String>::new;
+    assert_eq!(outcome(&newer, newest), (none(), none(), 6));
+    assert_eq!(outcome(&older, oldest), (none(), none(), 6));
+    let pcr_9 = vec!["SHA-384 PCR 9".to_owned()];
+    assert_eq!(outcome(&older, newest), (pcr_9.clone(), none(), 5));
+    assert_eq!(outcome(&newer, oldest), (pcr_9, none(), 5));
+    // each register of the policy is compared in all its bytes; 8 is one of which it only warns
+    for index in [4, 8, 9, 11, 12, 13] {
+        let changed = of(&|registers| {
+            let register = registers.get_mut(&index).unwrap();
+            register[47] ^= 1;
+        });
+        let name = vec![format!("SHA-384 PCR {index}")];
+        let expected = if index == 8 {
+            (none(), name, 5)
+        } else {
+            (name, none(), 5)
+        };
+        assert_eq!(outcome(&changed, newest), expected, "{index}");
+    }
+    // an older generation ends
+    let end = at("2026-12-31T00:00:00Z");
+    let last = end - SignedDuration::from_secs(1);
+    assert_eq!(policy.generations_at(last).count(), 2);
+    assert_eq!(policy.generations_at(end).count(), 1);
 }
 
 // ---- the quote beside the document

@@ -13,6 +13,11 @@ use crate::binding;
 
 /// Six PCRs as a person writes them, indented.
 pub(crate) fn pcrs(indent: usize) -> String {
+    pcrs_of(indent, 32)
+}
+
+/// The same, of a bank with digests of this many bytes.
+fn pcrs_of(indent: usize, length: usize) -> String {
     [4, 8, 9, 11, 12, 13]
         .map(|number| {
             let digit = if matches!(number, 4 | 9 | 11) {
@@ -23,7 +28,7 @@ pub(crate) fn pcrs(indent: usize) -> String {
             format!(
                 "{:indent$}{number}: {{ expected: {}, warnOnly: false }}\n",
                 "",
-                digit.repeat(32)
+                digit.repeat(length)
             )
         })
         .concat()
@@ -141,13 +146,32 @@ measurements:
     )
 }
 
+/// A whole policy for machines with a NitroTPM.
+pub(crate) fn nitro() -> String {
+    format!(
+        "version: 2
+variant: aws-nitro-tpm
+measurements:
+  generations:
+    - image: v0.2.0
+      pcrs:
+{0}        14: {{ expected: {1}, warnOnly: true }}
+    - image: v0.1.0
+      expires: 2026-12-31T00:00:00Z
+      pcrs:
+{0}",
+        pcrs_of(8, 48),
+        "b2".repeat(48),
+    )
+}
+
 fn read(text: &str) -> PolicyDocument {
     PolicyDocument::parse("p.yaml", text).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
 }
 
 #[test]
 fn whole_documents_round_trip() {
-    for text in [azure(), tdx(), snp(), vtpm()] {
+    for text in [azure(), tdx(), snp(), vtpm(), nitro()] {
         let document = read(&text);
         let json = document.to_json().unwrap();
         assert_eq!(read(&json), document, "{json}");
@@ -326,29 +350,115 @@ fn a_provider_that_signs_with_its_own_key_is_known() {
     assert_eq!(read(&gcp).snp().unwrap().keys(), SigningKeys::Vcek);
 }
 
-/// A policy of values that no such machine can have would be found out when the first one is refused.
+const LINE: &str = "snp:\n  products:\n    Milan:\n      minimumTcb: { bootloader: 4, tee: 0, snp: 24, microcode: 219 }\n";
+
 #[test]
-fn there_is_no_policy_for_machines_with_other_pcrs() {
-    let snp = "snp:\n  products:\n    Milan:\n      minimumTcb: { bootloader: 4, tee: 0, snp: 24, microcode: 219 }\n";
-    for (machine, section) in [("aws-nitro-tpm", ""), ("aws-sev-snp", snp)] {
-        let text = format!(
-            "version: 2\nvariant: {machine}\nmeasurements:\n{}{section}",
-            pcrs(2)
-        );
-        let problems = PolicyDocument::parse("p", &text).unwrap_err().to_string();
-        assert_eq!(
-            problems.trim_end(),
+fn machines_of_aws_have_pcrs_of_sha_384_and_no_others() {
+    use attest::policy::PcrMeasurements;
+
+    for (machine, section) in [("aws-nitro-tpm", ""), ("aws-sev-snp", LINE)] {
+        let text = |length| {
             format!(
-                "p:2:10: variant: this release has no policies for {machine} machines: they state SHA-384 PCRs, and a policy holds SHA-256 values"
+                "version: 2\nvariant: {machine}\nmeasurements:\n{}{section}",
+                pcrs_of(2, length)
+            )
+        };
+        let document = read(&text(48));
+        let PcrMeasurements::Sha384(pcrs) = document.newest().pcr_measurements() else {
+            panic!("{document:?}");
+        };
+        let values: Vec<_> = pcrs.iter().map(|(i, m)| (i.number(), m.expected)).collect();
+        let (code, zero) = (Digest384::from_bytes([0xa1; 48]), Digest384::ZERO);
+        let expected = [
+            (4, code),
+            (8, zero),
+            (9, code),
+            (11, code),
+            (12, zero),
+            (13, zero),
+        ];
+        assert_eq!(values, expected);
+        // nothing that reads values of the other bank finds any
+        assert!(document.newest().pcrs().is_empty());
+        // and each value of the other bank is told
+        let problems = PolicyDocument::parse("p", &text(32)).unwrap_err();
+        assert_eq!(problems.list().len(), 6, "{problems}");
+        assert_eq!(
+            problems.to_string().lines().next(),
+            Some(
+                "p:4:18: measurements.4.expected: expected 96 hexadecimal digits (SHA-384), got 64 characters: this is a value of SHA-256 (64 digits), and such a machine proves its PCRs in the SHA-384 bank; allowed: 96 hex digits"
             )
         );
-        // the rest of the document is right
-        let other = if section.is_empty() {
-            "azure-trustedlaunch"
-        } else {
-            "gcp-sev-snp"
+    }
+    // a name that nobody knows says nothing about the length
+    for length in [32, 48] {
+        let text = format!(
+            "version: 2\nvariant: aws\nmeasurements:\n{}",
+            pcrs_of(2, length)
+        );
+        let problems = PolicyDocument::parse("p", &text).unwrap_err();
+        assert_eq!(problems.list().len(), 1, "{problems}");
+    }
+}
+
+#[test]
+fn what_holds_of_pcrs_holds_in_each_bank() {
+    for (variant, length) in [("qemu-vtpm", 32), ("aws-nitro-tpm", 48)] {
+        let good = format!(
+            "version: 2\nvariant: {variant}\nmeasurements:\n{}",
+            pcrs_of(2, length)
+        );
+        read(&good);
+        let refused = |text: &str, why: &str| {
+            assert_ne!(text, good);
+            let problems = PolicyDocument::parse("p", text).unwrap_err().to_string();
+            assert!(problems.contains(why), "{why}: {problems}\n{text}");
         };
-        read(&text.replace(machine, other));
+        for pcr in [4, 8, 9, 11, 12, 13] {
+            let line = good
+                .lines()
+                .find(|line| line.starts_with(&format!("  {pcr}: ")))
+                .unwrap();
+            let with = |new: &str| good.replace(&format!("{line}\n"), new);
+            refused(&with(""), &format!("says nothing about PCR {pcr};"));
+            let value = |value: String, warn_only| {
+                with(&format!(
+                    "  {pcr}: {{ expected: {value}, warnOnly: {warn_only} }}\n"
+                ))
+            };
+            refused(
+                &value("1234".repeat(length / 2), false),
+                &format!("PCR {pcr} is a placeholder"),
+            );
+            if matches!(pcr, 4 | 9 | 11) {
+                let zero = "00".repeat(length);
+                refused(&value(zero, false), &format!("PCR {pcr} is zero"));
+                let code = "a1".repeat(length);
+                refused(&value(code, true), &format!("only warns about PCR {pcr},"));
+            } else {
+                read(&value("a1".repeat(length), true));
+            }
+        }
+    }
+}
+
+/// No register of one bank is a value of the other, whatever its bytes.
+#[test]
+fn a_policy_of_one_bank_accepts_no_register_of_the_other() {
+    use attest::aws::{ExpectedPcrs, ExpectedPcrsError};
+
+    for (text, expected) in [
+        (azure(), Err(ExpectedPcrsError::OtherBank)),
+        (vtpm(), Err(ExpectedPcrsError::OtherBank)),
+        (snp(), Err(ExpectedPcrsError::OtherBank)),
+        (nitro(), Ok(())),
+    ] {
+        let document = read(&text);
+        assert_eq!(
+            ExpectedPcrs::try_from(document.newest()).map(drop),
+            expected,
+            "{text}"
+        );
     }
 }
 
@@ -383,6 +493,48 @@ pub(crate) const FORM: &[Row] = &[
         "version: 2\n",
         "",
         "p.yaml:1:1: version: missing",
+    ),
+    (
+        "a SHA-256 value for a machine of AWS",
+        nitro,
+        "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1",
+        "",
+        "p.yaml:7:24: measurements.generations[0].pcrs.4.expected: expected 96 hexadecimal digits (SHA-384), got 64 characters: this is a value of SHA-256",
+    ),
+    (
+        "a SHA-384 value for a machine that quotes SHA-256",
+        vtpm,
+        "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1",
+        "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1",
+        "p.yaml:5:18: measurements.4.expected: expected 64 hexadecimal digits (SHA-256), got 96 characters: this is a value of SHA-384",
+    ),
+    (
+        "a value of no bank",
+        nitro,
+        "a1a1a1a1a1a1a1a1",
+        "",
+        "measurements.generations[0].pcrs.4.expected: expected 96 hexadecimal digits (SHA-384), got 80 characters; allowed: 96 hex digits",
+    ),
+    (
+        "AWS: the cluster mark",
+        nitro,
+        "        14: ",
+        "        15: ",
+        "PCR 15 is the cluster mark",
+    ),
+    (
+        "AWS: a PCR that can be reset",
+        nitro,
+        "        14: ",
+        "        16: ",
+        "PCR 16 can be reset",
+    ),
+    (
+        "AWS: components",
+        nitro,
+        "      pcrs:\n",
+        "      components: [{ pcr: 4, name: kernel, digest: a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1 }]\n      pcrs:\n",
+        "aws-nitro-tpm machines have no components: they name parts by an event log, and documents of AWS come without one",
     ),
     (
         "another version",

@@ -12,7 +12,7 @@ use attest::PolicyDocument;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::policy_document::{FORM, azure, snp, tdx, vtpm};
+use crate::policy_document::{FORM, azure, nitro, snp, tdx, vtpm};
 
 struct Schema(Value);
 
@@ -35,6 +35,15 @@ impl Schema {
         for (keyword, rule) in keywords {
             match keyword.as_str() {
                 "$schema" | "title" | "description" | "$defs" => {}
+                // read with the keyword that decides between them
+                "then" | "else" => assert!(schema.contains_key("if")),
+                "if" => {
+                    let branch = match self.check(rule, value, at) {
+                        Ok(()) => "then",
+                        Err(_) => "else",
+                    };
+                    self.check(&schema[branch], value, at)?;
+                }
                 "$ref" => {
                     let name = rule.as_str().unwrap().strip_prefix("#/$defs/").unwrap();
                     self.check(&self.0["$defs"][name], value, at)?;
@@ -231,7 +240,7 @@ fn patterns_are_understood() {
 #[test]
 fn what_the_reader_writes_the_schema_accepts() {
     let schema = Schema::read();
-    for text in [azure(), tdx(), snp(), vtpm()] {
+    for text in [azure(), tdx(), snp(), vtpm(), nitro()] {
         let document = PolicyDocument::parse("p", &text).unwrap();
         let json = serde_json::from_str(&document.to_json().unwrap()).unwrap();
         schema
@@ -282,8 +291,8 @@ fn places(value: &Value, path: &mut Vec<String>, all: &mut Vec<Vec<String>>) {
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::read);
 
-static JSON: LazyLock<[Value; 4]> = LazyLock::new(|| {
-    [azure, tdx, snp, vtpm].map(|text| {
+static JSON: LazyLock<[Value; 5]> = LazyLock::new(|| {
+    [azure, tdx, snp, vtpm, nitro].map(|text| {
         let document = PolicyDocument::parse("p", &text()).unwrap();
         serde_json::from_str(&document.to_json().unwrap()).unwrap()
     })
@@ -293,7 +302,7 @@ proptest! {
     /// Documents with something put in some place: whatever the reader still accepts, the schema accepts.
     #[test]
     fn what_the_reader_accepts_the_schema_accepts(
-        which in 0..4_usize,
+        which in 0..5_usize,
         place in any::<prop::sample::Index>(),
         what in prop::sample::select(vec![
             "null", "true", "0", "1", "2", "255", "256", "\"\"", "\"smt\"", "\"either\"", "[]", "{}", "[0]", "[\"smt\"]",
