@@ -132,7 +132,7 @@ fn appraise(
         EvidenceVariant::GcpVtpm => vtpm::verify_google(question, generation, findings),
         EvidenceVariant::Swtpm => vtpm::verify_enrolled(question, generation, findings),
         EvidenceVariant::AwsNitrotpm | EvidenceVariant::AwsNitroEnclave => {
-            aws::verify(question, findings)
+            aws::verify(question, generation, findings)
         }
         EvidenceVariant::TpmEk => tpm_certificate::verify(question, findings),
         EvidenceVariant::Eventlog => log::verify(question, findings),
@@ -216,9 +216,8 @@ const fn machines(variant: EvidenceVariant) -> &'static [Machine] {
         EvidenceVariant::AzureVtpm => &[Machine::AzureTrustedLaunch],
         EvidenceVariant::GcpVtpm => &[Machine::GcpSevEs],
         EvidenceVariant::Swtpm => &[Machine::QemuVtpm],
-        // a policy names SHA-256 PCRs, a document has SHA-384
-        EvidenceVariant::AwsNitrotpm
-        | EvidenceVariant::AwsNitroEnclave
+        EvidenceVariant::AwsNitrotpm => &[Machine::AwsNitroTpm],
+        EvidenceVariant::AwsNitroEnclave
         | EvidenceVariant::TpmEk
         | EvidenceVariant::Eventlog
         | EvidenceVariant::NvidiaGpu

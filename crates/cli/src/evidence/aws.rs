@@ -1,12 +1,20 @@
 //! Documents of AWS.
 
-use attest::aws::{Claim, Document, Kind, Requirements, Roots, appraise, appraise_quote};
+use attest::aws::{
+    Claim, Document, ExpectedPcrs, Kind, Requirements, Roots, appraise, appraise_quote,
+};
+use attest::policy::Generation;
 use attest::{CheckName, Findings, Step, aws};
 
 use super::{End, Question, warn_of_no_policy, warn_of_replay};
 use crate::arguments::EvidenceVariant;
+use crate::failure::Failure;
 
-pub(super) fn verify(question: &Question, findings: &mut Findings) -> Result<(), End> {
+pub(super) fn verify(
+    question: &Question,
+    generation: Option<&Generation>,
+    findings: &mut Findings,
+) -> Result<(), End> {
     let bytes = question.files.need(&["document.cbor"])?;
     let kind = if question.variant == EvidenceVariant::AwsNitroEnclave {
         Kind::Enclave
@@ -59,7 +67,14 @@ pub(super) fn verify(question: &Question, findings: &mut Findings) -> Result<(),
             );
         }
     }
-    warn_of_no_policy(findings, "the registers of the document");
+    match generation {
+        Some(generation) => {
+            let expected = ExpectedPcrs::try_from(generation)
+                .map_err(|error| Failure::config("the policy's PCRs").because(error))?;
+            appraised.demand_pcrs(&expected, findings)?;
+        }
+        None => warn_of_no_policy(findings, "the registers of the document"),
+    }
     Ok(())
 }
 

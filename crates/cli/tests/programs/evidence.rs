@@ -818,6 +818,79 @@ tdx:
     assert_eq!(ran.code, Some(4), "{ran:?}");
 }
 
+/// PCR 11 of this machine is zero, which a policy can not accept; the others are its own.
+#[test]
+fn a_policy_is_compared_with_a_document_of_aws() {
+    const ID: &str = "aws-nitrotpm/vaportpm/2026-02-03";
+    let lab = Lab::new();
+    let stated: Value =
+        serde_json::from_slice(&std::fs::read(samples().join(ID).join("pcrs.json")).unwrap())
+            .unwrap();
+    let policy = |variant: &str, changed: &[&str], end: &str| {
+        let mut text =
+            format!("version: 2\nvariant: {variant}\nmeasurements:\n  generations:\n    - pcrs:\n");
+        for pcr in ["4", "8", "9", "11", "12", "13"] {
+            let own = stated["sha384"][pcr].as_str().unwrap().to_owned();
+            let value = match pcr {
+                "11" => "ab".repeat(48),
+                _ if changed.contains(&pcr) => flipped(&own),
+                _ => own,
+            };
+            text += &format!(
+                "        {pcr}: {{ expected: {value}, warnOnly: {} }}\n",
+                pcr == "13"
+            );
+        }
+        text + end
+    };
+    let verify = |policy: &str| {
+        std::fs::write(lab.path().join("policy.yaml"), policy).unwrap();
+        let directory = folder(ID);
+        lab.run(&[
+            "evidence",
+            "verify",
+            "--variant",
+            "aws-nitrotpm",
+            &directory,
+            "--at",
+            "2026-02-03T11:42:00Z",
+            "--policy",
+            "policy.yaml",
+            "-o",
+            "json",
+        ])
+    };
+    for (changed, refused, warned) in [
+        (&[][..], &["SHA-384 PCR 11"][..], &[][..]),
+        (
+            &["4", "9"],
+            &["SHA-384 PCR 4", "SHA-384 PCR 9", "SHA-384 PCR 11"],
+            &[],
+        ),
+        (&["13"], &["SHA-384 PCR 11"], &["SHA-384 PCR 13"]),
+    ] {
+        let ran = verify(&policy("aws-nitro-tpm", changed, ""));
+        assert_eq!(ran.code, Some(3), "{ran:?}");
+        let answer = json(&ran);
+        assert_eq!(failed(&answer), refused, "{ran:?}");
+        let warnings = named(&answer, "warning");
+        let warnings: Vec<_> = warnings.iter().filter(|it| it.contains("PCR")).collect();
+        assert_eq!(warnings, warned, "{ran:?}");
+        assert!(!ran.stdout.contains("not compared with any policy"));
+    }
+    // an instance with SEV-SNP is more than its document
+    let snp = "snp:\n  products:\n    Milan:\n      minimumTcb: { bootloader: 4, tee: 0, snp: 24, microcode: 219 }\n";
+    let ran = verify(&policy("aws-sev-snp", &[], snp));
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(
+        ran.stderr.contains("it takes a policy for aws-nitro-tpm"),
+        "{ran:?}"
+    );
+    let ran = verify(&policy("azure-trustedlaunch", &[], ""));
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(ran.stderr.contains("a value of SHA-384"), "{ran:?}");
+}
+
 #[test]
 fn the_newest_statement_that_holds_is_taken_from_a_directory_of_several() {
     let lab = Lab::new();

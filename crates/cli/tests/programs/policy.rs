@@ -45,6 +45,19 @@ fn a_right_policy_is_exit_code_0_and_what_will_be_wrong_is_a_note() {
         ran.stderr.contains("note: past.yaml: measurements.generations[1].expires: the older generation ended at 2026-01-31T00:00:00Z and is not accepted: remove it"),
         "{ran:?}"
     );
+    let file = write(&lab, "aws.yaml", &example("aws-nitro-tpm"));
+    let ran = lab.run(&["policy", "check", &file]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(
+        ran.stdout,
+        "aws.yaml: aws-nitro-tpm, 1 generation, no presets\n"
+    );
+    let ran = lab.run(&["policy", "explain", &file]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(
+        ran.stdout.contains("    enforced: SHA-384 PCR 4, SHA-384 PCR 8, SHA-384 PCR 9, SHA-384 PCR 11, SHA-384 PCR 12, SHA-384 PCR 13\n"),
+        "{ran:?}"
+    );
     let file = write(&lab, "old.yaml", &example("qemu-vtpm"));
     let ran = lab.run(&["policy", "check", &file]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
