@@ -231,6 +231,25 @@ impl PolicyDocument {
                 );
             }
         }
+        let lists_from = [
+            (
+                "snp.revocationListsFrom",
+                self.snp.as_ref().and_then(SnpPolicy::revocation_lists_from),
+            ),
+            (
+                "tdx.revocationListsFrom",
+                self.tdx.as_ref().and_then(TdxPolicy::revocation_lists_from),
+            ),
+        ];
+        for (field, _) in lists_from
+            .iter()
+            .filter(|(_, from)| from.is_some_and(|from| from > now))
+        {
+            warn(
+                field,
+                "lies in the future: until a vendor makes a list after it, none counts".to_owned(),
+            );
+        }
         for preset in &self.added {
             warn(
                 "presets",

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::demands::{Demands, minimum_words};
@@ -289,6 +290,12 @@ fn platform(hardware: Hardware, judge: &Judge<'_>) -> Vec<String> {
             let rule = if keys.warn_only { ", or a warning" } else { "" };
             format!("identity key: one of {}{rule}", keys.accepted.len())
         }));
+        // it is the identity key's releases that the number tells apart
+        match (snp.minimum_guest_svn(), snp.id_keys()) {
+            (0, None) => {}
+            (0, Some(_)) => lines.push("guest SVN: every release of the identity key".to_owned()),
+            (least, _) => lines.push(format!("guest SVN: at least {least}")),
+        }
         lines.extend(
             snp.host_data()
                 .map(|data| format!("host data: {}", hex::encode(data))),
@@ -302,9 +309,18 @@ fn platform(hardware: Hardware, judge: &Judge<'_>) -> Vec<String> {
             SigningKeys::Vlek => "signed by a provider's key (VLEK)".to_owned(),
             SigningKeys::Either => "signed by the chip's own or a provider's key".to_owned(),
         });
+        if snp.keys() != SigningKeys::Vcek {
+            lines.push(if snp.vlek_providers().is_empty() {
+                "VLEK: of any provider, and a warning that names it".to_owned()
+            } else {
+                let names: Vec<&str> = snp.vlek_providers().iter().map(String::as_str).collect();
+                format!("VLEK: of {}", names.join(" or "))
+            });
+        }
         if !snp.demands_crl() {
             lines.push("without a revocation list only a warning".to_owned());
         }
+        lines.extend(snp.revocation_lists_from().map(lists_from));
         if snp.permits_provisional() {
             lines.push("firmware that the host can take back is accepted".to_owned());
         }
@@ -356,8 +372,13 @@ fn platform(hardware: Hardware, judge: &Judge<'_>) -> Vec<String> {
             n => lines.push(format!("XFAM: one of {n}")),
         }
         lines.extend(minimum_words(tdx.minimums()));
+        lines.extend(tdx.revocation_lists_from().map(lists_from));
     }
     lines
+}
+
+fn lists_from(from: Timestamp) -> String {
+    format!("revocation lists: made at {from} or later, and an older one counts as none")
 }
 
 /// The policy's demands, with all presets.

@@ -192,7 +192,6 @@ pub(crate) fn read(
 }
 
 fn generation(value: &Value<'_>, machine: Option<Machine>, place: usize) -> Option<Generation> {
-    const END: &str = "a time such as 2026-12-31T00:00:00Z";
     let mut section = value.section()?;
     let image = section
         .optional("image")
@@ -207,8 +206,8 @@ fn generation(value: &Value<'_>, machine: Option<Machine>, place: usize) -> Opti
         Some(None)
     } else {
         section
-            .required("expires", END)
-            .and_then(|value| value.parse(END, str::parse::<Timestamp>))
+            .required("expires", TIME)
+            .and_then(|value| time(&value))
             .map(Some)
     };
     let pcrs = section
@@ -239,6 +238,13 @@ fn generation(value: &Value<'_>, machine: Option<Machine>, place: usize) -> Opti
         rtmrs: rtmrs?,
     };
     valid(generation, value, machine)
+}
+
+const TIME: &str = "a time such as 2026-12-31T00:00:00Z";
+
+/// Reads a time.
+pub(crate) fn time(value: &Value<'_>) -> Option<Timestamp> {
+    value.parse(TIME, str::parse::<Timestamp>)
 }
 
 /// A generation that leaves nothing open that its machine has.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::demands::Demands;
@@ -233,6 +234,7 @@ pub struct SnpPolicy {
     pub(crate) keys: SigningKeys,
     pub(crate) vlek_providers: BTreeSet<String>,
     pub(crate) demands_crl: bool,
+    pub(crate) lists_from: Option<Timestamp>,
     pub(crate) permits_provisional: bool,
 }
 
@@ -301,6 +303,13 @@ impl SnpPolicy {
     #[must_use]
     pub const fn demands_crl(&self) -> bool {
         self.demands_crl
+    }
+
+    /// The earliest time at which a revocation list may have been made. One that is older counts as none; without a time
+    /// each list counts until its own end.
+    #[must_use]
+    pub const fn revocation_lists_from(&self) -> Option<Timestamp> {
+        self.lists_from
     }
 
     /// Whether firmware is accepted that the host can still take back.
@@ -403,6 +412,9 @@ impl SnpPolicy {
             let names = ProviderNames::new(self.vlek_providers.iter().cloned().collect())?;
             requirements = requirements.vlek_providers(Providers::Listed(names));
         }
+        if let Some(from) = self.lists_from {
+            requirements = requirements.revocation_lists_from(from);
+        }
         if self.permits_provisional {
             requirements = requirements.allow_provisional_firmware();
         }
@@ -468,6 +480,9 @@ impl SnpPolicy {
                     _ => Err(format!("{text:?} is not known")),
                 })
             });
+        let lists_from = section
+            .optional(LISTS_FROM)
+            .map_or(Some(None), |value| generation::time(&value).map(Some));
         let provisional = section
             .optional("provisionalFirmware")
             .map_or(Some(false), |value| value.boolean());
@@ -489,6 +504,7 @@ impl SnpPolicy {
             keys: keys?,
             vlek_providers: vlek_providers?,
             demands_crl: crl?,
+            lists_from: lists_from?,
             permits_provisional: provisional?,
         })
     }
@@ -531,6 +547,9 @@ impl SnpPolicy {
             if self.minimum_guest_svn > 0 {
                 json.insert("minimumGuestSvn".to_owned(), json!(self.minimum_guest_svn));
             }
+            if let Some(from) = self.lists_from {
+                json.insert(LISTS_FROM.to_owned(), json!(from));
+            }
             if let Some(data) = &self.host_data {
                 json.insert("hostData".to_owned(), json!(hex::encode(data)));
             }
@@ -546,6 +565,8 @@ impl SnpPolicy {
     }
 }
 
+/// The name of the field, here and for TDX.
+pub(super) const LISTS_FROM: &str = "revocationListsFrom";
 const ALIAS_CHECK: &str = "aliasCheckComplete";
 
 /// Reads `platformInfo`. The check for aliases is the one mitigation of BadRAM that a report shows: it is demanded whatever

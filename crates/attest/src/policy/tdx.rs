@@ -6,11 +6,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::demands::Demands;
 use super::flags::{self, Flag, set};
-use super::generation::{Accepted384, Generation};
+use super::generation::{self, Accepted384, Generation};
+use super::snp::LISTS_FROM;
 use crate::yaml::Value;
 use crate::{Digest384, tdx};
 
@@ -188,6 +190,7 @@ pub struct TdxPolicy {
     pub(crate) demands_sept_ve_disable: bool,
     pub(crate) xfam: BTreeSet<u64>,
     pub(crate) minimums: Minimums,
+    pub(crate) lists_from: Option<Timestamp>,
 }
 
 impl TdxPolicy {
@@ -238,6 +241,13 @@ impl TdxPolicy {
     #[must_use]
     pub const fn minimums(&self) -> &Minimums {
         &self.minimums
+    }
+
+    /// The earliest time at which a revocation list may have been made. One that is older counts as none; without a time
+    /// each list counts until its own end.
+    #[must_use]
+    pub const fn revocation_lists_from(&self) -> Option<Timestamp> {
+        self.lists_from
     }
 
     /// The same policy with more demands. It accepts nothing that this one does not.
@@ -293,6 +303,7 @@ impl TdxPolicy {
             minimum_qe_svn: self.minimums.qe_svn,
             minimum_pce_svn: self.minimums.pce_svn,
             minimum_tee_tcb_svn: TeeTcbSvn(self.minimums.tee_tcb_svn),
+            crls_from: self.lists_from.unwrap_or(Timestamp::MIN),
             sept_ve: if self.demands_sept_ve_disable {
                 SeptVe::MustBeDisabled
             } else {
@@ -370,6 +381,9 @@ impl TdxPolicy {
         let minimums = section
             .optional("minimums")
             .map_or_else(|| Some(Minimums::default()), |value| minimums(&value));
+        let lists_from = section
+            .optional(LISTS_FROM)
+            .map_or(Some(None), |value| generation::time(&value).map(Some));
         section.finish();
         let (permitted, demands_sept_ve_disable) = attributes?;
         Some(Self {
@@ -381,6 +395,7 @@ impl TdxPolicy {
             demands_sept_ve_disable,
             xfam: xfam?,
             minimums: minimums?,
+            lists_from: lists_from?,
         })
     }
 
@@ -406,6 +421,9 @@ impl TdxPolicy {
                     "refusedAdvisories".to_owned(),
                     json!(self.refused_advisories),
                 );
+            }
+            if let Some(from) = self.lists_from {
+                json.insert(LISTS_FROM.to_owned(), json!(from));
             }
             if !self.mr_seam.is_empty() {
                 json.insert("mrSeam".to_owned(), json!(self.mr_seam));

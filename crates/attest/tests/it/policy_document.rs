@@ -70,6 +70,7 @@ measurements:
   signingKey: either
   vlekProviders: [\"CN=cc-us-east-2.amazonaws.com\", \"CN=cc-eu-west-1.amazonaws.com\"]
   revocationList: warnOnly
+  revocationListsFrom: 2026-10-01T00:00:00Z
   provisionalFirmware: false
   vmpl: 0
 ",
@@ -102,6 +103,7 @@ tdx:
   attributes:
     permitted: [pks]
     septVeDisable: optional
+  revocationListsFrom: 2026-10-02T00:00:00Z
   xfam: [00000000000642e7]
   minimums:
     teeTcbSvn: 05010200000000000000000000000000
@@ -270,7 +272,8 @@ fn an_snp_policy_is_demanded_of_a_report_as_it_is_written() {
         )
         .unwrap(),
     ))
-    .revocation(RevocationDemand::Warn);
+    .revocation(RevocationDemand::Warn)
+    .revocation_lists_from(time("2026-10-01T00:00:00Z"));
     let snp = document.snp().unwrap();
     assert_eq!(snp.requirements(document.newest()), Ok(expected));
 
@@ -317,6 +320,7 @@ fn a_tdx_policy_is_demanded_of_a_quote_as_it_is_written() {
         minimum_qe_svn: 8,
         minimum_pce_svn: 13,
         minimum_tee_tcb_svn: TeeTcbSvn(svns),
+        crls_from: time("2026-10-02T00:00:00Z"),
         sept_ve: SeptVe::GuestGuardsItself,
         attributes: TdAttributes::PKS,
         xfam: Accepted::AnyOf(vec![0x642e7]),
@@ -850,6 +854,20 @@ pub(crate) const FORM: &[Row] = &[
         "permitted: [pks]",
         "permitted: [migratable]",
         "migratable is never accepted",
+    ),
+    (
+        "a list from a number",
+        azure,
+        "revocationListsFrom: 2026-10-01T00:00:00Z",
+        "revocationListsFrom: 2026",
+        "snp.revocationListsFrom: ",
+    ),
+    (
+        "a list from a list",
+        tdx,
+        "revocationListsFrom: 2026-10-02T00:00:00Z",
+        "revocationListsFrom: []",
+        "tdx.revocationListsFrom: ",
     ),
     (
         "a short XFAM",
@@ -1410,6 +1428,67 @@ fn what_ends_soon_is_warned_of() {
         .replace("presets: [intel-2026-10]\n", "");
     let late = read(&late).warnings(time(END));
     assert_eq!(late[0].field, "tdx.tcbStatuses");
+}
+
+#[test]
+fn a_demand_on_lists_that_do_not_exist_yet_is_warned_of() {
+    for (text, field, from) in [
+        (azure(), "snp.revocationListsFrom", "2026-10-01T00:00:00Z"),
+        (tdx(), "tdx.revocationListsFrom", "2026-10-02T00:00:00Z"),
+    ] {
+        let document = read(&text);
+        let is_warned = |now| {
+            let warnings = document.warnings(now);
+            warnings.iter().any(|warning| warning.field == field)
+        };
+        let from = time(from);
+        assert!(!is_warned(from), "{field}");
+        assert!(
+            is_warned(from - jiff::SignedDuration::from_secs(1)),
+            "{field}"
+        );
+    }
+}
+
+#[test]
+fn what_tells_releases_providers_and_lists_apart_is_explained() {
+    use attest::policy::explain::explain;
+
+    let lines = |text: &str| explain(&read(text)).platform;
+    let (guest, vlek, lists) = (
+        "guest SVN: at least 4294967295",
+        "VLEK: of CN=cc-eu-west-1.amazonaws.com or CN=cc-us-east-2.amazonaws.com",
+        "revocation lists: made at 2026-10-01T00:00:00Z or later, and an older one counts as none",
+    );
+    let all = lines(&azure());
+    for line in [guest, vlek, lists] {
+        assert!(all.contains(&line.to_owned()), "{line}: {all:?}");
+    }
+    let td_lists = lists.replace("10-01", "10-02");
+    assert!(lines(&tdx()).contains(&td_lists));
+    // what the policy leaves open is told as well, and a key that is not accepted needs no provider
+    let open: String = azure()
+        .lines()
+        .filter(|line| {
+            !["minimumGuestSvn", "vlekProviders", "revocationListsFrom"]
+                .iter()
+                .any(|field| line.contains(field))
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let all = lines(&open);
+    for line in [
+        "guest SVN: every release of the identity key",
+        "VLEK: of any provider, and a warning that names it",
+    ] {
+        assert!(all.contains(&line.to_owned()), "{line}: {all:?}");
+    }
+    assert!(!all.iter().any(|line| line.starts_with("revocation lists")));
+    let vcek = lines(&azure().replace("signingKey: either", "signingKey: vcek"));
+    assert!(
+        !vcek.iter().any(|line| line.starts_with("VLEK")),
+        "{vcek:?}"
+    );
 }
 
 /// The example of the document that people read first.
