@@ -100,8 +100,8 @@ pub(super) fn hold_against(
 /// What firmware says of Secure Boot, if the registers held what the log leads to.
 fn secure_boot(bank: BankLog<'_>, findings: &mut Findings) -> Result<(), End> {
     let state = secure_boot_of(bank);
-    let (holds, actual) = match &state {
-        Ok((SecureBootState::Enabled, _)) => (true, String::new()),
+    let (holds, actual, next) = match &state {
+        Ok((SecureBootState::Enabled, _)) => (true, String::new(), ""),
         Ok((SecureBootState::Disabled, _)) => {
             findings.warn(
                 Step::EventLog,
@@ -112,7 +112,7 @@ fn secure_boot(bank: BankLog<'_>, findings: &mut Findings) -> Result<(), End> {
             );
             return Ok(());
         }
-        Err(error) => (false, error.to_string()),
+        Err(error) => (false, error.to_string(), remedy(error)),
     };
     findings.demand(
         Step::EventLog,
@@ -121,9 +121,23 @@ fn secure_boot(bank: BankLog<'_>, findings: &mut Findings) -> Result<(), End> {
         holds,
         "a log that shows whole and once whether Secure Boot is on",
         &actual,
-        "the log is cut off, or something wrote into it beside the firmware: do not rely on what it says",
+        next,
     )?;
     Ok(())
+}
+
+/// What to do about it. Healthy machines write two kinds of logs that can not be told from ones that somebody cut or wrote into.
+fn remedy(error: &SecureBootError) -> &'static str {
+    if matches!(error, SecureBootError::MissingExitBootServices) {
+        "read the log with Linux 5.3 or newer, which adds what firmware logs last: what an older one gives does not lead to PCR 5, and looks like a log that is cut off"
+    } else if matches!(
+        error,
+        SecureBootError::DuplicateSeparator(Register::Rtmr(_))
+    ) {
+        "if the firmware is an older OVMF, which writes the separator of RTMR1 into RTMR0, use a newer one; otherwise something wrote into the log beside the firmware"
+    } else {
+        "something wrote into the log beside the firmware: do not rely on what it says"
+    }
 }
 
 /// The state, and the entries of db and dbx together.
