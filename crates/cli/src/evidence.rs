@@ -197,10 +197,10 @@ impl Question {
         Err(Failure::config(format!(
             "the policy is for {machine}, and the evidence is of the kind {name}"
         ))
-        .hint(if names.is_empty() {
-            "there are no policies for this kind: leave --policy out".to_owned()
-        } else {
-            format!("it takes a policy for {}", names.join(" or "))
+        .hint(match (undecided(machine), names.is_empty()) {
+            (Some(why), _) => why.to_owned(),
+            (None, true) => "there are no policies for this kind: leave --policy out".to_owned(),
+            (None, false) => format!("it takes a policy for {}", names.join(" or ")),
         }))
     }
 }
@@ -223,6 +223,27 @@ const fn machines(variant: EvidenceVariant) -> &'static [Machine] {
         | EvidenceVariant::NvidiaGpu
         | EvidenceVariant::Roots
         | EvidenceVariant::TdxCollateral => &[],
+    }
+}
+
+/// Why no evidence in files shows what a policy for a kind of machine demands: its processor's report and what its hypervisor's
+/// TPM states are of one machine by nothing that is in them.
+const fn undecided(machine: Machine) -> Option<&'static str> {
+    match machine {
+        Machine::AwsSevSnp => Some(
+            "no file ties an SEV-SNP report to a document of a NitroTPM, so another machine's report would do: the document alone is decided about by a policy for aws-nitro-tpm",
+        ),
+        Machine::GcpSevSnp | Machine::GcpTdx => Some(
+            "outside a session nothing ties a report to a quote of the hypervisor's TPM, so another machine's report would do: each alone is decided about, by a policy for sev-snp or tdx and one for gcp-sev-es",
+        ),
+        Machine::QemuVtpm
+        | Machine::AzureSevSnp
+        | Machine::AzureTdx
+        | Machine::AzureTrustedLaunch
+        | Machine::GcpSevEs
+        | Machine::AwsNitroTpm
+        | Machine::SevSnp
+        | Machine::Tdx => None,
     }
 }
 
