@@ -13,6 +13,7 @@ mod crl;
 pub(crate) mod der;
 mod extension;
 mod name;
+mod oid;
 mod path;
 mod pem;
 mod public_key;

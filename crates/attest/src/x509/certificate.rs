@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::der::{DerError, Element, Reader, tag};
 use super::extension::{BASIC_CONSTRAINTS, BasicConstraints, Extension, KEY_USAGE, KeyUsage};
 use super::name::Name;
+use super::oid;
 use super::pem;
 use super::public_key::{PublicKey, PublicKeyError, SignatureAlgorithm};
 use crate::Digest;
@@ -89,7 +90,7 @@ struct Parts {
     not_after: Timestamp,
     spki: Box<[u8]>,
     public_key: PublicKey,
-    extensions: Box<[Extension]>,
+    extensions: Box<[Extension<Box<[u8]>>]>,
     basic_constraints: BasicConstraints,
     key_usage: Option<KeyUsage>,
 }
@@ -220,14 +221,15 @@ impl Certificate {
         let extensions = match fields.optional("the extensions", tag::context_constructed(3))? {
             Some(_) if version < 3 => return Err(unsupported),
             Some(contents) => Extension::read_all(Reader::new(contents), "the extensions")?,
-            None => Box::default(),
+            None => Vec::new(),
         };
         fields.clone().finish(WHAT)?;
         let public_key = PublicKey::from_spki(spki).map_err(|cause| X509Error::PublicKey {
             subject: subject.to_string(),
             cause,
         })?;
-        let value = |oid| Extension::find(&extensions, oid).map(|extension| &*extension.value);
+        let value =
+            |oid: [u8; 3]| Extension::find(&extensions, &oid).map(|extension| extension.value);
         let basic_constraints = value(BASIC_CONSTRAINTS)
             .map(BasicConstraints::parse)
             .transpose()?
@@ -245,7 +247,7 @@ impl Certificate {
             not_after,
             spki: spki.into(),
             public_key,
-            extensions,
+            extensions: extensions.iter().map(Extension::to_owned).collect(),
             basic_constraints,
             key_usage,
         })))
@@ -308,6 +310,11 @@ impl Certificate {
     /// The value octets of the extension with this dotted object identifier.
     #[must_use]
     pub fn extension(&self, oid: &str) -> Option<&[u8]> {
+        self.extension_of(&oid::encoded(oid)?)
+    }
+
+    /// The value octets of the extension with these contents octets of an object identifier.
+    pub(crate) fn extension_of(&self, oid: &[u8]) -> Option<&[u8]> {
         Extension::find(&self.0.extensions, oid).map(|extension| &*extension.value)
     }
 
@@ -335,13 +342,11 @@ impl Certificate {
         self.0.subject == self.0.issuer
     }
 
-    /// Dotted object identifiers of the critical extensions.
-    pub(crate) fn critical_extensions(&self) -> impl Iterator<Item = String> + '_ {
+    pub(crate) fn critical_extensions(&self) -> impl Iterator<Item = &Extension<Box<[u8]>>> {
         self.0
             .extensions
             .iter()
             .filter(|extension| extension.critical)
-            .map(Extension::oid)
     }
 
     pub(crate) fn signed(&self) -> &Signed {

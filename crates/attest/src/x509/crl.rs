@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::certificate::{Certificate, Frame, Signed, X509Error};
 use super::der::{DerError, Reader, tag};
-use super::extension::Extension;
+use super::extension::{Extension, id_ce};
 use super::name::Name;
 use super::path::CrlFault;
 use crate::Digest;
@@ -18,6 +18,9 @@ pub const MAX_CRL: usize = 1024 * 1024;
 
 /// The word in errors.
 const WHAT: &str = "the CRL";
+
+/// `cRLNumber` (5.2.3).
+const NUMBER: [u8; 3] = id_ce(20);
 
 /// A list of revoked certificates, as its issuer claims it. [`crate::x509::Path::build`] checks signature and time.
 /// Copies share the list.
@@ -80,13 +83,13 @@ impl Crl {
         revoked.sort_unstable();
         let extensions = match fields.optional("the extensions", tag::context_constructed(0))? {
             Some(contents) => Extension::read_all(Reader::new(contents), "the extensions")?,
-            None => Box::default(),
+            None => Vec::new(),
         };
         fields.clone().finish(WHAT)?;
         refuse_partial(&extensions)?;
-        let number = Extension::find(&extensions, "2.5.29.20")
+        let number = Extension::find(&extensions, &NUMBER)
             .map(|extension| {
-                let mut outer = Reader::new(&extension.value);
+                let mut outer = Reader::new(extension.value);
                 let number = outer.contents("the CRL number", tag::INTEGER)?;
                 outer.finish("the CRL number")?;
                 Ok::<_, DerError>(number.into())
@@ -200,16 +203,16 @@ fn entries(contents: &[u8]) -> Result<Vec<Box<[u8]>>, X509Error> {
 
 /// `deltaCRLIndicator`, `issuingDistributionPoint` and, of an entry, `certificateIssuer`. They must be critical (5.2.4, 5.2.5, 5.3.3); one
 /// that is not says the same.
-const PARTIAL: [&str; 3] = ["2.5.29.27", "2.5.29.28", "2.5.29.29"];
+const PARTIAL: [[u8; 3]; 3] = [id_ce(27), id_ce(28), id_ce(29)];
 
-fn refuse_partial(extensions: &[Extension]) -> Result<(), X509Error> {
+fn refuse_partial(extensions: &[Extension<&[u8]>]) -> Result<(), X509Error> {
     let refused = extensions
         .iter()
-        .find(|extension| extension.critical || PARTIAL.contains(&extension.oid().as_str()));
+        .find(|it| it.critical || PARTIAL.iter().any(|oid| it.oid == oid));
     match refused {
         None => Ok(()),
         Some(extension) => Err(X509Error::CrlExtension {
-            oid: extension.oid(),
+            oid: extension.dotted(),
         }),
     }
 }

@@ -3,12 +3,12 @@
 //! It reads what certificates, CRLs and the vendors' extensions are made of, and bounds itself: an element is never longer
 //! than what holds it, so a loop over elements ends with its bytes.
 
-use std::fmt::{self, Write};
-
 use jiff::Timestamp;
 use jiff::civil;
 use jiff::tz::Offset;
 use thiserror::Error;
+
+use super::oid::Oid;
 
 /// Identifier octets (X.690, 8.1.2) of the types that X.509 uses.
 pub(crate) mod tag {
@@ -340,68 +340,4 @@ fn decimal(digits: &[u8]) -> Option<i16> {
         let digit = char::from(*digit).to_digit(10)?;
         Some(number * 10 + i16::try_from(digit).ok()?)
     })
-}
-
-/// Octets of the longest object identifier that is read: longer than any of the vendors'.
-const MAX_OID: usize = 64;
-
-/// An object identifier, as its contents octets.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Oid<'a>(&'a [u8]);
-
-impl<'a> Oid<'a> {
-    /// Contents octets (X.690, 8.19), at most [`MAX_OID`] of them: every arc ends, and none begins with padding.
-    pub(crate) fn new(contents: &'a [u8]) -> Option<Self> {
-        if contents.len() > MAX_OID {
-            return None;
-        }
-        let mut at_start = true;
-        for octet in contents {
-            if at_start && *octet == 0x80 {
-                return None;
-            }
-            at_start = *octet < 0x80;
-        }
-        (at_start && !contents.is_empty()).then_some(Self(contents))
-    }
-
-    pub(crate) const fn contents(self) -> &'a [u8] {
-        self.0
-    }
-
-    /// Whether this is the identifier that the dotted text names.
-    pub(crate) fn is(self, dotted: &str) -> bool {
-        // an identifier with an arc beyond 64 bits is shown in another form, which nobody names
-        self.to_string() == dotted
-    }
-}
-
-impl fmt::Display for Oid<'_> {
-    /// Dotted, as `2.5.29.15`; in hex if an arc has more than 64 bits.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::new();
-        let mut arc = 0_u64;
-        for octet in self.0 {
-            if arc >> 57 != 0 {
-                return write!(f, "oid:{}", hex::encode(self.0));
-            }
-            arc = arc << 7 | u64::from(octet & 0x7f);
-            if octet & 0x80 == 0 {
-                if text.is_empty() {
-                    let first = (arc / 40).min(2);
-                    write!(text, "{first}.{}", arc - first * 40)?;
-                } else {
-                    write!(text, ".{arc}")?;
-                }
-                arc = 0;
-            }
-        }
-        f.pad(&text)
-    }
-}
-
-impl fmt::Debug for Oid<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
 }

@@ -1,29 +1,36 @@
 //! Extensions of certificates and CRLs (RFC 5280, 4.2 and 5.2): all are kept, two are read here.
 
-use super::der::{DerError, Oid, Reader, tag};
+use super::der::{DerError, Reader, tag};
+use super::oid::Oid;
 
-pub(crate) const KEY_USAGE: &str = "2.5.29.15";
-pub(crate) const BASIC_CONSTRAINTS: &str = "2.5.29.19";
-pub(crate) const NAME_CONSTRAINTS: &str = "2.5.29.30";
+pub(crate) const KEY_USAGE: [u8; 3] = id_ce(15);
+pub(crate) const BASIC_CONSTRAINTS: [u8; 3] = id_ce(19);
+pub(crate) const NAME_CONSTRAINTS: [u8; 3] = id_ce(30);
+
+/// The contents octets of `id-ce` (2.5.29) and an arc below 128.
+pub(crate) const fn id_ce(arc: u8) -> [u8; 3] {
+    [0x55, 0x1d, arc]
+}
 
 /// Extensions that one certificate, CRL or entry of a CRL may have. Each is compared with the ones
 /// before it.
 const MAX_EXTENSIONS: usize = 64;
 
-/// One extension as it was found.
+/// One extension as it was found, in the bytes it was read from or in its own.
 #[derive(Clone, Debug)]
-pub(crate) struct Extension {
-    oid: Box<[u8]>,
+pub(crate) struct Extension<B> {
+    /// Contents octets.
+    pub(crate) oid: B,
     pub(crate) critical: bool,
-    pub(crate) value: Box<[u8]>,
+    pub(crate) value: B,
 }
 
-impl Extension {
+impl<'a> Extension<&'a [u8]> {
     /// Reads `Extensions`, the whole of `reader`, at most [`MAX_EXTENSIONS`].
     pub(crate) fn read_all(
-        mut reader: Reader<'_>,
+        mut reader: Reader<'a>,
         field: &'static str,
-    ) -> Result<Box<[Self]>, DerError> {
+    ) -> Result<Vec<Self>, DerError> {
         let mut extensions: Vec<Self> = Vec::new();
         let mut list = reader.sequence(field)?;
         reader.finish(field)?;
@@ -40,28 +47,39 @@ impl Extension {
             let value = extension.contents(field, tag::OCTET_STRING)?;
             extension.finish(field)?;
             // two of a kind could be read in two ways (4.2)
-            if extensions.iter().any(|known| *known.oid == *oid) {
+            if Self::find(&extensions, oid).is_some() {
                 return Err(DerError::Value {
                     field,
                     kind: "set of different extensions",
                 });
             }
             extensions.push(Self {
-                oid: oid.into(),
+                oid,
                 critical,
-                value: value.into(),
+                value,
             });
         }
-        Ok(extensions.into())
+        Ok(extensions)
     }
 
+    pub(crate) fn to_owned(&self) -> Extension<Box<[u8]>> {
+        Extension {
+            oid: self.oid.into(),
+            critical: self.critical,
+            value: self.value.into(),
+        }
+    }
+}
+
+impl<B: AsRef<[u8]>> Extension<B> {
     /// The object identifier, dotted.
-    pub(crate) fn oid(&self) -> String {
-        Oid::new(&self.oid).map_or_else(String::new, |oid| oid.to_string())
+    pub(crate) fn dotted(&self) -> String {
+        Oid::new(self.oid.as_ref()).map_or_else(String::new, |oid| oid.to_string())
     }
 
-    pub(crate) fn find<'a>(extensions: &'a [Self], oid: &str) -> Option<&'a Self> {
-        extensions.iter().find(|extension| extension.oid() == oid)
+    /// The one with these contents octets of an object identifier.
+    pub(crate) fn find<'e>(extensions: &'e [Self], oid: &[u8]) -> Option<&'e Self> {
+        extensions.iter().find(|it| it.oid.as_ref() == oid)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::der::{DerError, Reader, tag};
+use super::oid::{self, Oid};
 
 /// Attributes of the longest name that is read: longer than any of the vendors'.
 const MAX_ATTRIBUTES: usize = 64;
@@ -19,7 +20,8 @@ pub struct Name {
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Attribute {
-    oid: String,
+    /// Contents octets.
+    oid: Box<[u8]>,
     /// `None`: of a string type that is not text of today.
     value: Option<String>,
 }
@@ -41,11 +43,11 @@ impl Name {
                     });
                 }
                 let mut pair = set.sequence(field)?;
-                let oid = pair.oid(field)?.to_string();
+                let oid = pair.oid(field)?.contents();
                 let value = pair.any(field)?;
                 pair.finish(field)?;
                 attributes.push(Attribute {
-                    oid,
+                    oid: oid.into(),
                     value: text(value.tag, value.contents),
                 });
             }
@@ -77,9 +79,10 @@ impl Name {
     /// The first attribute of this type, given as a dotted object identifier, if it is text.
     #[must_use]
     pub fn attribute(&self, oid: &str) -> Option<&str> {
+        let octets = oid::encoded(oid)?;
         self.attributes
             .iter()
-            .find(|attribute| attribute.oid == oid)?
+            .find(|attribute| *attribute.oid == *octets)?
             .value
             .as_deref()
     }
@@ -106,17 +109,24 @@ fn text(kind: u8, contents: &[u8]) -> Option<String> {
     }
 }
 
-/// What a person calls an attribute type.
-fn short(oid: &str) -> &str {
-    match oid {
-        "2.5.4.3" => "CN",
-        "2.5.4.5" => "serialNumber",
-        "2.5.4.6" => "C",
-        "2.5.4.7" => "L",
-        "2.5.4.8" => "ST",
-        "2.5.4.10" => "O",
-        "2.5.4.11" => "OU",
-        other => other,
+impl fmt::Display for Attribute {
+    /// The type as a person calls it, and the value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.value.as_deref().unwrap_or("(not text)");
+        let oid = Oid::new(&self.oid)
+            .map(|oid| oid.to_string())
+            .unwrap_or_default();
+        let kind = match oid.as_str() {
+            "2.5.4.3" => "CN",
+            "2.5.4.5" => "serialNumber",
+            "2.5.4.6" => "C",
+            "2.5.4.7" => "L",
+            "2.5.4.8" => "ST",
+            "2.5.4.10" => "O",
+            "2.5.4.11" => "OU",
+            other => other,
+        };
+        write!(f, "{kind}={}", value.escape_debug())
     }
 }
 
@@ -130,8 +140,7 @@ impl fmt::Display for Name {
             if index > 0 {
                 f.write_str(", ")?;
             }
-            let value = attribute.value.as_deref().unwrap_or("(not text)");
-            write!(f, "{}={}", short(&attribute.oid), value.escape_debug())?;
+            attribute.fmt(f)?;
         }
         Ok(())
     }

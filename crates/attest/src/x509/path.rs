@@ -235,18 +235,19 @@ impl Search<'_> {
                 now: self.now,
             });
         }
-        if certificate.extension(NAME_CONSTRAINTS).is_some() {
+        if certificate.extension_of(&NAME_CONSTRAINTS).is_some() {
             return Err(PathError::NameConstraints { subject: subject() });
         }
-        let unknown = certificate.critical_extensions().find(|oid| {
+        let unknown = certificate.critical_extensions().find(|extension| {
             let ours = [BASIC_CONSTRAINTS, KEY_USAGE];
-            !ours.contains(&oid.as_str()) && !self.rules.understood.contains(&oid.as_str())
+            !ours.iter().any(|oid| *extension.oid == *oid)
+                && !self.rules.understood.contains(&extension.dotted().as_str())
         });
         match unknown {
             None => Ok(()),
-            Some(oid) => Err(PathError::CriticalExtension {
+            Some(extension) => Err(PathError::CriticalExtension {
                 subject: subject(),
-                oid,
+                oid: extension.dotted(),
             }),
         }
     }

@@ -12,7 +12,8 @@ use aws_lc_rs::signature::{
 };
 use thiserror::Error;
 
-use super::der::{DerError, Oid, Reader, tag};
+use super::der::{DerError, Reader, tag};
+use super::oid::Oid;
 
 /// Octets of the largest RSA modulus that is verified with: 8192 bits.
 const MAX_MODULUS: usize = 1024;
