@@ -88,10 +88,7 @@ impl VekKind {
     /// The common name of who signs such certificates for a product line (ASK or ASVK).
     #[must_use]
     pub fn issuer_name(self, line: ProductLine) -> String {
-        match self {
-            Self::Vcek => format!("SEV-{line}"),
-            Self::Vlek => format!("SEV-VLEK-{line}"),
-        }
+        format!("{}{line}", self.issuer_prefix())
     }
 
     /// The kind by the subject's common name.
@@ -105,9 +102,14 @@ impl VekKind {
     /// The product line by the issuer's common name.
     #[must_use]
     pub fn line_of_issuer(self, name: &str) -> Option<ProductLine> {
-        ProductLine::ALL
-            .into_iter()
-            .find(|line| self.issuer_name(*line) == name)
+        ProductLine::from_name(name.strip_prefix(self.issuer_prefix())?)
+    }
+
+    const fn issuer_prefix(self) -> &'static str {
+        match self {
+            Self::Vcek => "SEV-",
+            Self::Vlek => "SEV-VLEK-",
+        }
     }
 }
 
