@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -26,7 +26,7 @@ impl Digest {
     /// The digest of `data`.
     #[must_use]
     pub fn of(data: &[u8]) -> Self {
-        Self::of_parts(&[data])
+        Self::finished(digest(&SHA256, data))
     }
 
     /// The digest of the parts, one after another, without framing.
@@ -36,8 +36,12 @@ impl Digest {
         for part in parts {
             context.update(part);
         }
+        Self::finished(context.finish())
+    }
+
+    fn finished(digest: aws_lc_rs::digest::Digest) -> Self {
         let mut bytes = [0; 32];
-        bytes.copy_from_slice(context.finish().as_ref());
+        bytes.copy_from_slice(digest.as_ref());
         Self(bytes)
     }
 
