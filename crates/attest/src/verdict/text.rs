@@ -14,6 +14,11 @@ impl Text {
     const MAX: usize = 300;
     const CUT_OFF: char = '…';
 
+    /// Whether nothing of it has to be escaped or cut off: so with nearly all words.
+    fn is_plain(text: &str) -> bool {
+        text.len() <= Self::MAX && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+    }
+
     /// The text as it is shown.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -23,6 +28,9 @@ impl Text {
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
+        if Self::is_plain(text) {
+            return Self(text.to_owned());
+        }
         let mut shown = String::new();
         let mut left = Self::MAX;
         for character in text.chars() {
@@ -47,6 +55,9 @@ impl From<&str> for Text {
 
 impl From<String> for Text {
     fn from(text: String) -> Self {
+        if Self::is_plain(&text) {
+            return Self(text);
+        }
         Self::from(text.as_str())
     }
 }
