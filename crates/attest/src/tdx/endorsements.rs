@@ -148,12 +148,21 @@ impl Endorsements {
         let chain = |of, bytes| {
             Chain::parse(bytes).map_err(|source| EndorsementsError::Chain { of, source })
         };
+        let tcb_info = TcbInfo::parse(collateral.tcb_info).map_err(EndorsementsError::TcbInfo)?;
+        let tcb_info_chain = chain("TCB info", collateral.tcb_info_chain)?;
+        let qe_identity =
+            QeIdentity::parse(collateral.qe_identity).map_err(EndorsementsError::QeIdentity)?;
+        // Intel signs both with one key, and serves its chain twice
+        let qe_identity_chain = if collateral.qe_identity_chain == collateral.tcb_info_chain {
+            tcb_info_chain.clone()
+        } else {
+            chain("QE identity", collateral.qe_identity_chain)?
+        };
         Ok(Self {
-            tcb_info: TcbInfo::parse(collateral.tcb_info).map_err(EndorsementsError::TcbInfo)?,
-            tcb_info_chain: chain("TCB info", collateral.tcb_info_chain)?,
-            qe_identity: QeIdentity::parse(collateral.qe_identity)
-                .map_err(EndorsementsError::QeIdentity)?,
-            qe_identity_chain: chain("QE identity", collateral.qe_identity_chain)?,
+            tcb_info,
+            tcb_info_chain,
+            qe_identity,
+            qe_identity_chain,
             crls: collateral
                 .crls
                 .iter()
