@@ -17,6 +17,7 @@ mod tree;
 pub use check::{Check, CheckName, Difference, Outcome, Step};
 pub(crate) use findings::with_sources;
 pub use findings::{Findings, Stop};
+pub(crate) use text::Hex;
 pub use text::Text;
 
 /// What a refused peer is told. Coarse on purpose: a machine that is probing learns nothing about the policy.

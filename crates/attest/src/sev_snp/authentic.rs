@@ -6,10 +6,10 @@ use thiserror::Error;
 use super::bits::SigningKey;
 use super::chain::EndorsedKey;
 use super::check::CheckName;
-use super::checks::{Checks, Hex};
+use super::checks::Checks;
 use super::report::{Report, ReportFields};
 use super::vek::{VekKind, VekOwner};
-use crate::verdict::{Findings, RefusalCode, Step, Stop};
+use crate::verdict::{Findings, Hex, RefusalCode, Step, Stop};
 use crate::x509::SignatureScheme;
 
 /// The 64 bytes a report must have been made over: all of them, with whatever fills them chosen by who demands them.

@@ -1,7 +1,7 @@
 //! Makes checks of this module. Words are put together only for a check that did not pass: most appraisals print none.
 
 use std::error::Error;
-use std::fmt::{self, Display};
+use std::fmt::Display;
 
 use super::check::CheckName;
 use crate::verdict::{self, Check, Findings, Outcome, RefusalCode, Step, Stop};
@@ -121,16 +121,4 @@ pub(super) fn chain_of(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// Bytes in hex, put together only if somebody reads them.
-pub(super) struct Hex<'a>(pub(super) &'a [u8]);
-
-impl Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in self.0 {
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
-    }
 }

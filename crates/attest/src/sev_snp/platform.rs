@@ -4,7 +4,7 @@
 use super::bits::{GuestPolicy, PlatformInfo};
 use super::chain::EndorsedKey;
 use super::check::CheckName;
-use super::checks::{Checks, Hex};
+use super::checks::Checks;
 use super::report::ReportFields;
 use super::requirements::{
     AcceptedKeys, AcceptedLine, Chips, HostData, IdKeyDigests, LaunchMeasurements, Providers,
@@ -12,7 +12,7 @@ use super::requirements::{
 };
 use super::tcb::RawTcb;
 use super::vek::{VekKind, VekOwner};
-use crate::verdict::{Findings, RefusalCode, Step, Stop};
+use crate::verdict::{Findings, Hex, RefusalCode, Step, Stop};
 
 const PLATFORM: RefusalCode = RefusalCode::Platform;
 const RELAUNCH: &str = "launch the guest with a policy that demands this";

@@ -12,7 +12,7 @@ use super::quote::Quote;
 use super::signed::Signed;
 use super::tcb_info::{ModuleMismatch, TcbInfo};
 use super::{CheckName, Trust};
-use crate::verdict::{CheckName as AnyCheck, Findings, Stop};
+use crate::verdict::{CheckName as AnyCheck, Findings, Hex, Stop};
 use crate::x509::{
     Certificate, Path, PathError, PathRules, PublicKey, Revocation, SignatureScheme,
 };
@@ -62,10 +62,10 @@ pub(super) fn platform(
         findings,
         matches!(names, (PCK_NAME, PLATFORM_CA_NAME | PROCESSOR_CA_NAME)),
         [
-            &format!("{PCK_NAME}, issued by {PLATFORM_CA_NAME} or {PROCESSOR_CA_NAME}"),
-            &format!("{}, issued by {}", path.leaf().subject(), path.issuer().subject()),
-            "a certificate of another purpose vouches for the quoting enclave: do not trust this machine",
+            &format_args!("{PCK_NAME}, issued by {PLATFORM_CA_NAME} or {PROCESSOR_CA_NAME}"),
+            &format_args!("{}, issued by {}", path.leaf().subject(), path.issuer().subject()),
         ],
+        "a certificate of another purpose vouches for the quoting enclave: do not trust this machine",
     )?;
     let name = CheckName::PckPlatform;
     let pck = findings.parse(
@@ -97,10 +97,14 @@ pub(super) fn statements<'a>(
         findings,
         tcb_info.fmspc == pck.fmspc && tcb_info.pce_id == pck.pce_id,
         [
-            &platform_name(&pck.fmspc, &pck.pce_id),
-            &platform_name(&tcb_info.fmspc, &tcb_info.pce_id),
-            "fetch the TCB info of the platform that the PCK certificate names",
+            &format_args!("FMSPC {}, PCEID {}", Hex(&pck.fmspc), Hex(&pck.pce_id)),
+            &format_args!(
+                "FMSPC {}, PCEID {}",
+                Hex(&tcb_info.fmspc),
+                Hex(&tcb_info.pce_id)
+            ),
         ],
+        "fetch the TCB info of the platform that the PCK certificate names",
     )?;
 
     let name = CheckName::QeIdentitySignature;
@@ -136,10 +140,10 @@ pub(super) fn qe_report<'a>(
         findings,
         is_signed.is_ok(),
         [
-            "signed by the key of the PCK certificate",
-            "the signature does not verify",
-            "the quote was altered, or its chain is of another machine",
+            &"signed by the key of the PCK certificate",
+            &"the signature does not verify",
         ],
+        "the quote was altered, or its chain is of another machine",
     )?;
 
     let mut context = Context::new(&SHA256);
@@ -153,10 +157,10 @@ pub(super) fn qe_report<'a>(
         findings,
         expected.ct_eq(report.report_data()).into(),
         [
-            &hex::encode(expected),
-            &hex::encode(report.report_data()),
-            "the key in the quote is not the one that the quoting enclave made: do not trust this machine",
+            &Hex(&expected),
+            &Hex(report.report_data()),
         ],
+        "the key in the quote is not the one that the quoting enclave made: do not trust this machine",
     )?;
 
     let identity = statements.qe_identity.check(report);
@@ -167,10 +171,10 @@ pub(super) fn qe_report<'a>(
         findings,
         identity.is_ok(),
         [
-            "the enclave of Intel's QE identity",
-            &format!("another {differs}"),
-            "the machine signs its quotes with an enclave that Intel does not vouch for",
+            &"the enclave of Intel's QE identity",
+            &format_args!("another {differs}"),
         ],
+        "the machine signs its quotes with an enclave that Intel does not vouch for",
     )?;
     Ok(report)
 }
@@ -197,21 +201,18 @@ pub(super) fn report<'a>(
         findings,
         is_signed.is_ok(),
         [
-            "signed by the attestation key",
-            "the signature does not verify",
-            "the quote was altered on its way: ask for a new one",
+            &"signed by the attestation key",
+            &"the signature does not verify",
         ],
+        "the quote was altered on its way: ask for a new one",
     )?;
 
     let report = quote.body();
     CheckName::ReportData.demand(
         findings,
         report.report_data.is(binding),
-        [
-            &binding.to_string(),
-            &report.report_data.to_string(),
-            "the quote was made for another session, nonce or purpose: ask for a new one",
-        ],
+        [binding, &report.report_data],
+        "the quote was made for another session, nonce or purpose: ask for a new one",
     )?;
 
     let module = statements.tcb_info.check_module(report);
@@ -229,11 +230,8 @@ pub(super) fn report<'a>(
     CheckName::TdxModule.demand(
         findings,
         module.is_ok(),
-        [
-            "a TDX module of Intel's TCB info",
-            &actual,
-            "the machine runs a TDX module that Intel does not vouch for",
-        ],
+        [&"a TDX module of Intel's TCB info", &actual],
+        "the machine runs a TDX module that Intel does not vouch for",
     )?;
     Ok(report)
 }
@@ -276,10 +274,10 @@ fn believed(
         name.refuse(
             findings,
             [
-                "a chain to Intel's root that is valid now and not revoked",
-                &format!("{stranger}{error}{cause}"),
-                "fetch certificates and CRLs of this machine again; if they stay as they are, do not trust it",
+                &"a chain to Intel's root that is valid now and not revoked",
+                &format_args!("{stranger}{error}{cause}"),
             ],
+            "fetch certificates and CRLs of this machine again; if they stay as they are, do not trust it",
         )
     })
 }
@@ -307,14 +305,14 @@ fn statement_signer(
         return Err(name.refuse(
             findings,
             [
-                &format!("a chain of {TCB_SIGNING_NAME}, issued by the root"),
-                &format!(
+                &format_args!("a chain of {TCB_SIGNING_NAME}, issued by the root"),
+                &format_args!(
                     "{}, issued by {}",
                     path.leaf().subject(),
                     path.issuer().subject()
                 ),
-                "a certificate of another purpose vouches for the statement: fetch it again",
             ],
+            "a certificate of another purpose vouches for the statement: fetch it again",
         ));
     }
     Ok(path.leaf().public_key().clone())
@@ -333,11 +331,8 @@ fn signed_by<'a, T>(
         }
         Err(error) => Err(name.refuse(
             findings,
-            [
-                "signed by Intel's TCB signing key",
-                &error.to_string(),
-                "the statement was altered or signed by another key: fetch it again",
-            ],
+            [&"signed by Intel's TCB signing key", &error],
+            "the statement was altered or signed by another key: fetch it again",
         )),
     }
 }
@@ -352,17 +347,9 @@ fn holds_now(
         findings,
         (from..=until).contains(&trust.now),
         [
-            &format!("issued before {} and not run out", trust.now),
-            &format!("from {from} until {until}"),
-            "fetch the statement again, or check the clock",
+            &format_args!("issued before {} and not run out", trust.now),
+            &format_args!("from {from} until {until}"),
         ],
-    )
-}
-
-fn platform_name(fmspc: &[u8; 6], pce_id: &[u8; 2]) -> String {
-    format!(
-        "FMSPC {}, PCEID {}",
-        hex::encode(fmspc),
-        hex::encode(pce_id)
+        "fetch the statement again, or check the clock",
     )
 }

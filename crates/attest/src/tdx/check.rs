@@ -1,6 +1,6 @@
 //! The checks of a TD quote, in the order of [`super::appraise`].
 
-use std::fmt;
+use std::fmt::{self, Display};
 
 use crate::verdict::{Check, CheckName as AnyCheck, Findings, Outcome, RefusalCode, Step, Stop};
 
@@ -77,7 +77,7 @@ pub enum CheckName {
     MrOwnerConfig,
 }
 
-impl fmt::Display for CheckName {
+impl Display for CheckName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::QuoteFormat => "TD quote format",
@@ -178,36 +178,52 @@ impl CheckName {
         }
     }
 
-    /// What must hold: expected, actual, and what to do if it does not.
+    /// What holds.
+    pub(super) fn pass(self, findings: &mut Findings) {
+        findings.pass(self.step(), AnyCheck::Tdx(self));
+    }
+
+    /// What must hold: expected, actual, and what to do if it does not. The words are put together only then.
     pub(super) fn demand(
         self,
         findings: &mut Findings,
         holds: bool,
-        words: [&str; 3],
+        words: [&dyn Display; 2],
+        next_step: &str,
     ) -> Result<(), Stop> {
         if holds {
-            findings.pass(self.step(), AnyCheck::Tdx(self));
+            self.pass(findings);
             return Ok(());
         }
-        Err(self.refuse(findings, words))
+        Err(self.refuse(findings, words, next_step))
     }
 
     /// What does not hold.
-    pub(super) fn refuse(self, findings: &mut Findings, words: [&str; 3]) -> Stop {
-        let check = self.with(Outcome::Failed, words);
+    pub(super) fn refuse(
+        self,
+        findings: &mut Findings,
+        words: [&dyn Display; 2],
+        next_step: &str,
+    ) -> Stop {
+        let check = self.with(Outcome::Failed, words, next_step);
         findings.fail(self.code(), check)
     }
 
     /// What must be known, and does not refuse.
-    pub(super) fn warn(self, findings: &mut Findings, words: [&str; 3]) {
-        let check = self.with(Outcome::Warning, words);
+    pub(super) fn warn(self, findings: &mut Findings, words: [&dyn Display; 2], next_step: &str) {
+        let check = self.with(Outcome::Warning, words, next_step);
         findings.push(self.code(), check);
     }
 
-    fn with(self, outcome: Outcome, [expected, actual, next_step]: [&str; 3]) -> Check {
+    fn with(
+        self,
+        outcome: Outcome,
+        [expected, actual]: [&dyn Display; 2],
+        next_step: &str,
+    ) -> Check {
         Check {
-            expected: Some(expected.into()),
-            actual: Some(actual.into()),
+            expected: Some(expected.to_string().into()),
+            actual: Some(actual.to_string().into()),
             next_step: Some(next_step.into()),
             ..Check::new(self.step(), AnyCheck::Tdx(self), outcome)
         }

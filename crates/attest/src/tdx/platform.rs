@@ -1,11 +1,14 @@
 //! Whether a platform's firmware, TDX module and quoting enclave are of accepted levels. All findings are collected.
 
+use std::fmt::{self, Display};
+
 use super::authenticity::Statements;
 use super::body::{TdReport, TeeTcbSvn};
 use super::pck::PckExtensions;
 use super::qe_report::QeReport;
 use super::requirements::{Advisories, Requirements};
 use super::status::TcbStatus;
+use super::tcb_info::PlatformAssessment;
 use super::{CheckName, Stop};
 use crate::verdict::Findings;
 
@@ -17,11 +20,32 @@ pub(super) struct Judged {
 
 /// What Intel says of all parts together.
 struct Assessment {
-    /// Worst of all parts.
-    status: TcbStatus,
-    advisories: Vec<String>,
-    /// How it came about, for a person.
-    parts: String,
+    platform: PlatformAssessment,
+    quoting_enclave: TcbStatus,
+}
+
+impl Display for Assessment {
+    /// The status of all, and how it came about.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            platform,
+            quoting_enclave,
+        } = self;
+        let launch = &platform.launch;
+        write!(
+            f,
+            "{}: platform {} (level of {}), TDX module {}, quoting enclave {quoting_enclave}",
+            platform.status, launch.platform, launch.tcb_date, launch.module
+        )?;
+        match &platform.current {
+            Some(current) if current != launch => write!(
+                f,
+                "; by now platform {} (level of {}), TDX module {}",
+                current.platform, current.tcb_date, current.module
+            ),
+            _ => Ok(()),
+        }
+    }
 }
 
 pub(super) fn judge(
@@ -37,16 +61,16 @@ pub(super) fn judge(
         CheckName::TcbLevel.refuse(
             findings,
             [
-                "a TCB level of Intel's that firmware, TDX module and quoting enclave reach",
-                &format!(
+                &"a TCB level of Intel's that firmware, TDX module and quoting enclave reach",
+                &format_args!(
                     "components {}, PCE SVN {}, TEE TCB SVN {}, QE SVN {}: below all of them",
                     hex::encode(pck.component_svns),
                     pck.pce_svn,
-                    tee_tcb_svns(report),
+                    TeeTcbSvns(report),
                     qe.isv_svn()
                 ),
-                "update the machine's firmware and TDX module",
             ],
+            "update the machine's firmware and TDX module",
         )
     })?;
     findings.pass(
@@ -59,8 +83,8 @@ pub(super) fn judge(
     status?;
     advisories?;
     Ok(Judged {
-        status: assessment.status,
-        advisories: assessment.advisories,
+        status: assessment.platform.status,
+        advisories: assessment.platform.advisories,
     })
 }
 
@@ -71,32 +95,22 @@ fn assess(
     statements: &Statements<'_>,
 ) -> Option<Assessment> {
     let qe_level = statements.qe_identity.level(qe)?;
-    let platform = statements.tcb_info.assess(pck, report, qe_level)?;
-    let launch = &platform.launch;
-    let now = match &platform.current {
-        Some(current) if current != launch => format!(
-            "; by now platform {} (level of {}), TDX module {}",
-            current.platform, current.tcb_date, current.module
-        ),
-        _ => String::new(),
-    };
-    let parts = format!(
-        "platform {} (level of {}), TDX module {}, quoting enclave {}{now}",
-        launch.platform, launch.tcb_date, launch.module, qe_level.tcb_status
-    );
     Some(Assessment {
-        status: platform.status,
-        advisories: platform.advisories,
-        parts,
+        platform: statements.tcb_info.assess(pck, report, qe_level)?,
+        quoting_enclave: qe_level.tcb_status,
     })
 }
 
 /// All that the report names, for a person.
-fn tee_tcb_svns(report: &TdReport) -> String {
-    let launch = report.tee_tcb_svn;
-    match &report.td_1_5 {
-        Some(td_1_5) => format!("{launch}, now {}", td_1_5.tee_tcb_svn_2),
-        None => launch.to_string(),
+struct TeeTcbSvns<'a>(&'a TdReport);
+
+impl Display for TeeTcbSvns<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let launch = self.0.tee_tcb_svn;
+        match &self.0.td_1_5 {
+            Some(td_1_5) => write!(f, "{launch}, now {}", td_1_5.tee_tcb_svn_2),
+            None => write!(f, "{launch}"),
+        }
     }
 }
 
@@ -108,13 +122,13 @@ fn status(
     let is_accepted = requirements
         .statuses
         .iter()
-        .any(|accepted| accepted.status() == assessment.status);
+        .any(|accepted| accepted.status() == assessment.platform.status);
     let accepted: Vec<_> = requirements
         .statuses
         .iter()
         .map(|accepted| accepted.status().as_str())
         .collect();
-    let next_step = match assessment.status {
+    let next_step = match assessment.platform.status {
         TcbStatus::Revoked => "do not trust this machine: Intel has revoked it",
         TcbStatus::TdRelaunchAdvised | TcbStatus::TdRelaunchAdvisedConfigurationNeeded => {
             "the machine was updated: stop and start the virtual machine"
@@ -133,11 +147,8 @@ fn status(
     CheckName::TcbStatus.demand(
         findings,
         is_accepted,
-        [
-            &accepted.join(" or "),
-            &format!("{}: {}", assessment.status, assessment.parts),
-            next_step,
-        ],
+        [&accepted.join(" or "), assessment],
+        next_step,
     )
 }
 
@@ -152,22 +163,26 @@ fn advisories(
         Advisories::Tolerated(tolerated) => !tolerated.contains(id),
     };
     let ids = |is_meant: &dyn Fn(&String) -> bool| -> Vec<&str> {
-        let meant = assessment.advisories.iter().filter(|id| is_meant(id));
+        let meant = assessment
+            .platform
+            .advisories
+            .iter()
+            .filter(|id| is_meant(id));
         meant.map(String::as_str).collect()
     };
     let refused = ids(&is_refused);
     let open = ids(&|id| is_open(id) || is_refused(id));
     // beside a level that is up to date they are for information, unless the policy refuses them: nothing more can be done
     // about the machine
-    let is_up_to_date = assessment.status == TcbStatus::UpToDate;
+    let is_up_to_date = assessment.platform.status == TcbStatus::UpToDate;
     if is_up_to_date && refused.is_empty() && !open.is_empty() {
         CheckName::Advisories.warn(
             findings,
             [
-                "no advisory that the policy does not tolerate",
+                &"no advisory that the policy does not tolerate",
                 &open.join(" "),
-                "read the advisories",
             ],
+            "read the advisories",
         );
         return Ok(());
     }
@@ -176,10 +191,10 @@ fn advisories(
         findings,
         failing.is_empty(),
         [
-            "no advisory that the policy refuses or does not tolerate",
+            &"no advisory that the policy refuses or does not tolerate",
             &failing.join(" "),
-            "read the advisories, update the machine, or tolerate them in the policy",
         ],
+        "read the advisories, update the machine, or tolerate them in the policy",
     )
 }
 
@@ -224,13 +239,13 @@ fn minimum_versions(
                     is_at_least(it.tee_tcb_svn_2, requirements.minimum_tee_tcb_svn)
                 }),
             [
-                &format!(
+                &format_args!(
                     "no byte below {} (the first: of a module of the same version)",
                     requirements.minimum_tee_tcb_svn
                 ),
-                &tee_tcb_svns(report),
-                "update the machine's TDX module",
+                &TeeTcbSvns(report),
             ],
+            "update the machine's TDX module",
         ),
     ];
     results.into_iter().collect()
@@ -246,11 +261,8 @@ fn at_least(
     name.demand(
         findings,
         actual >= minimum,
-        [
-            &format!("at least {minimum}"),
-            &actual.to_string(),
-            next_step,
-        ],
+        [&format_args!("at least {minimum}"), &actual],
+        next_step,
     )
 }
 

@@ -83,13 +83,16 @@ pub(super) fn judge(
 
 /// Nothing that a policy says makes this one acceptable: its host reads and changes it as it likes.
 fn debug(report: &TdReport, findings: &mut Findings) -> Result<(), Stop> {
-    let words = [
-        "DEBUG clear",
-        "DEBUG set: the host reads and changes the virtual machine",
-        "start the virtual machine without debugging",
-    ];
     let is_set = report.attributes.contains(TdAttributes::DEBUG);
-    CheckName::Debug.demand(findings, !is_set, words)
+    CheckName::Debug.demand(
+        findings,
+        !is_set,
+        [
+            &"DEBUG clear",
+            &"DEBUG set: the host reads and changes the virtual machine",
+        ],
+        "start the virtual machine without debugging",
+    )
 }
 
 fn sept_ve(
@@ -97,17 +100,17 @@ fn sept_ve(
     requirements: &Requirements,
     findings: &mut Findings,
 ) -> Result<(), Stop> {
-    let words = [
-        "SEPT_VE_DISABLE set",
-        "SEPT_VE_DISABLE clear: the host provokes exceptions by taking pages away",
-        "start the virtual machine with SEPT_VE_DISABLE, or accept in the policy that what runs first in it guards itself",
+    let words: [&dyn Display; 2] = [
+        &"SEPT_VE_DISABLE set",
+        &"SEPT_VE_DISABLE clear: the host provokes exceptions by taking pages away",
     ];
+    let next_step = "start the virtual machine with SEPT_VE_DISABLE, or accept in the policy that what runs first in it guards itself";
     let is_set = report.attributes.contains(TdAttributes::SEPT_VE_DISABLE);
     if !is_set && requirements.sept_ve == SeptVe::GuestGuardsItself {
-        CheckName::SeptVeDisable.warn(findings, words);
+        CheckName::SeptVeDisable.warn(findings, words, next_step);
         return Ok(());
     }
-    CheckName::SeptVeDisable.demand(findings, is_set, words)
+    CheckName::SeptVeDisable.demand(findings, is_set, words, next_step)
 }
 
 /// What a TD 1.0 body leaves out is zero only under a module of TDX 1.0, which knows no service domains. Under a later one it is the
@@ -137,22 +140,21 @@ fn hidden_service_td(
     requirements: &Requirements,
     findings: &mut Findings,
 ) -> Result<(), Stop> {
-    let words = [
-        "a TD 1.5 body, which names service domains and the module that runs now",
-        &format!("a TD 1.0 body of a TDX module of version {version}"),
-        "ask for a quote of version 5",
-    ];
+    let expected = "a TD 1.5 body, which names service domains and the module that runs now";
+    let actual = format!("a TD 1.0 body of a TDX module of version {version}");
+    let words: [&dyn Display; 2] = [&expected, &actual];
+    let next_step = "ask for a quote of version 5";
     let is_one_demanded = matches!(
         &requirements.mr_service_td,
         Accepted::AnyOf(values) if !values.contains(&Register::ZERO)
     );
     match requirements.td_1_5 {
         Td15Rule::MayBeHidden if !is_one_demanded => {
-            CheckName::ServiceTd.warn(findings, words);
+            CheckName::ServiceTd.warn(findings, words, next_step);
             Ok(())
         }
         Td15Rule::MayBeHidden | Td15Rule::Demanded => {
-            Err(CheckName::ServiceTd.refuse(findings, words))
+            Err(CheckName::ServiceTd.refuse(findings, words, next_step))
         }
     }
 }
@@ -170,10 +172,10 @@ fn attributes(
         findings,
         unwanted == TdAttributes::NONE,
         [
-            &format!("nothing beside {}", requirements.attributes),
-            &format!("{unwanted} set too"),
-            "start the virtual machine without these attributes, or accept them in the policy",
+            &format_args!("nothing beside {}", requirements.attributes),
+            &format_args!("{unwanted} set too"),
         ],
+        "start the virtual machine without these attributes, or accept them in the policy",
     )
 }
 
@@ -183,41 +185,39 @@ fn xfam(
     findings: &mut Findings,
 ) -> Result<(), Stop> {
     let next_step = "start the virtual machine with a processor state that the policy accepts";
-    let actual = format!("{:#x}", report.xfam);
+    let actual = Hex(report.xfam);
     match &requirements.xfam {
         Accepted::AnyOf(accepted) => CheckName::Xfam.demand(
             findings,
             accepted.contains(&report.xfam),
-            [
-                &list(accepted.iter().map(|xfam| Hex(*xfam))),
-                &actual,
-                next_step,
-            ],
+            [&List(accepted.iter().map(|xfam| Hex(*xfam))), &actual],
+            next_step,
         ),
         Accepted::Warn(_) | Accepted::Open if report.xfam & XFAM_ALWAYS != XFAM_ALWAYS => {
-            Err(CheckName::Xfam.refuse(findings, ["x87 and SSE state", &actual, next_step]))
+            Err(CheckName::Xfam.refuse(findings, [&"x87 and SSE state", &actual], next_step))
         }
         Accepted::Warn(accepted) => {
-            let accepted_list = list(accepted.iter().map(|xfam| Hex(*xfam)));
             compare(
                 CheckName::Xfam,
                 accepted.contains(&report.xfam),
-                [&accepted_list, &actual, next_step],
+                [&List(accepted.iter().map(|xfam| Hex(*xfam))), &actual],
+                next_step,
                 findings,
-            )
+            );
+            Ok(())
         }
         Accepted::Open if report.xfam & !XFAM_KNOWN != 0 => {
             CheckName::Xfam.warn(
                 findings,
-                [
-                    "state that this release knows",
-                    &actual,
-                    "nothing, if the processor is newer than this release",
-                ],
+                [&"state that this release knows", &actual],
+                "nothing, if the processor is newer than this release",
             );
             Ok(())
         }
-        Accepted::Open => CheckName::Xfam.demand(findings, true, ["", "", ""]),
+        Accepted::Open => {
+            CheckName::Xfam.pass(findings);
+            Ok(())
+        }
     }
 }
 
@@ -233,26 +233,29 @@ fn identity(
         Accepted::AnyOf(values) => name.demand(
             findings,
             values.contains(actual),
-            [&list(values.iter()), &actual.to_string(), next_step],
+            [&List(values.iter()), actual],
+            next_step,
         ),
-        Accepted::Warn(values) => compare(
-            name,
-            values.contains(actual),
-            [&list(values.iter()), &actual.to_string(), next_step],
-            findings,
-        ),
+        Accepted::Warn(values) => {
+            compare(
+                name,
+                values.contains(actual),
+                [&List(values.iter()), actual],
+                next_step,
+                findings,
+            );
+            Ok(())
+        }
         // Intel's statement has judged the module
         Accepted::Open if *actual == Register::ZERO || name == CheckName::MrSeam => {
-            name.demand(findings, true, ["", "", ""])
+            name.pass(findings);
+            Ok(())
         }
         Accepted::Open => {
             name.warn(
                 findings,
-                [
-                    "left open by the policy",
-                    &actual.to_string(),
-                    "name the value in the policy if something depends on it",
-                ],
+                [&"left open by the policy", actual],
+                "name the value in the policy if something depends on it",
             );
             Ok(())
         }
@@ -271,22 +274,24 @@ fn measurement(
         Accepted::AnyOf(values) => name.demand(
             findings,
             values.contains(actual),
-            [&list(values.iter()), &actual.to_string(), next_step],
+            [&List(values.iter()), actual],
+            next_step,
         ),
-        Accepted::Warn(values) => compare(
-            name,
-            values.contains(actual),
-            [&list(values.iter()), &actual.to_string(), next_step],
-            findings,
-        ),
+        Accepted::Warn(values) => {
+            compare(
+                name,
+                values.contains(actual),
+                [&List(values.iter()), actual],
+                next_step,
+                findings,
+            );
+            Ok(())
+        }
         Accepted::Open => {
             name.warn(
                 findings,
-                [
-                    "left open by the policy",
-                    &actual.to_string(),
-                    "name the value in the policy: until then any content is accepted here",
-                ],
+                [&"left open by the policy", actual],
+                "name the value in the policy: until then any content is accepted here",
             );
             Ok(())
         }
@@ -297,14 +302,15 @@ fn measurement(
 fn compare(
     name: CheckName,
     holds: bool,
-    words: [&str; 3],
+    words: [&dyn Display; 2],
+    next_step: &str,
     findings: &mut Findings,
-) -> Result<(), Stop> {
+) {
     if holds {
-        return name.demand(findings, true, words);
+        name.pass(findings);
+    } else {
+        name.warn(findings, words, next_step);
     }
-    name.warn(findings, words);
-    Ok(())
 }
 
 struct Hex(u64);
@@ -315,10 +321,16 @@ impl Display for Hex {
     }
 }
 
-fn list<T: Display>(values: impl Iterator<Item = T>) -> String {
-    let values: Vec<_> = values.map(|value| value.to_string()).collect();
-    if values.is_empty() {
-        return "nothing: the policy accepts no value".to_owned();
+/// Accepted values, for a person.
+struct List<I>(I);
+
+impl<I: Iterator<Item: Display> + Clone> Display for List<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut values = self.0.clone();
+        let Some(first) = values.next() else {
+            return f.write_str("nothing: the policy accepts no value");
+        };
+        write!(f, "{first}")?;
+        values.try_for_each(|value| write!(f, " or {value}"))
     }
-    values.join(" or ")
 }
