@@ -123,10 +123,10 @@ impl<'a> Reader<'a> {
 
     /// The next element, of any type.
     pub(crate) fn any(&mut self, field: &'static str) -> Result<Element<'a>, DerError> {
-        let truncated = DerError::Truncated { field };
+        let truncated = || DerError::Truncated { field };
         let bytes = self.left;
         let [tag, first, after @ ..] = bytes else {
-            return Err(truncated);
+            return Err(truncated());
         };
         // tag numbers from 31 on take more octets; nothing in X.509 has one
         if tag & 0x1f == 0x1f {
@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
                 if octets == 0 || octets > 3 {
                     return Err(DerError::Length { field });
                 }
-                let (digits, body) = after.split_at_checked(octets).ok_or(truncated.clone())?;
+                let (digits, body) = after.split_at_checked(octets).ok_or_else(truncated)?;
                 let length = digits
                     .iter()
                     .fold(0_usize, |length, digit| length << 8 | usize::from(*digit));
@@ -151,8 +151,10 @@ impl<'a> Reader<'a> {
                 (length, body)
             }
         };
-        let (contents, left) = body.split_at_checked(length).ok_or(truncated.clone())?;
-        let encoding = bytes.get(..bytes.len() - left.len()).ok_or(truncated)?;
+        let (contents, left) = body.split_at_checked(length).ok_or_else(truncated)?;
+        let encoding = bytes
+            .get(..bytes.len() - left.len())
+            .ok_or_else(truncated)?;
         self.left = left;
         Ok(Element {
             tag: *tag,
@@ -261,15 +263,15 @@ impl<'a> Reader<'a> {
     /// A `Time` (RFC 5280, 4.1.2.5). One after the last that a [`Timestamp`] can hold, as the `99991231235959Z` that stands for no
     /// end, becomes that last one.
     pub(crate) fn time(&mut self, field: &'static str) -> Result<Timestamp, DerError> {
-        let refused = DerError::Value {
+        let refused = || DerError::Value {
             field,
             kind: "time",
         };
         let element = self.any(field)?;
         match element.tag {
-            tag::UTC_TIME => utc_time(element.contents).ok_or(refused),
-            tag::GENERALIZED_TIME => generalized_time(element.contents).ok_or(refused),
-            _ => Err(refused),
+            tag::UTC_TIME => utc_time(element.contents).ok_or_else(refused),
+            tag::GENERALIZED_TIME => generalized_time(element.contents).ok_or_else(refused),
+            _ => Err(refused()),
         }
     }
 
