@@ -1,10 +1,11 @@
 //! A statement of Intel's provisioning certification service: a JSON object with one member, and a signature over the bytes of
 //! exactly that member as they were sent (PCS API v4, "Get TDX TCB Info", "Get TDX QE Identity").
 
+use std::fmt;
 use std::sync::OnceLock;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Visitor};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
@@ -142,10 +143,23 @@ pub(super) fn bytes_of_hex<'de, D, const N: usize>(deserializer: D) -> Result<[u
 where
     D: serde::Deserializer<'de>,
 {
-    let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-    let mut bytes = [0; N];
-    hex::decode_to_slice(text.as_ref(), &mut bytes).map_err(|_| {
-        serde::de::Error::custom(format_args!("expected {} hexadecimal digits", 2 * N))
-    })?;
-    Ok(bytes)
+    deserializer.deserialize_str(HexVisitor)
+}
+
+/// Decodes from where the text stands.
+struct HexVisitor<const N: usize>;
+
+impl<const N: usize> Visitor<'_> for HexVisitor<N> {
+    type Value = [u8; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<[u8; N], E> {
+        let mut bytes = [0; N];
+        hex::decode_to_slice(text, &mut bytes)
+            .map_err(|_| E::custom(format_args!("expected {} hexadecimal digits", 2 * N)))?;
+        Ok(bytes)
+    }
 }
