@@ -25,6 +25,11 @@ const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
 const SECP256R1: &str = "1.2.840.10045.3.1.7";
 const SECP384R1: &str = "1.3.132.0.34";
 
+/// Contents octets of the identifier that all signatures of PKCS #1 have before their last arc: 1.2.840.113549.1.1.
+const PKCS1: [u8; 8] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1];
+/// The same of ECDSA with a hash of SHA-2: 1.2.840.10045.4.3.
+const ECDSA_WITH_SHA2: [u8; 7] = [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3];
+
 /// A public key. That it is one (a point of its curve, a modulus of fair size) shows only when it verifies.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum PublicKey {
@@ -256,21 +261,22 @@ impl SignatureAlgorithm {
     pub(crate) fn read(mut reader: Reader<'_>) -> Result<Self, DerError> {
         const FIELD: &str = "the signature algorithm";
         let oid = reader.oid(FIELD)?;
-        let dotted = oid.to_string();
-        let (algorithm, may_be_null) = match dotted.as_str() {
-            "1.2.840.10045.4.3.2" => (Self::Ecdsa(Hash::Sha256), false),
-            "1.2.840.10045.4.3.3" => (Self::Ecdsa(Hash::Sha384), false),
-            "1.2.840.10045.4.3.4" => (Self::Ecdsa(Hash::Sha512), false),
-            "1.2.840.113549.1.1.11" => (Self::RsaPkcs1(Hash::Sha256), true),
-            "1.2.840.113549.1.1.12" => (Self::RsaPkcs1(Hash::Sha384), true),
-            "1.2.840.113549.1.1.13" => (Self::RsaPkcs1(Hash::Sha512), true),
-            RSASSA_PSS => {
+        let pkcs1 = oid.contents().strip_prefix(&PKCS1);
+        let ecdsa = oid.contents().strip_prefix(&ECDSA_WITH_SHA2);
+        let (algorithm, may_be_null) = match (pkcs1, ecdsa) {
+            (_, Some([2])) => (Self::Ecdsa(Hash::Sha256), false),
+            (_, Some([3])) => (Self::Ecdsa(Hash::Sha384), false),
+            (_, Some([4])) => (Self::Ecdsa(Hash::Sha512), false),
+            (Some([11]), _) => (Self::RsaPkcs1(Hash::Sha256), true),
+            (Some([12]), _) => (Self::RsaPkcs1(Hash::Sha384), true),
+            (Some([13]), _) => (Self::RsaPkcs1(Hash::Sha512), true),
+            (Some([10]), _) => {
                 return Ok(match pss_hash(&mut reader)? {
                     Some(hash) => Self::RsaPss(hash),
                     None => Self::Unsupported(format!("{RSASSA_PSS} with these parameters")),
                 });
             }
-            _ => return Ok(Self::Unsupported(dotted)),
+            _ => return Ok(Self::Unsupported(oid.to_string())),
         };
         if may_be_null {
             reader.optional(FIELD, tag::NULL)?;
