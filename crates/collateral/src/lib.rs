@@ -8,7 +8,8 @@
 //! trusted, and can not take back what it once handed out.
 //!
 //! [`Item`] names what there is; [`Collateral`] gets it, from the [`Cache`] or from the vendor; [`Bundle`] carries it to
-//! a site without Internet; [`needs`] says what a piece of evidence needs. Design: `docs/attestation.md`, Collateral.
+//! a site without Internet; [`needs`] says what a piece of evidence needs, and
+//! [`Collateral::endorse`] gets it for a verifier. Design: `docs/attestation.md`, Collateral.
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::wildcard_enum_match_arm)]
 #![cfg_attr(
@@ -23,6 +24,7 @@
 
 mod bundle;
 mod cache;
+mod endorsements;
 mod entry;
 mod fetch_error;
 mod genuine;
@@ -36,6 +38,7 @@ mod shape;
 
 pub use bundle::{Bundle, BundleError, MAX_BUNDLE, MAX_ITEMS, TarError};
 pub use cache::{Bounds, Cache, CacheError, Listed, Written};
+pub use endorsements::{Endorsed, Missing, NotAStatement, add_entries};
 pub use entry::{Ages, Entry, State};
 pub use fetch_error::{FetchError, Reason};
 pub use genuine::NotGenuine;

@@ -2,6 +2,7 @@
 //! `attest` judges the evidence itself.
 
 mod certificate;
+mod document;
 mod snp;
 mod tdx;
 
@@ -14,6 +15,7 @@ use attest::x509::{Certificate, X509Error};
 use crate::item::{CrlUrl, Item, ItemError, PckCa, Product, Signer, Update, Vcek};
 use crate::shape;
 
+pub use document::needs_of;
 pub use snp::SnpReport;
 pub use tdx::TdxQuote;
 
@@ -34,6 +36,9 @@ pub enum Piece {
 /// Why evidence does not say what it needs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NeedsError {
+    /// A document of a machine that can not be read.
+    #[error("the evidence can not be read: {0}")]
+    Document(String),
     /// A quote that can not be read.
     #[error("the TDX quote can not be read")]
     Quote(#[source] QuoteError),

@@ -7,6 +7,7 @@
 
 mod bundle;
 mod cache;
+mod endorse;
 mod fetch;
 mod lab;
 mod needs;

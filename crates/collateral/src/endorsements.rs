@@ -1,0 +1,151 @@
+//! Items as what an appraisal takes them for: the endorsements of machines.
+
+use attest::x509::{Certificate, Crl, MAX_INTERMEDIATES};
+use attest::{Endorsements, Evidence, TooManyEndorsements, tdx};
+use futures::future::join_all;
+
+use crate::entry::Entry;
+use crate::fetch_error::FetchError;
+use crate::item::{Item, Update};
+use crate::needs::{NeedsError, needs_of};
+use crate::service::{Collateral, Demand};
+
+/// What a verifier has of a machine's vendors. Something may be missing: the appraisal decides whether it can do without.
+#[derive(Debug)]
+pub struct Endorsed {
+    /// What was had.
+    pub endorsements: Endorsements,
+    /// What could not be had, for a log.
+    pub missing: Vec<Missing>,
+}
+
+/// Why something is not among the endorsements.
+#[derive(Debug, thiserror::Error)]
+pub enum Missing {
+    /// The evidence does not say what it needs.
+    #[error("the evidence does not say what it needs")]
+    Needs(#[source] NeedsError),
+    /// Nobody publishes it.
+    #[error("{0}")]
+    Unmet(String),
+    /// It was not had.
+    #[error(transparent)]
+    Fetch(FetchError),
+    /// It was had, and can not be used.
+    #[error(transparent)]
+    Statement(NotAStatement),
+}
+
+/// An entry that can not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAStatement {
+    /// Intel's statements do not hold together.
+    #[error("Intel's statement {item} can not be read")]
+    Intel {
+        /// The statement.
+        item: Box<Item>,
+        /// What is wrong.
+        #[source]
+        source: tdx::EndorsementsError,
+    },
+    /// More than there are at any site.
+    #[error(transparent)]
+    TooMany(#[from] TooManyEndorsements),
+}
+
+impl Collateral {
+    /// Gets what a machine's evidence needs, all at once, and waits for each as long as `demand` says.
+    ///
+    /// The evidence is not appraised yet and can name any chip and any platform: what that costs is bounded by the queues and by the
+    /// cache, and lists are fetched from the places of the settings only.
+    pub async fn endorse(&self, evidence: &Evidence, update: Update, demand: Demand) -> Endorsed {
+        let mut missing = Vec::new();
+        let needs = needs_of(evidence, update).unwrap_or_else(|error| {
+            missing.push(Missing::Needs(error));
+            crate::needs::Needs::default()
+        });
+        missing.extend(needs.unmet.into_iter().map(Missing::Unmet));
+        let gets = needs.items.iter().map(|item| self.get(item, demand));
+        let mut entries = Vec::new();
+        for outcome in join_all(gets).await {
+            match outcome {
+                Ok(answer) => entries.push(answer.entry),
+                Err(error) => missing.push(Missing::Fetch(error)),
+            }
+        }
+        let mut endorsements = Endorsements::new();
+        if let Err(error) = add_entries(&mut endorsements, &entries) {
+            missing.push(Missing::Statement(error));
+        }
+        Endorsed {
+            endorsements,
+            missing,
+        }
+    }
+}
+
+/// Adds what entries hold. Of Intel's, those that belong together are put together: a platform's TCB info with the identity of the quoting
+/// enclave of the same update, and every list of Intel's.
+///
+/// # Errors
+/// When one can not be used. Those before it were added.
+pub fn add_entries(
+    endorsements: &mut Endorsements,
+    entries: &[Entry],
+) -> Result<(), NotAStatement> {
+    let mut intels_lists: Vec<&[u8]> = Vec::new();
+    for entry in entries {
+        let body = entry.body();
+        match entry.item() {
+            Item::AmdVcek(_) | Item::AmdChain { .. } => {
+                for certificate in certificates(body) {
+                    endorsements.add_certificate(certificate)?;
+                }
+            }
+            Item::AmdCrl { .. } | Item::Crl(_) => {
+                // an entry has the shape of its item
+                if let Ok(crl) = Crl::parse(body) {
+                    endorsements.add_crl(crl)?;
+                }
+            }
+            Item::IntelPckCrl { .. } | Item::IntelRootCrl => {
+                if !intels_lists.contains(&body) {
+                    intels_lists.push(body);
+                }
+            }
+            Item::IntelTcbInfo { .. } | Item::IntelQeIdentity { .. } => {}
+        }
+    }
+    for entry in entries {
+        let Item::IntelTcbInfo { update, .. } = entry.item() else {
+            continue;
+        };
+        let identity = entries.iter().find(
+            |other| matches!(other.item(), Item::IntelQeIdentity { update: of } if of == update),
+        );
+        let (Some(identity), Some(chain)) = (identity, entry.issuer_chain()) else {
+            continue;
+        };
+        let statements = tdx::Collateral {
+            tcb_info: entry.body(),
+            tcb_info_chain: chain,
+            qe_identity: identity.body(),
+            qe_identity_chain: identity.issuer_chain().unwrap_or(chain),
+            crls: &intels_lists,
+        };
+        let set = tdx::Endorsements::parse(&statements).map_err(|source| NotAStatement::Intel {
+            item: Box::new(entry.item().clone()),
+            source,
+        })?;
+        endorsements.add_intel(set)?;
+    }
+    Ok(())
+}
+
+/// One in DER, or several in PEM.
+fn certificates(bytes: &[u8]) -> Vec<Certificate> {
+    match Certificate::parse(bytes) {
+        Ok(certificate) => vec![certificate],
+        Err(_) => Certificate::chain_from_pem(bytes, MAX_INTERMEDIATES).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,147 @@
+//! What a verifier gets for a machine's evidence, by the document that the machine sends.
+
+use attest::vtpm::TpmEvidence;
+use attest::{Evidence, Variant, azure, gcp};
+use collateral::{Missing, Update};
+use testkit::boot::Image;
+
+use crate::lab::{DEMAND, Lab, MILAN_CRL_TARGET, QE_IDENTITY_TARGET, TCB_INFO_TARGET, evidence};
+
+/// Of which nothing is read here.
+fn tpm() -> TpmEvidence {
+    let image = Image::default();
+    TpmEvidence {
+        ak_public: Vec::new(),
+        quote: Vec::new(),
+        signature: Vec::new(),
+        pcrs: image.pcrs(),
+        event_log: image.event_log(),
+        command_line: None,
+    }
+}
+
+const QUOTE: &str = "tdx/go-tdx-guest/v5-90c06f/quote.bin";
+
+fn azure_tdx(quote: Vec<u8>) -> Evidence {
+    let document = azure::TdxDocument {
+        tpm: tpm(),
+        hcl_report: Vec::new(),
+        td_quote: quote,
+    };
+    Evidence::new(Variant::AzureTdx, document.to_json()).unwrap()
+}
+
+fn azure_sev_snp(certificates: Vec<Vec<u8>>) -> Evidence {
+    let document = azure::SevSnpDocument {
+        tpm: tpm(),
+        hcl_report: evidence("azure-snp-vtpm/trustee/genoa-v3/hcl-report.bin"),
+        certificates,
+    };
+    Evidence::new(Variant::AzureSevSnp, document.to_json()).unwrap()
+}
+
+#[tokio::test]
+async fn a_quote_brings_intels_statements_about_its_platform() {
+    let lab = Lab::new().await;
+    let collateral = lab.collateral();
+    let endorsed = collateral
+        .endorse(&azure_tdx(evidence(QUOTE)), Update::Standard, DEMAND)
+        .await;
+    assert!(endorsed.missing.is_empty(), "{:?}", endorsed.missing);
+    let [set] = endorsed.endorsements.intel() else {
+        panic!("{:?}", endorsed.endorsements);
+    };
+    assert_eq!(set.claimed_tcb_info().fmspc, [0x90, 0xc0, 0x6f, 0, 0, 0]);
+    for target in [TCB_INFO_TARGET, QE_IDENTITY_TARGET] {
+        assert_eq!(lab.vendors.count(target), 1, "{target}");
+    }
+    // a second machine of that platform costs nobody anything
+    collateral
+        .endorse(&azure_tdx(evidence(QUOTE)), Update::Standard, DEMAND)
+        .await;
+    assert_eq!(lab.vendors.count(TCB_INFO_TARGET), 1);
+}
+
+#[tokio::test]
+async fn a_machine_that_brings_its_certificate_asks_for_what_is_above_it_only() {
+    let lab = Lab::new().await;
+    let vek = evidence("azure-snp-vtpm/trustee/genoa-v3/vek.der");
+    let endorsed = lab
+        .collateral()
+        .endorse(&azure_sev_snp(vec![vek]), Update::Standard, DEMAND)
+        .await;
+    assert_eq!(lab.vendors.count("/vcek/v1/Genoa/cert_chain"), 1);
+    assert_eq!(endorsed.endorsements.certificates().len(), 2);
+    // this lab has no list of that line
+    let [missing] = endorsed.missing.as_slice() else {
+        panic!("{:?}", endorsed.missing);
+    };
+    assert!(
+        missing.to_string().starts_with("amd-crl/genoa/vcek"),
+        "{missing}"
+    );
+    assert_eq!(lab.vendors.count(MILAN_CRL_TARGET), 0);
+}
+
+#[tokio::test]
+async fn what_can_not_be_had_is_said_and_nothing_is_made_up() {
+    let mut lab = Lab::new().await;
+    lab.settings.network = false;
+    let endorsed = lab
+        .collateral()
+        .endorse(&azure_tdx(evidence(QUOTE)), Update::Standard, DEMAND)
+        .await;
+    assert!(endorsed.endorsements.is_empty());
+    assert_eq!(endorsed.missing.len(), 4);
+    let broken = lab
+        .collateral()
+        .endorse(&azure_tdx(b"no quote".to_vec()), Update::Standard, DEMAND)
+        .await;
+    assert!(broken.endorsements.is_empty());
+    assert!(matches!(broken.missing.as_slice(), [Missing::Needs(_)]));
+    let other = Evidence::new(
+        Variant::GcpTdx,
+        azure_tdx(evidence(QUOTE)).document().to_vec(),
+    );
+    let other = lab
+        .collateral()
+        .endorse(&other.unwrap(), Update::Standard, DEMAND)
+        .await;
+    assert!(matches!(other.missing.as_slice(), [Missing::Needs(_)]));
+}
+
+#[tokio::test]
+async fn a_certified_key_names_its_lists_and_they_come_from_places_of_the_settings_only() {
+    let lab = Lab::new().await;
+    let document = gcp::SevEsDocument {
+        tpm: tpm(),
+        ak_certificate: evidence("gcp-vtpm/go-tpm-tools/gce-cos-85-sha256/akcert.der"),
+        certificates: Vec::new(),
+    };
+    let sent = Evidence::new(Variant::GcpSevEs, document.to_json()).unwrap();
+    let mut settings = lab.settings.clone();
+    settings.crl_origins.clear();
+    let strict = Lab { settings, ..lab };
+    let endorsed = strict
+        .collateral()
+        .endorse(&sent, Update::Standard, DEMAND)
+        .await;
+    let [missing] = endorsed.missing.as_slice() else {
+        panic!("{:?}", endorsed.missing);
+    };
+    assert!(
+        missing.to_string().starts_with("crl/https://pki.goog/"),
+        "{missing}"
+    );
+}
+
+#[tokio::test]
+async fn a_machine_without_a_vendor_needs_nothing() {
+    let lab = Lab::new().await;
+    let sent = Evidence::new(Variant::QemuVtpm, b"{}".to_vec()).unwrap();
+    let endorsed = lab
+        .collateral()
+        .endorse(&sent, Update::Standard, DEMAND)
+        .await;
+    assert!(endorsed.endorsements.is_empty() && endorsed.missing.is_empty());
+}
