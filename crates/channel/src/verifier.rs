@@ -211,3 +211,48 @@ pub(crate) mod sealed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use attest::{CheckName, PcrIndex, Refusal, Variant};
+    use testkit::boot::Image;
+    use testkit::cloud::{Machine, Makers};
+
+    use super::sealed::Judge as _;
+    use super::*;
+
+    fn policy() -> Arc<Policy> {
+        let pcrs = Image::default().pcrs();
+        let pcrs = Policy::REQUIRED_PCRS.map(|index| {
+            let value = pcrs.get(PcrIndex::new(index).unwrap());
+            format!("        {index}: {{ expected: {value}, warnOnly: false }}\n")
+        });
+        let text = format!(
+            "version: 2\nvariant: azure-tdx\nmeasurements:\n  generations:\n    - mrtd: {{ accepted: [{}], warnOnly: false }}\n      pcrs:\n{}tdx:\n  tcbStatuses: [UpToDate]\n",
+            "1d".repeat(48),
+            pcrs.concat()
+        );
+        Arc::new(Policy::from_yaml(&text).unwrap())
+    }
+
+    /// The vendors' statements are those of the moment of the handshake. Under the vendors' roots a machine of a test gets no further than to
+    /// the certificate of its processor.
+    #[test]
+    fn a_verifier_knows_the_statements_that_it_was_given() {
+        let makers = Makers::new();
+        let binding = Binding::for_verification(&[1; 32]);
+        let document = Machine::boot(&Image::default()).azure_tdx(&makers, &binding);
+        let evidence = Evidence::new(Variant::AzureTdx, document.to_json()).unwrap();
+        let failed = |verifier: Verifier| {
+            let refusal: Refusal = verifier.judge(evidence.clone(), &binding).unwrap_err();
+            refusal.failed().map(|check| check.name).collect::<Vec<_>>()
+        };
+        let verifier = Verifier::new(policy(), ClusterMark::NotJoined);
+        assert_eq!(failed(verifier.clone()), [CheckName::EndorsementsGiven]);
+        let given = verifier.with_endorsements(Arc::new(makers.endorsements()));
+        assert_eq!(
+            failed(given),
+            [CheckName::Tdx(attest::tdx::CheckName::PckChain)]
+        );
+    }
+}
