@@ -216,10 +216,11 @@ impl<D: Judge> Party<'_, D> {
         peer: &Hello,
         address: Option<SocketAddr>,
     ) -> Result<Result<D::Proof, Refusal>, Error> {
-        let (demand, work) = (self.demand.clone(), self.admission.work());
-        let binding = session.peer.clone();
+        let demand = self.demand.clone();
+        let endorsed = demand.endorse(&received).await;
+        let (binding, work) = (session.peer.clone(), self.admission.work());
         let judged = task::spawn_blocking(move || {
-            let judged = demand.judge(received, &binding);
+            let judged = demand.judge(received, endorsed, &binding);
             drop(work);
             judged
         });

@@ -34,7 +34,7 @@ pub use frame::Kind;
 pub use incoming::Limits;
 pub use server::Server;
 pub use verifier::{
-    AsksNothing, Demand, EndorsementsSource, PolicySource, Proved, Unproved, Verifier,
+    AsksNothing, Demand, EndorsementsSource, Gathering, PolicySource, Proved, Unproved, Verifier,
 };
 
 /// From the first byte to the last verdict. A side may give up earlier, not later.

@@ -4,7 +4,7 @@
 //! [`Proved`], [`AsksNothing`] gives [`Unproved`]. The policy is read when the evidence is there, so one that is replaced while
 //! a service runs holds for the next handshake. Model: step 6 (`docs/attested-channel.md`).
 
-use std::{fmt, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc};
 
 use attest::x509::PathCache;
 use attest::{Binding, ClusterMark, Endorsements, Evidence, Policy, Refusal, Variant, Verified};
@@ -28,22 +28,20 @@ impl<F: Fn() -> Arc<Policy> + Send + Sync + 'static> PolicySource for F {
     }
 }
 
-/// Where the vendors' statements come from at the time of a handshake, when the policy is for machines that need them. Reads what is at
-/// hand and waits for nothing: who fetches does so beside it.
+/// Where the vendors' statements about one machine come from, when its evidence is there and is of the policy's variant. The evidence is not
+/// appraised yet: it says what is needed and is believed in nothing. The exchange has its deadline, so a source that waits for a vendor
+/// should wait for less than that: what came too late is there for the next attempt.
 pub trait EndorsementsSource: Send + Sync + 'static {
-    /// What is known now.
-    fn endorsements(&self) -> Arc<Endorsements>;
+    /// What can be had now.
+    fn endorsements<'a>(&'a self, evidence: &'a Evidence) -> Gathering<'a>;
 }
+
+/// Statements that are on their way.
+pub type Gathering<'a> = Pin<Box<dyn Future<Output = Arc<Endorsements>> + Send + 'a>>;
 
 impl EndorsementsSource for Arc<Endorsements> {
-    fn endorsements(&self) -> Arc<Endorsements> {
-        Self::clone(self)
-    }
-}
-
-impl<F: Fn() -> Arc<Endorsements> + Send + Sync + 'static> EndorsementsSource for F {
-    fn endorsements(&self) -> Arc<Endorsements> {
-        self()
+    fn endorsements<'a>(&'a self, _evidence: &'a Evidence) -> Gathering<'a> {
+        Box::pin(std::future::ready(Self::clone(self)))
     }
 }
 
@@ -117,14 +115,17 @@ pub(crate) mod sealed {
     use tokio::io::AsyncRead;
 
     use super::{
-        Arc, AsksNothing, Binding, Evidence, Proved, Refusal, Unproved, Variant, Verifier,
+        Arc, AsksNothing, Binding, Endorsements, Evidence, Proved, Refusal, Unproved, Variant,
+        Verifier,
     };
     use crate::{Error, frame, message};
 
     /// The two ways to judge a peer. Not for other crates: a third way would be a way round.
     pub trait Judge: Clone + Send + Sync + 'static {
         /// What the peer has to send.
-        type Received: Send + 'static;
+        type Received: Send + Sync + 'static;
+        /// What others state about the peer's machine.
+        type Endorsed: Send + 'static;
         /// What a peer that was let through has shown.
         type Proof: Clone + Send + Sync + 'static;
         /// Whether the peer has to send evidence, and gets a verdict on it.
@@ -139,10 +140,15 @@ pub(crate) mod sealed {
             reader: &mut R,
         ) -> impl Future<Output = Result<Self::Received, Error>> + Send;
 
+        /// Gets what others state about it.
+        fn endorse(&self, received: &Self::Received)
+        -> impl Future<Output = Self::Endorsed> + Send;
+
         /// Judges it; blocking.
         fn judge(
             &self,
             received: Self::Received,
+            endorsed: Self::Endorsed,
             binding: &Binding,
         ) -> Result<Self::Proof, Refusal>;
 
@@ -152,6 +158,7 @@ pub(crate) mod sealed {
 
     impl Judge for Verifier {
         type Received = Evidence;
+        type Endorsed = Arc<Endorsements>;
         type Proof = Proved;
         const ASKS: bool = true;
 
@@ -167,10 +174,24 @@ pub(crate) mod sealed {
             Ok(message::parse_evidence(&body)?)
         }
 
-        fn judge(&self, received: Evidence, binding: &Binding) -> Result<Proved, Refusal> {
+        async fn endorse(&self, received: &Evidence) -> Arc<Endorsements> {
+            if received.variant() == self.policy.policy().variant() {
+                self.endorsements.endorsements(received).await
+            } else {
+                // refused whatever anybody states about it
+                Arc::new(Endorsements::new())
+            }
+        }
+
+        fn judge(
+            &self,
+            received: Evidence,
+            endorsed: Arc<Endorsements>,
+            binding: &Binding,
+        ) -> Result<Proved, Refusal> {
             let trust = Trust {
                 roots: Roots::vendors(),
-                endorsements: &self.endorsements.endorsements(),
+                endorsements: &endorsed,
                 cache: &self.cache,
                 now: jiff::Timestamp::now(),
             };
@@ -191,6 +212,7 @@ pub(crate) mod sealed {
 
     impl Judge for AsksNothing {
         type Received = ();
+        type Endorsed = ();
         type Proof = Unproved;
         const ASKS: bool = false;
 
@@ -202,7 +224,9 @@ pub(crate) mod sealed {
             Ok(())
         }
 
-        fn judge(&self, (): (), _binding: &Binding) -> Result<Unproved, Refusal> {
+        async fn endorse(&self, (): &()) {}
+
+        fn judge(&self, (): (), (): (), _binding: &Binding) -> Result<Unproved, Refusal> {
             Ok(Unproved)
         }
 
@@ -237,21 +261,24 @@ mod tests {
 
     /// The vendors' statements are those of the moment of the handshake. Under the vendors' roots a machine of a test gets no further than to
     /// the certificate of its processor.
-    #[test]
-    fn a_verifier_knows_the_statements_that_it_was_given() {
+    #[tokio::test]
+    async fn a_verifier_knows_the_statements_that_it_was_given() {
         let makers = Makers::new();
         let binding = Binding::for_verification(&[1; 32]);
         let document = Machine::boot(&Image::default()).azure_tdx(&makers, &binding);
         let evidence = Evidence::new(Variant::AzureTdx, document.to_json()).unwrap();
-        let failed = |verifier: Verifier| {
-            let refusal: Refusal = verifier.judge(evidence.clone(), &binding).unwrap_err();
+        let failed = async |verifier: Verifier| {
+            let endorsed = verifier.endorse(&evidence).await;
+            let refusal: Refusal = verifier
+                .judge(evidence.clone(), endorsed, &binding)
+                .unwrap_err();
             refusal.failed().map(|check| check.name).collect::<Vec<_>>()
         };
         let verifier = Verifier::new(policy(), ClusterMark::NotJoined);
-        assert_eq!(failed(verifier.clone()), [CheckName::EndorsementsGiven]);
+        assert_eq!(failed(verifier.clone()).await, [CheckName::EndorsementsGiven]);
         let given = verifier.with_endorsements(Arc::new(makers.endorsements()));
         assert_eq!(
-            failed(given),
+            failed(given).await,
             [CheckName::Tdx(attest::tdx::CheckName::PckChain)]
         );
     }

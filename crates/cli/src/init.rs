@@ -28,6 +28,7 @@ use crate::backup::{self, Restore, Uploaded};
 use crate::failure::Failure;
 use crate::output::Terminal;
 use crate::text::{address, chain, printable};
+use crate::vendors::Vendors;
 use crate::workspace::{self, Workspace};
 
 /// Port of the bootstrapper.
@@ -138,7 +139,9 @@ impl Init<'_> {
         let cluster_id = ClusterId::derive(&measurement_secret, &salt);
         let policy = Arc::new(self.config.attestation.policy.clone());
         let mark = ClusterMark::NotJoinedOrCluster(ClusterIdDigest::of(cluster_id.as_bytes()));
-        let client = Client::admin(Verifier::new(Arc::clone(&policy), mark));
+        let client = Client::admin(
+            Verifier::new(Arc::clone(&policy), mark).with_endorsements(Vendors::default()),
+        );
         let request = self.request(&record, &secret, &policy);
         let address = address(&self.infrastructure.cluster_endpoint, PORT);
 

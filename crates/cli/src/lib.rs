@@ -17,6 +17,7 @@ mod mini;
 mod output;
 mod recover;
 mod text;
+mod vendors;
 mod verify;
 mod workspace;
 

@@ -24,6 +24,7 @@ use tonic::{Code, Status};
 use crate::failure::Failure;
 use crate::output::Terminal;
 use crate::text::{chain, printable};
+use crate::vendors::Vendors;
 
 pub(crate) use report::{Ended, Endpoint, Machine, Outcome, Report};
 
@@ -79,7 +80,9 @@ impl<'a> Recovery<'a> {
         let cluster = ClusterIdDigest::of(values.cluster_id.as_bytes());
         let mark = ClusterMark::NotJoinedOrCluster(cluster);
         Self {
-            client: Client::admin(Verifier::new(Arc::new(policy.clone()), mark)),
+            client: Client::admin(
+                Verifier::new(Arc::new(policy.clone()), mark).with_endorsements(Vendors::default()),
+            ),
             keys,
             terminal,
             expected,
@@ -251,7 +254,8 @@ impl<'a> Recovery<'a> {
 
 /// Whether a machine that is what it must be waits for its disk's key. For people: one that is slow to answer counts as one that does not.
 pub(crate) async fn is_waiting(policy: &Policy, address: &str) -> bool {
-    let verifier = Verifier::new(Arc::new(policy.clone()), ClusterMark::NotJoined);
+    let verifier = Verifier::new(Arc::new(policy.clone()), ClusterMark::NotJoined)
+        .with_endorsements(Vendors::default());
     let client = Client::admin(verifier).with_deadline(GLANCE);
     let asked = async {
         let (channel, _) = channel::tonic::connect(&client, address.to_owned())

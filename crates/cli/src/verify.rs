@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::text::{chain, printable};
+use crate::vendors::Vendors;
 
 /// Port of the verification service.
 pub(crate) const PORT: u16 = 30081;
@@ -126,10 +127,11 @@ pub(crate) async fn verify(
     policy: &Policy,
     mark: &ClusterMark,
 ) -> Result<Vec<NodeReport>, Failure> {
+    let vendors = &Vendors::default();
     let one = |target: &Target| {
         let target = target.clone();
         async move {
-            let (verdict, answer) = verify_one(&target.address, policy, mark).await?;
+            let (verdict, answer) = verify_one(&target.address, policy, mark, vendors).await?;
             let identity = against_record(&verdict, &target.record);
             Ok::<_, Failure>(NodeReport {
                 name: target.name,
@@ -149,6 +151,7 @@ async fn verify_one(
     address: &str,
     policy: &Policy,
     mark: &ClusterMark,
+    vendors: &Vendors,
 ) -> Result<(Verdict, Option<Answer>), Failure> {
     let mut nonce = [0; 32];
     aws_lc_rs::rand::fill(&mut nonce).map_err(|_| Failure::internal("make a nonce"))?;
@@ -163,7 +166,7 @@ async fn verify_one(
     let binding = Binding::for_verification(&nonce);
     let trust = Trust {
         roots: Roots::vendors(),
-        endorsements: &Endorsements::new(),
+        endorsements: &vendors.endorse(&evidence).await,
         cache: &PathCache::default(),
         now: jiff::Timestamp::now(),
     };

@@ -1,6 +1,7 @@
-//! The exchange against honest peers (`honest`), against peers that lie about evidence (`evidence`), that break the protocol
+//! The exchange against honest peers (`honest`), with what vendors state (`endorsed`), against peers that lie about evidence (`evidence`), that break the protocol
 //! (`protocol`), and that bring the wrong TLS session (`session`).
 
+mod endorsed;
 mod evidence;
 mod honest;
 mod protocol;
@@ -227,10 +228,21 @@ async fn admin_against<T, F>(
 where
     F: Future<Output = T>,
 {
+    client_against(admin(), identity, server).await
+}
+
+async fn client_against<T, F>(
+    client: Client,
+    identity: &Identity,
+    server: impl FnOnce(Raw) -> F,
+) -> (Accepted<Proved>, T)
+where
+    F: Future<Output = T>,
+{
     let (left, right) = duplex(BUFFER);
     let server =
         async { server(Raw::server(right, identity, ClientCertificate::NotAsked).await).await };
-    tokio::join!(async { admin().connect(left).await }, server)
+    tokio::join!(async { client.connect(left).await }, server)
 }
 
 /// The honest node against a client by hand.

@@ -21,6 +21,7 @@ use super::{expect_cluster, unusable};
 use crate::failure::Failure;
 use crate::output::Terminal;
 use crate::text::{chain, printable};
+use crate::vendors::Vendors;
 use crate::workspace;
 
 /// How long a node may take to send the next piece.
@@ -82,7 +83,10 @@ impl Creation<'_> {
 
     async fn fetch(&self, address: &str, path: &Path) -> Result<(Aside, Header), Ended> {
         let mark = ClusterMark::Cluster(ClusterIdDigest::of(self.cluster_id.as_bytes()));
-        let client = Client::admin(Verifier::new(Arc::new(self.policy.clone()), mark));
+        let client = Client::admin(
+            Verifier::new(Arc::new(self.policy.clone()), mark)
+                .with_endorsements(Vendors::default()),
+        );
         let connected = channel::tonic::connect(&client, address.to_owned()).await;
         let (channel, _peer) = connected.map_err(|error| match error.refusal() {
             // the key goes to nobody who did not prove himself; another machine may

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use attest::x509::{Certificate, Crl, MAX_INTERMEDIATES};
 use attest::{Endorsements, TooManyEndorsements, tdx};
-use collateral::{Bundle, Entry, Item, MAX_BUNDLE};
+use collateral::{Bundle, Entry, MAX_BUNDLE, add_entries};
 
 use super::files::{self, Files};
 use crate::failure::Failure;
@@ -60,7 +60,9 @@ impl Given {
                 .hint("known are certificates, revocation lists, Intel's tcb_info.json with what belongs to it, and what `collateral fetch` and `collateral export` write"));
             }
         }
-        given.take_entries(&entries)?;
+        add_entries(&mut given.0, &entries).map_err(|error| {
+            Failure::usage("these endorsements can not be taken").because(error)
+        })?;
         Ok(given)
     }
 
@@ -112,48 +114,6 @@ impl Given {
             Ok(())
         };
         taken.map_err(too_many)
-    }
-
-    fn take_entries(&mut self, entries: &[Entry]) -> Result<(), Failure> {
-        let mut crls: Vec<&[u8]> = Vec::new();
-        for entry in entries {
-            match entry.item() {
-                Item::AmdVcek(_) | Item::AmdChain { .. } => {
-                    self.take_one(entry.body(), &mut Vec::new())?;
-                }
-                Item::AmdCrl { .. } | Item::Crl(_) => {
-                    self.take_one(entry.body(), &mut Vec::new())?;
-                }
-                Item::IntelPckCrl { .. } | Item::IntelRootCrl => {
-                    if !crls.contains(&entry.body()) {
-                        crls.push(entry.body());
-                    }
-                }
-                Item::IntelTcbInfo { .. } | Item::IntelQeIdentity { .. } => {}
-            }
-        }
-        for entry in entries {
-            let Item::IntelTcbInfo { update, .. } = entry.item() else {
-                continue;
-            };
-            let identity = entries.iter().find(
-                |other| matches!(other.item(), Item::IntelQeIdentity { update: of } if of == update),
-            );
-            let (Some(identity), Some(chain)) = (identity, entry.issuer_chain()) else {
-                continue;
-            };
-            self.take_set(
-                &tdx::Collateral {
-                    tcb_info: entry.body(),
-                    tcb_info_chain: chain,
-                    qe_identity: identity.body(),
-                    qe_identity_chain: identity.issuer_chain().unwrap_or(chain),
-                    crls: &crls,
-                },
-                &entry.item().to_string(),
-            )?;
-        }
-        Ok(())
     }
 
     fn take_set(&mut self, collateral: &tdx::Collateral<'_>, place: &str) -> Result<(), Failure> {
