@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 
 use attest::x509::PathCache;
 use attest::{
-    Binding, ClusterMark, Endorsements, Evidence, Policy, Role, Roots, Trust, Variant, appraise, tdx,
+    Binding, ClusterMark, Endorsements, Evidence, Policy, Role, Roots, Trust, Variant, appraise,
+    tdx,
 };
 
 macro_rules! intel {

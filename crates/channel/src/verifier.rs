@@ -275,7 +275,10 @@ mod tests {
             refusal.failed().map(|check| check.name).collect::<Vec<_>>()
         };
         let verifier = Verifier::new(policy(), ClusterMark::NotJoined);
-        assert_eq!(failed(verifier.clone()).await, [CheckName::EndorsementsGiven]);
+        assert_eq!(
+            failed(verifier.clone()).await,
+            [CheckName::EndorsementsGiven]
+        );
         let given = verifier.with_endorsements(Arc::new(makers.endorsements()));
         assert_eq!(
             failed(given).await,
