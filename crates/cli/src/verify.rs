@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use attest::x509::PathCache;
-use attest::{
-    Binding, ClusterMark, Endorsements, Evidence, Outcome, Policy, Refusal, Roots, Trust, Verified,
-};
+use attest::{Binding, ClusterMark, Evidence, Outcome, Policy, Refusal, Roots, Trust, Verified};
 use cluster::identity::NodeIdentity;
 use proto::verify::GetAttestationRequest;
 use proto::verify::api_client::ApiClient;

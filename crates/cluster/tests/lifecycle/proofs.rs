@@ -9,9 +9,10 @@ use std::rc::Rc;
 
 use attest::{
     Binding, ClusterIdDigest, ClusterMark, Digest, Evidence, PcrIndex, Policy, Role, Variant,
-    Verified, appraise,
+    Verified,
 };
 use keys::ClusterId;
+use testkit::appraise;
 use testkit::boot::Image;
 use testkit::tee::SoftTpm;
 
