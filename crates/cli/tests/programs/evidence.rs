@@ -817,6 +817,15 @@ fn a_policy_is_followed() {
     let lists = folder("roots/amd-crl");
     let ran = verify(MILAN, MILAN_AT, &policy, &["--endorsements", &lists]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
+    // and a site may ask for a newer one
+    for (from, code) in [("2022-05-01", 0), ("2022-06-01", 3)] {
+        let policy = format!("{policy}  revocationListsFrom: {from}T00:00:00Z\n");
+        let ran = verify(MILAN, MILAN_AT, &policy, &["--endorsements", &lists]);
+        assert_eq!(ran.code, Some(code), "{from}: {ran:?}");
+        if code == 3 {
+            assert_eq!(failed(&json(&ran)), ["AMD revocation list"], "{ran:?}");
+        }
+    }
 
     let td_policy = |mrtd: &str| {
         format!(
@@ -863,6 +872,21 @@ tdx:
     let passed = named(&answer, "passed");
     for pcr in ["PCR 4", "PCR 8", "PCR 9", "PCR 12", "PCR 13"] {
         assert!(passed.contains(&pcr.to_owned()), "{pcr}: {ran:?}");
+    }
+
+    // a machine that is more than its TPM: nothing in a directory says whose a report is
+    let snp = "snp:\n  products:\n    Milan:\n      minimumTcb: { bootloader: 4, tee: 0, snp: 24, microcode: 219 }\n";
+    let td = "tdx:\n  tcbStatuses: [UpToDate]\n";
+    for (machine, section) in [("gcp-sev-snp", snp), ("gcp-tdx", td)] {
+        let policy = policy.replace("gcp-sev-es", machine) + section;
+        for (id, at) in [(GOOGLE, GOOGLE_AT), (MILAN, MILAN_AT)] {
+            let ran = verify(id, at, &policy, &[]);
+            assert_eq!(ran.code, Some(4), "{ran:?}");
+            assert!(
+                ran.stderr.contains("another machine's report would do"),
+                "{ran:?}"
+            );
+        }
     }
 
     // a policy of another kind of machine, and one for a kind that has none
