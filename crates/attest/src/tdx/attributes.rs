@@ -110,3 +110,33 @@ impl fmt::Debug for TdAttributes {
         write!(f, "TdAttributes({self})")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_told_by_name_and_the_unknown_by_number() {
+        for (bits, words) in [
+            (0, "none"),
+            (1, "DEBUG"),
+            (1 << 28, "SEPT_VE_DISABLE"),
+            (
+                0xc000_0000_f800_0001,
+                "DEBUG LASS SEPT_VE_DISABLE MIGRATABLE PKS KL TPA PERFMON",
+            ),
+            (1 << 5, "0x20"),
+            (0x1000_0020, "SEPT_VE_DISABLE 0x20"),
+        ] {
+            let attributes = TdAttributes::from_bits(bits);
+            assert_eq!(attributes.to_string(), words);
+            assert_eq!(format!("{attributes:?}"), format!("TdAttributes({words})"));
+        }
+    }
+
+    #[test]
+    fn what_is_in_both_sets_is_in_their_union() {
+        let union = (TdAttributes::PKS | TdAttributes::LASS) | TdAttributes::PKS;
+        assert_eq!(union.bits(), 1 << 30 | 1 << 27);
+    }
+}

@@ -1,10 +1,12 @@
 //! Quotes of trust domains: samples of real machines, and one named lie at a time.
 
+mod endorsements;
 mod forged;
 mod levels;
 mod policy;
 mod robustness;
 mod samples;
+mod verdict;
 
 use attest::tdx::{
     Accepted, Appraised, Collateral, Endorsements, Launch, Register, ReportData, Requirements,

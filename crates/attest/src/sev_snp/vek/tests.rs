@@ -195,6 +195,17 @@ fn texts_are_short_printable_ia5_strings() {
 }
 
 #[test]
+fn the_longest_text_is_read() {
+    let longest = "P".repeat(64);
+    let mut extensions = vlek();
+    extensions.insert(oid::CSP_ID, ia5(&longest));
+    assert_eq!(
+        read(VekKind::Vlek, ProductLine::Milan, &extensions).map(|read| read.owner),
+        Ok(VekOwner::Provider(longest))
+    );
+}
+
+#[test]
 fn a_hardware_id_has_the_size_of_its_line_alone_or_in_an_octet_string() {
     let wrapped = |length: u8| {
         let mut der = vec![4, length];

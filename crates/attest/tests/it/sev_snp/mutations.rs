@@ -8,10 +8,10 @@ use attest::sev_snp::{
     VekKind, VekOwner, oid,
 };
 use attest::x509::{Certificate, Crl, PathCache};
-use attest::{Outcome, RefusalCode};
+use attest::{Check, Outcome, RefusalCode};
 use testkit::amd::{self, Amd, ReportBytes, VALIDITY, VekParts, offset};
 
-use super::{Input, evidence, time};
+use super::{Input, Output, evidence, time};
 
 const NOW: &str = "2026-06-01T00:00:00Z";
 const NONE: [&str; 0] = [];
@@ -1095,4 +1095,119 @@ fn a_real_report_under_another_root_is_refused_by_the_built_in_ones() {
     input.requirements = input.requirements.revocation(RevocationDemand::Warn);
     assert_eq!(input.appraise().failed(), ["SNP report signature"]);
     assert!(Certificate::parse(&input.vek).is_ok());
+}
+
+/// What was looked at, in its order. A check that is missing here was not made, or is not told.
+#[test]
+fn a_verdict_names_every_check_that_was_made() {
+    let output = Case::milan().input().appraise();
+    let checks: Vec<String> = output
+        .findings
+        .checks()
+        .iter()
+        .map(|check| format!("{}: {}", check.step, check.name))
+        .collect();
+    assert_eq!(
+        checks,
+        [
+            "evidence document: SNP report format",
+            "endorsements: VEK certificate format",
+            "endorsements: VEK certificate names",
+            "endorsements: VEK certificate extensions",
+            "endorsements: AMD certificate chain",
+            "endorsements: AMD revocation list",
+            "endorsements: product in the VEK certificate",
+            "endorsements: key in the VEK certificate",
+            "hardware report: processor in the SNP report",
+            "hardware report: signing key of the SNP report",
+            "hardware report: TCB of the VEK certificate",
+            "hardware report: chip id",
+            "hardware report: SNP report signature",
+            "hardware report: SNP report data",
+            "platform: kind of AMD key",
+            "platform: listed chip",
+            "platform: debug off",
+            "platform: no migration agent",
+            "platform: simultaneous multithreading",
+            "platform: CXL",
+            "platform: guest policy demands",
+            "platform: guest ABI",
+            "platform: VMPL",
+            "platform: platform info",
+            "platform: AMD product line",
+            "platform: reported TCB",
+            "platform: launch TCB",
+            "platform: mitigations",
+            "platform: committed TCB",
+            "platform: committed firmware",
+            "platform: id key digest",
+            "platform: host data",
+            "boot measurements: launch measurement"
+        ]
+    );
+    assert_eq!(output.named(Outcome::Passed).len(), checks.len());
+}
+
+#[test]
+fn an_identity_key_that_need_not_be_known_passes_or_warns() {
+    for (accepted, outcome) in [([0x1d; 48], Outcome::Passed), ([1; 48], Outcome::Warning)] {
+        let output = Case::milan()
+            .demand(|_| {
+                Requirements::new(
+                    lines(ProductLine::Milan, 0),
+                    LaunchMeasurements::Enforce(Accepted::new(vec![[0x3e; 48]]).unwrap()),
+                    IdKeyDigests::Warn(Accepted::new(vec![accepted]).unwrap()),
+                )
+            })
+            .input()
+            .appraise();
+        assert_eq!(output.failed(), NONE, "{}", output.findings);
+        let name = "id key digest";
+        assert!(
+            output.named(outcome).contains(&name.to_owned()),
+            "{}",
+            output.findings
+        );
+    }
+}
+
+/// The same list may come from the verifier, the evidence and a cache: it counts once.
+#[test]
+fn one_list_given_many_times_is_one_list() {
+    let mut input = Case::milan().input();
+    let list = input.crls[0].clone();
+    input.crls = vec![list; 9];
+    let output = input.appraise();
+    assert_eq!(output.failed(), NONE, "{}", output.findings);
+    assert_eq!(output.warnings(), NONE);
+}
+
+/// A refusal says what was demanded, what was found, and what to do.
+#[test]
+fn a_refusal_says_what_was_demanded_and_what_was_found() {
+    let words = |output: &Output| {
+        let checks = output.findings.checks();
+        let failed = checks.iter().find(|check| check.outcome == Outcome::Failed);
+        let Check {
+            expected,
+            actual,
+            next_step,
+            ..
+        } = failed.unwrap();
+        assert!(next_step.is_some(), "{}", output.findings);
+        [expected, actual].map(|text| text.as_ref().unwrap().to_string())
+    };
+    let output = Case::milan().field(0xc0, &[0x41; 32]).input().appraise();
+    assert_eq!(output.failed(), ["host data"]);
+    assert_eq!(words(&output), ["40".repeat(32), "41".repeat(32)]);
+
+    // an error comes with what caused it
+    let output = Case::milan()
+        .with(|c| c.vek.kind = VekKind::Vlek)
+        .input()
+        .appraise();
+    assert_eq!(output.failed(), ["AMD certificate chain"]);
+    let [expected, actual] = words(&output);
+    assert!(expected.contains("ARK-Milan"), "{expected}");
+    assert!(actual.contains("is not signed by"), "{actual}");
 }

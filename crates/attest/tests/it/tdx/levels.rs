@@ -511,3 +511,17 @@ fn no_statement_advises_a_new_start() {
         assert_eq!(status(&outcomes), "a status this release does not know");
     }
 }
+
+/// Who reads why a status is what it is sees both levels, where they differ.
+#[test]
+fn what_runs_now_is_told_where_it_differs_from_the_start() {
+    let words = |case: &Case| case.appraise().actual("TCB status");
+    let moved = words(&started_before_the_update());
+    assert!(moved.contains("by now"), "{moved}");
+    let mut same = lenient();
+    same.quote.body = Body::V5Td15;
+    same.tcb_info["tcbLevels"][0]["tcb"]["pcesvn"] = 14.into();
+    let same = words(&same);
+    assert!(same.starts_with("OutOfDate"), "{same}");
+    assert!(!same.contains("by now"), "{same}");
+}

@@ -1,0 +1,220 @@
+//! What is read of endorsements, up to which size, and what they may not add.
+
+use attest::tdx::{
+    ChainError, Collateral, Endorsements, EndorsementsError, PckExtensions, Register,
+};
+use testkit::intel::{self, PckParts, pck_extension, pem_chain};
+
+use super::Case;
+
+/// As the modules say.
+const MAX_CHAIN: usize = 8;
+const MAX_CHAIN_BYTES: usize = 64 * 1024;
+const MAX_CRLS: usize = 8;
+
+fn parse(
+    collateral: &intel::Collateral,
+    crls: &[&[u8]],
+) -> Result<Endorsements, EndorsementsError> {
+    Endorsements::parse(&Collateral {
+        tcb_info: &collateral.tcb_info,
+        tcb_info_chain: &collateral.tcb_info_chain,
+        qe_identity: &collateral.qe_identity,
+        qe_identity_chain: &collateral.qe_identity_chain,
+        crls,
+    })
+}
+
+#[test]
+fn revocation_lists_have_a_bound() {
+    let collateral = Case::new().collateral();
+    let list: &[u8] = &collateral.pck_crl;
+    for count in 0..=MAX_CRLS {
+        assert!(parse(&collateral, &vec![list; count]).is_ok(), "{count}");
+    }
+    for count in [MAX_CRLS + 1, MAX_CRLS + 2] {
+        assert!(
+            matches!(
+                parse(&collateral, &vec![list; count]),
+                Err(EndorsementsError::TooManyCrls { count: told }) if told == count
+            ),
+            "{count}"
+        );
+    }
+}
+
+#[test]
+fn a_chain_has_a_bound_in_bytes() {
+    let mut collateral = Case::new().collateral();
+    let chain = collateral.tcb_info_chain.clone();
+    for (size, is_read) in [
+        (MAX_CHAIN_BYTES - 1, true),
+        (MAX_CHAIN_BYTES, true),
+        (MAX_CHAIN_BYTES + 1, false),
+        (MAX_CHAIN_BYTES + 2, false),
+    ] {
+        collateral.tcb_info_chain = chain.clone();
+        // zeros behind the text are passed over, and count all the same
+        collateral.tcb_info_chain.resize(size, 0);
+        match parse(&collateral, &[]) {
+            Ok(_) => assert!(is_read, "{size}"),
+            Err(EndorsementsError::Chain {
+                source: ChainError::TooLong { size: told },
+                ..
+            }) => assert_eq!((told, is_read), (size, false)),
+            Err(other) => panic!("{size}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_chain_has_a_bound_in_certificates() {
+    let case = Case::new();
+    let mut collateral = case.collateral();
+    let signer = &case.vendor.tcb_signing.der;
+    let root = &case.vendor.root.der;
+    for (roots, is_read) in [(MAX_CHAIN - 1, true), (MAX_CHAIN, false)] {
+        let mut chain: Vec<&[u8]> = vec![signer];
+        chain.extend(vec![root.as_slice(); roots]);
+        for bytes in [chain.concat(), pem_chain(&chain)] {
+            collateral.tcb_info_chain = bytes;
+            assert_eq!(parse(&collateral, &[]).is_ok(), is_read, "{roots}");
+        }
+    }
+}
+
+/// Intel may renew the signer of one statement before that of the other.
+#[test]
+fn each_statement_is_signed_by_its_own_signer() {
+    let mut case = Case::new();
+    let quote = case.platform.quote(&case.quote);
+    let older = case.collateral();
+    case.vendor.tcb_signing = case.vendor.root.signer("Intel SGX TCB Signing");
+    let newer = case.collateral();
+    let mixed = intel::Collateral {
+        tcb_info: older.tcb_info.clone(),
+        tcb_info_chain: older.tcb_info_chain.clone(),
+        ..newer.clone()
+    };
+    case.appraise_with(&quote, &mixed).accepted();
+    // and by no other
+    let crossed = intel::Collateral {
+        tcb_info_chain: newer.tcb_info_chain.clone(),
+        ..mixed.clone()
+    };
+    case.appraise_with(&quote, &crossed)
+        .refused_by(&["TCB info: signature"]);
+    let crossed = intel::Collateral {
+        qe_identity_chain: older.qe_identity_chain,
+        ..mixed
+    };
+    case.appraise_with(&quote, &crossed)
+        .refused_by(&["QE identity: signature"]);
+}
+
+/// One element: tag, contents, and what follows it.
+fn element(bytes: &[u8]) -> (u8, &[u8], &[u8]) {
+    let (start, length) = match bytes[1] {
+        0x81 => (3, usize::from(bytes[2])),
+        0x82 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
+        length => (2, usize::from(length)),
+    };
+    let (contents, rest) = bytes[start..].split_at(length);
+    (bytes[0], contents, rest)
+}
+
+fn der(tag: u8, contents: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(contents.len()).unwrap().to_be_bytes();
+    let mut bytes = match length {
+        [0, low @ ..=0x7f] => vec![tag, low],
+        [0, low] => vec![tag, 0x81, low],
+        [high, low] => vec![tag, 0x82, high, low],
+    };
+    bytes.extend(contents);
+    bytes
+}
+
+fn elements(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    while !bytes.is_empty() {
+        let (tag, contents, rest) = element(bytes);
+        all.push(der(tag, contents));
+        bytes = rest;
+    }
+    all
+}
+
+/// A field of a number that Intel has not given away.
+fn unknown_field() -> Vec<u8> {
+    let oid = [0x2a, 0x86, 0x48, 0x86, 0xf8, 0x4d, 0x01, 0x0d, 0x01, 0x63];
+    der(0x30, &[der(0x06, &oid), der(0x05, &[])].concat())
+}
+
+/// The fields of the extension, those of its TCB, or those of its configuration, changed.
+fn changed(whole: &[u8], inner: Option<usize>, change: impl Fn(&mut Vec<Vec<u8>>)) -> Vec<u8> {
+    let mut fields = elements(element(whole).1);
+    match inner {
+        None => change(&mut fields),
+        Some(at) => {
+            let mut entry = elements(element(&fields[at]).1);
+            let mut inner = elements(element(&entry[1]).1);
+            change(&mut inner);
+            entry[1] = der(0x30, &inner.concat());
+            fields[at] = der(0x30, &entry.concat());
+        }
+    }
+    der(0x30, &fields.concat())
+}
+
+const TCB: Option<usize> = Some(1);
+const CONFIGURATION: Option<usize> = Some(6);
+
+#[test]
+fn unknown_fields_of_a_pck_certificate_are_passed_over() {
+    let whole = pck_extension(&PckParts::default());
+    let known = PckExtensions::parse(&whole).unwrap();
+    for inner in [None, TCB, CONFIGURATION] {
+        assert_eq!(changed(&whole, inner, |_| {}), whole, "{inner:?}");
+        let more = changed(&whole, inner, |fields| fields.insert(1, unknown_field()));
+        assert_eq!(PckExtensions::parse(&more).unwrap(), known, "{inner:?}");
+    }
+}
+
+#[test]
+fn nothing_stands_behind_a_field_of_a_pck_certificate() {
+    let whole = pck_extension(&PckParts::default());
+    assert!(PckExtensions::parse(&[&whole[..], &[5, 0]].concat()).is_err());
+    for inner in [None, TCB, CONFIGURATION] {
+        for at in 0..3 {
+            let longer = changed(&whole, inner, |fields| {
+                let inside = [element(&fields[at]).1, &[5, 0]].concat();
+                fields[at] = der(0x30, &inside);
+            });
+            assert!(PckExtensions::parse(&longer).is_err(), "{inner:?} {at}");
+        }
+        // nor behind the value of an unknown one
+        let longer = changed(&whole, inner, |fields| {
+            let inside = [element(&unknown_field()).1, &[5, 0]].concat();
+            fields.push(der(0x30, &inside));
+        });
+        assert!(PckExtensions::parse(&longer).is_err(), "{inner:?}");
+    }
+}
+
+#[test]
+fn a_register_has_96_hexadecimal_digits() {
+    let text = "0a".repeat(48);
+    assert_eq!(
+        Register::from_hex(&text),
+        Some(Register::from_bytes([10; 48]))
+    );
+    for wrong in [
+        "",
+        &text[1..],
+        &text[2..],
+        &format!("{text}00"),
+        &text.replace('a', "g"),
+    ] {
+        assert_eq!(Register::from_hex(wrong), None, "{wrong}");
+    }
+}
