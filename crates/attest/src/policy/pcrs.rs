@@ -267,3 +267,29 @@ pub(super) fn indices<const N: usize>(indices: [u32; N]) -> impl Iterator<Item =
 fn is_placeholder<D: PcrDigest>(digest: &D) -> bool {
     digest.bytes().chunks(2).all(|pair| pair == [0x12, 0x34])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Not even zeros are what the other bank holds where nothing was measured.
+    #[test]
+    fn values_of_another_bank_and_none_at_all_accept_no_register_of_this_one() {
+        let registers = PcrValues::at_reset();
+        let index = PcrIndex::new(8).unwrap();
+        let zero = |warn_only| Measurement {
+            expected: Digest::ZERO,
+            warn_only,
+        };
+        assert!(PcrMeasurements::Sha256([(index, zero(false))].into()).accepts(&registers));
+        for warn_only in [false, true] {
+            let zero = Measurement {
+                expected: Digest384::ZERO,
+                warn_only,
+            };
+            assert!(!PcrMeasurements::Sha384([(index, zero)].into()).accepts(&registers));
+        }
+        assert!(!PcrMeasurements::Sha384(Measurements::new()).accepts(&registers));
+        assert!(!PcrMeasurements::None.accepts(&registers));
+    }
+}
