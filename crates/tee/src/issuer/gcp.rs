@@ -6,6 +6,7 @@ use attest::certificate_table::{CertificateTable, Entry};
 use attest::gcp::{SevEsDocument, SevSnpDocument, TdxDocument, report_data};
 use attest::tpm::PublicArea;
 use attest::vtpm::TpmEvidence;
+use attest::x509::Certificate;
 
 use super::cloud::{CloudError, CloudIssuer, Part};
 use crate::detect::Places;
@@ -135,7 +136,7 @@ fn reported(
     }
 }
 
-/// Of the key that signed, and its authority, as far as the host has them. A table that cannot be read is none: the verifier asks AMD.
+/// Of the key that signed, and its authority, as far as the host has them. What cannot be read is left out: the verifier asks AMD.
 fn certificates(report: &TsmReport) -> Vec<Vec<u8>> {
     let table = report.auxiliary.as_deref().map(CertificateTable::parse);
     let Some(Ok(table)) = table else {
@@ -144,6 +145,8 @@ fn certificates(report: &TsmReport) -> Vec<Vec<u8>> {
     [Entry::Vcek, Entry::Vlek, Entry::Ask]
         .into_iter()
         .filter_map(|entry| table.get(entry))
+        // one of them would make the whole document unreadable
+        .filter(|der| Certificate::parse(der).is_ok())
         .map(<[u8]>::to_vec)
         .collect()
 }
