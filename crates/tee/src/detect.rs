@@ -25,6 +25,9 @@ use crate::tsm::{Provider, REPORT_DATA, Tsm, TsmReport};
 /// What a report is made over that nobody appraises.
 const NOTHING: [u8; REPORT_DATA] = [0; REPORT_DATA];
 
+/// Of a device that is there. A hypervisor that puts a request off costs older drivers their key.
+const NOT_ASKED: &str = "there, and not asked: a request at the wrong time can cost its driver the key until a restart; that it works shows when evidence is made";
+
 /// Where to look.
 #[derive(Clone, Debug)]
 pub struct Places {
@@ -107,7 +110,7 @@ pub enum State {
     NotUsed,
     /// Not there, or does not work.
     Missing,
-    /// Not looked at, because something else it needs is missing.
+    /// Not looked at, because something else it needs is missing, or because a look costs something.
     NotLooked,
 }
 
@@ -254,8 +257,11 @@ impl Looked {
 
     fn sev_guest(&mut self, places: &Places) {
         if self.is_to_be_asked(places, Source::SevGuest, GuestDevice::Sev) {
-            match SevGuest::new(places.devices.as_ref()).report(&NOTHING) {
-                Ok(report) => self.report(Source::SevGuest, &report),
+            match SevGuest::new(places.devices.as_ref()).look() {
+                Ok(()) => {
+                    self.traits.hardware = Some(Hardware::Snp);
+                    self.found(Source::SevGuest, State::NotLooked, NOT_ASKED.into());
+                }
                 Err(error) => self.found(Source::SevGuest, State::Missing, chain(&error)),
             }
         }
@@ -270,7 +276,7 @@ impl Looked {
         }
     }
 
-    /// A device is asked as it is in an issue: where it is there, and nothing newer is.
+    /// A device is looked at as it is in an issue: where it is there, and nothing newer is.
     fn is_to_be_asked(&mut self, places: &Places, source: Source, device: GuestDevice) -> bool {
         let (state, detail) = match (places.devices.is_there(device), self.traits.hardware) {
             (true, None) => return true,

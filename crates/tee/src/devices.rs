@@ -63,6 +63,12 @@ pub trait GuestDevices: fmt::Debug + Send + Sync {
     /// Whether there is such a device. That it works shows in a report.
     fn is_there(&self, device: GuestDevice) -> bool;
 
+    /// Opens it and asks nothing.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is no device.
+    fn can_be_opened(&self, device: GuestDevice) -> Result<(), CallFailure>;
+
     /// `SNP_GET_REPORT` over `data`, of the privilege level `vmpl`.
     ///
     /// # Errors
@@ -126,6 +132,10 @@ impl From<sys::SnpFailure> for CallFailure {
 impl GuestDevices for DeviceFiles {
     fn is_there(&self, device: GuestDevice) -> bool {
         self.0.join(device.name()).exists()
+    }
+
+    fn can_be_opened(&self, device: GuestDevice) -> Result<(), CallFailure> {
+        self.open(device).map(drop)
     }
 
     fn snp_report(

@@ -14,7 +14,7 @@ use attest::sev_snp::REPORT_SIZE;
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::devices::{CallFailure, GuestDevices, SNP_RESPONSE};
+use crate::devices::{CallFailure, GuestDevice, GuestDevices, SNP_RESPONSE};
 use crate::tsm::{Provider, REPORT_DATA, TsmReport};
 
 /// `SEV_FW_BLOB_MAX_SIZE`: what the driver takes for certificates, and no more.
@@ -22,7 +22,8 @@ const TABLE: usize = 16 * 1024;
 const PAGE: usize = 4096;
 /// Of the machine's own software. Where a paravisor or an SVSM runs above it the firmware refuses.
 const VMPL: u32 = 0;
-/// A hypervisor lets a guest ask only every so often. Newer drivers wait themselves, for a minute.
+/// A hypervisor lets a guest ask only every so often. Where that is its answer, newer drivers wait themselves, for a minute, and all of them
+/// give their key up in the end: only what was put off before the hypervisor was asked is asked again.
 const MAX_ATTEMPTS: u32 = 5;
 /// What the driver waits.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -50,14 +51,14 @@ pub enum SevGuestError {
         "the driver of sev-guest takes no request: it gave its key up after an earlier failure, so restart the machine (or the file is another device)"
     )]
     NoKey(#[source] io::Error),
-    /// The hypervisor puts it off.
+    /// The driver puts it off.
     #[error(
-        "the hypervisor put the request for a report off {MAX_ATTEMPTS} times: it limits how often a machine may ask; try again later"
+        "the driver of sev-guest put the request for a report off {MAX_ATTEMPTS} times; try again later"
     )]
     Busy(#[source] io::Error),
-    /// The hypervisor put it off until the driver gave up.
+    /// The hypervisor put it off, and the driver gave up.
     #[error(
-        "the hypervisor put the request for a report off until the driver gave up, and its key with it; restart the machine"
+        "the hypervisor put the request for a report off until the driver gave up, and its key with it: a hypervisor limits how often a machine may ask; restart the machine, and ask less often"
     )]
     TimedOut(#[source] io::Error),
     /// The hypervisor says no.
@@ -132,6 +133,17 @@ impl<'a> SevGuest<'a> {
         Self { pause, ..self }
     }
 
+    /// Looks whether the device can be opened, and asks it nothing: on kernels of before Linux 6.3 a request that the hypervisor puts off
+    /// costs the driver its key, and the machine its evidence until it starts anew.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn look(&self) -> Result<(), SevGuestError> {
+        self.devices
+            .can_be_opened(GuestDevice::Sev)
+            .map_err(error_of)
+    }
+
     /// A report over `data` with the host's certificates, in the form that configfs-tsm has. A table that is longer than the driver takes
     /// is left out: AMD publishes what is in it.
     ///
@@ -167,7 +179,7 @@ impl<'a> SevGuest<'a> {
         })
     }
 
-    /// Asks again while the hypervisor puts it off, a few times.
+    /// Asks again while the driver puts it off, a few times.
     fn patiently<T>(
         &self,
         mut ask: impl FnMut() -> Result<T, CallFailure>,
@@ -201,7 +213,8 @@ fn is_busy(failure: &CallFailure) -> bool {
             error, exit_info2, ..
         } => {
             matches!(errno(error), Some(Errno::AGAIN | Errno::BUSY | Errno::INTR))
-                || codes(*exit_info2).1 == BUSY
+                // after that answer the driver has no key left to ask with
+                && codes(*exit_info2).1 != BUSY
         }
     }
 }
@@ -241,12 +254,12 @@ fn error_of(failure: CallFailure) -> SevGuestError {
     match errno(&error) {
         Some(Errno::NOTTY) => return SevGuestError::NoKey(error),
         Some(Errno::TIMEDOUT) => return SevGuestError::TimedOut(error),
+        _ if hypervisor == BUSY => return SevGuestError::TimedOut(error),
         Some(Errno::AGAIN | Errno::BUSY | Errno::INTR) => return SevGuestError::Busy(error),
         _ => {}
     }
     // the hypervisor writes all of it when it answers in the firmware's place
     match (hypervisor, firmware) {
-        (BUSY, _) => SevGuestError::Busy(error),
         (0 | u32::MAX, code) if code != 0 && !NOT_ASKED.contains(&code) => {
             SevGuestError::Firmware {
                 code,

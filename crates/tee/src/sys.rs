@@ -116,7 +116,7 @@ pub(crate) fn snp_report(
     let mut response = [0; SNP_RESPONSE];
     let mut call = SnpGuestRequest::new(address(&mut request), address(&mut response));
     // SAFETY: the operation takes a `struct snp_guest_request_ioctl`, which `SnpGuestRequest` is (its size is in the number, and a test
-    // holds both against the header). Its two addresses are those of `request`, of which the kernel reads 96 bytes, and of `response`, into
+    // holds both against those of the header). Its two addresses are those of `request`, of which the kernel reads 96 bytes, and of `response`, into
     // which it writes 4000; both are exactly so long, borrowed by nobody else, and live until the call is over. Any bytes are a value of them.
     let done = unsafe { update::<SNP_GET_REPORT, _>(device, &mut call) };
     done.map(|()| response).map_err(|error| SnpFailure {
@@ -166,7 +166,7 @@ pub(crate) fn td_report(
         td_report: [0; TD_REPORT],
     };
     // SAFETY: the operation takes a `struct tdx_report_req`, which `TdReportRequest` is (its size is in the number, and a test holds both
-    // against the header). It holds no address, is borrowed by nobody else, and any bytes are a value of it.
+    // against those of the kernel's sources). It holds no address, is borrowed by nobody else, and any bytes are a value of it.
     unsafe { update::<TDX_CMD_GET_REPORT0, _>(device, &mut request) }?;
     Ok(request.td_report)
 }
@@ -318,9 +318,20 @@ mod tests {
         assert_eq!(refused.raw_os_error(), Some(25), "{refused}");
     }
 
-    /// Nobody has this address: port "any" of a machine that is not there.
     #[test]
-    fn a_stream_to_nobody_is_refused() {
+    fn an_address_of_a_virtual_socket_is_the_kernels() {
+        let address = VsockAddress::new(2, 4050);
+        // SAFETY: the pointer is good for as many bytes as come with it, all of them defined, as long as `address` lives.
+        let bytes = unsafe {
+            address.with_sockaddr(|pointer, length| {
+                std::slice::from_raw_parts(pointer.cast::<u8>(), length as usize).to_vec()
+            })
+        };
+        assert_eq!(
+            bytes,
+            [40, 0, 0, 0, 0xd2, 0x0f, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]
+        );
+        // no machine has this number; where the kernel knows no virtual sockets at all, that is the answer
         assert!(connect_vsock(u32::MAX - 1, 4050).is_err());
     }
 }
