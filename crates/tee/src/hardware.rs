@@ -34,7 +34,7 @@ pub enum HardwareError {
 pub fn report(places: &Places, data: &[u8; REPORT_DATA]) -> Result<TsmReport, HardwareError> {
     let missing = match Tsm::new(&places.configfs).report(data) {
         Ok(report) => return Ok(report),
-        Err(error @ TsmError::Missing { .. }) => error,
+        Err(error) if error.is_absence() => error,
         Err(error) => return Err(HardwareError::Tsm(error)),
     };
     let devices = places.devices.as_ref();

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use thiserror::Error;
 
 /// Where configfs is mounted.
@@ -78,6 +79,19 @@ pub enum TsmError {
         "{MAX_NAMES} requests of configfs-tsm are open: whoever made them died; remove them with rmdir"
     )]
     Full,
+}
+
+impl TsmError {
+    /// Whether the kernel has no such interface, or no driver behind it, and not that this program may not use it.
+    pub(crate) fn is_absence(&self) -> bool {
+        match self {
+            Self::Missing { source, .. } => {
+                source.kind() == io::ErrorKind::NotFound
+                    || Errno::from_io_error(source) == Some(Errno::NXIO)
+            }
+            _ => false,
+        }
+    }
 }
 
 fn hint(source: &io::Error) -> &'static str {

@@ -687,6 +687,13 @@ fn the_device_is_not_asked_where_configfs_fails() {
     fs::create_dir_all(root.path().join("config/tsm/report")).unwrap();
     let refused = hardware::report(&places, &DATA).unwrap_err();
     assert!(matches!(refused, HardwareError::Tsm(_)), "{refused:?}");
+
+    // there, and not to be used
+    let (root, places) = self::places(Recorded::sev([]), nobody());
+    fs::create_dir_all(root.path().join("config/tsm")).unwrap();
+    fs::write(root.path().join("config/tsm/report"), b"").unwrap();
+    let refused = hardware::report(&places, &DATA).unwrap_err();
+    assert!(matches!(refused, HardwareError::Tsm(_)), "{refused:?}");
 }
 
 fn found(places: &Places, source: Source) -> (State, String, Option<&'static str>) {
