@@ -359,3 +359,39 @@ fn point<const PART: usize, const WHOLE: usize>(
 const fn unsupported(field: &'static str, value: u64) -> ParseError {
     ParseError::Unsupported { field, value }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rsa_key(bytes: usize, first: u8) -> PublicKey {
+        let mut modulus = vec![0xff; bytes];
+        modulus[0] = first;
+        PublicKey::Rsa(RsaKey {
+            modulus: modulus.into(),
+            exponent: EXPONENT.into(),
+        })
+    }
+
+    #[test]
+    fn a_key_fits_the_templates_of_its_kind() {
+        use Template::{H1, H2, H3, H6, H7, L1, L2};
+        for (key, fitting) in [
+            (rsa_key(256, 0x80), &[L1, H1][..]),
+            (rsa_key(256, 0xff), &[L1, H1]),
+            // one bit short of 2048
+            (rsa_key(256, 0x7f), &[]),
+            (rsa_key(257, 0x80), &[]),
+            (rsa_key(384, 0x80), &[H6]),
+            (rsa_key(512, 0x80), &[H7]),
+            (PublicKey::P256([4; 65]), &[L2, H2]),
+            (PublicKey::P384([4; 97]), &[H3]),
+        ] {
+            let fits: Vec<Template> = Template::ALL
+                .into_iter()
+                .filter(|template| template.fits(&key))
+                .collect();
+            assert_eq!(fits, fitting, "{key:?}");
+        }
+    }
+}

@@ -1,8 +1,10 @@
 //! What is read of endorsements, up to which size, and what they may not add.
 
 use attest::tdx::{
-    ChainError, Collateral, Endorsements, EndorsementsError, PckExtensions, Register,
+    ChainError, Collateral, Endorsements, EndorsementsError, MAX_QUOTE, PckExtensions, Quote,
+    Register,
 };
+use serde_json::{Value, json};
 use testkit::intel::{self, PckParts, pck_extension, pem_chain};
 
 use super::Case;
@@ -11,6 +13,10 @@ use super::Case;
 const MAX_CHAIN: usize = 8;
 const MAX_CHAIN_BYTES: usize = 64 * 1024;
 const MAX_CRLS: usize = 8;
+const MAX_STATEMENT: usize = 256 * 1024;
+const MAX_LEVELS: usize = 128;
+const MAX_MODULES: usize = 64;
+const MAX_ADVISORIES: usize = 512;
 
 fn parse(
     collateral: &intel::Collateral,
@@ -217,4 +223,128 @@ fn a_register_has_96_hexadecimal_digits() {
     ] {
         assert_eq!(Register::from_hex(wrong), None, "{wrong}");
     }
+}
+
+#[test]
+fn a_statement_has_a_bound_in_bytes() {
+    let whole = Case::new().collateral();
+    for (size, is_read) in [
+        (MAX_STATEMENT - 1, true),
+        (MAX_STATEMENT, true),
+        (MAX_STATEMENT + 1, false),
+        (MAX_STATEMENT + 2, false),
+    ] {
+        let mut collateral = whole.clone();
+        collateral.tcb_info.resize(size, b' ');
+        assert_eq!(parse(&collateral, &[]).is_ok(), is_read, "{size}");
+        let mut collateral = whole.clone();
+        collateral.qe_identity.resize(size, b' ');
+        assert_eq!(parse(&collateral, &[]).is_ok(), is_read, "{size}");
+    }
+}
+
+/// The first entry of a list that many times.
+fn repeated(list: &mut Value, count: usize) {
+    let first = list[0].clone();
+    *list = vec![first; count].into();
+}
+
+#[test]
+fn lists_of_a_statement_have_a_bound() {
+    let ids = |count| json!(vec!["INTEL-SA-00001"; count]);
+    let lists: [(&str, usize, Box<dyn Fn(&mut Case, usize)>); 7] = [
+        (
+            "levels of the platform",
+            MAX_LEVELS,
+            Box::new(|it, count| {
+                repeated(&mut it.tcb_info["tcbLevels"], count);
+            }),
+        ),
+        (
+            "modules",
+            MAX_MODULES,
+            Box::new(|it, count| {
+                repeated(&mut it.tcb_info["tdxModuleIdentities"], count);
+            }),
+        ),
+        (
+            "levels of a module",
+            MAX_LEVELS,
+            Box::new(|it, count| {
+                repeated(
+                    &mut it.tcb_info["tdxModuleIdentities"][1]["tcbLevels"],
+                    count,
+                );
+            }),
+        ),
+        (
+            "levels of the enclave",
+            MAX_LEVELS,
+            Box::new(|it, count| {
+                repeated(&mut it.qe_identity["tcbLevels"], count);
+            }),
+        ),
+        (
+            "advisories of the platform",
+            MAX_ADVISORIES,
+            Box::new(|it, count| {
+                it.tcb_info["tcbLevels"][1]["advisoryIDs"] = ids(count);
+            }),
+        ),
+        (
+            "advisories of a module",
+            MAX_ADVISORIES,
+            Box::new(|it, count| {
+                it.tcb_info["tdxModuleIdentities"][0]["tcbLevels"][1]["advisoryIDs"] = ids(count);
+            }),
+        ),
+        (
+            "advisories of the enclave",
+            MAX_ADVISORIES,
+            Box::new(|it, count| {
+                it.qe_identity["tcbLevels"][1]["advisoryIDs"] = ids(count);
+            }),
+        ),
+    ];
+    for (what, most, fill) in lists {
+        for (count, is_read) in [
+            (most - 1, true),
+            (most, true),
+            (most + 1, false),
+            (most + 2, false),
+        ] {
+            let mut case = Case::new();
+            fill(&mut case, count);
+            let parsed = parse(&case.collateral(), &[]);
+            assert_eq!(parsed.is_ok(), is_read, "{what}: {count}");
+        }
+    }
+}
+
+#[test]
+fn a_quote_has_a_bound_in_bytes() {
+    let case = Case::new();
+    let quote = case.platform.quote(&case.quote);
+    for (size, is_read) in [
+        (MAX_QUOTE - 1, true),
+        (MAX_QUOTE, true),
+        (MAX_QUOTE + 1, false),
+    ] {
+        let mut padded = quote.clone();
+        padded.resize(size, 0);
+        assert_eq!(Quote::parse(&padded).is_ok(), is_read, "{size}");
+    }
+}
+
+/// Within the length that the signature data state of themselves.
+#[test]
+fn nothing_stands_behind_a_quotes_certification() {
+    let case = Case::new();
+    let mut quote = case.platform.quote(&case.quote);
+    let length = 48 + 584;
+    let stated = u32::from_le_bytes(quote[length..length + 4].try_into().unwrap());
+    assert_eq!(quote.len(), length + 4 + stated as usize);
+    quote[length..length + 4].copy_from_slice(&(stated + 1).to_le_bytes());
+    quote.push(0);
+    assert!(Quote::parse(&quote).is_err());
 }

@@ -525,3 +525,13 @@ fn what_runs_now_is_told_where_it_differs_from_the_start() {
     assert!(same.starts_with("OutOfDate"), "{same}");
     assert!(!same.contains("by now"), "{same}");
 }
+
+/// Of the attributes that Intel states only those under the mask count.
+#[test]
+fn attributes_of_a_module_count_under_their_mask() {
+    let mut case = Case::new();
+    case.tcb_info["tdxModuleIdentities"][1]["attributes"] = "0100000000000000".into();
+    case.appraise().refused_by(&["TDX module"]);
+    case.tcb_info["tdxModuleIdentities"][1]["attributesMask"] = "FEFFFFFFFFFFFFFF".into();
+    case.appraise().accepted();
+}
