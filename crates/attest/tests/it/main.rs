@@ -5,6 +5,7 @@ mod aws;
 mod components;
 mod ek;
 mod ek_activation;
+mod ek_certificates;
 mod event_log;
 mod event_log_damage;
 mod event_log_facts;

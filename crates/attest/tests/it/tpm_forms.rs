@@ -156,3 +156,21 @@ fn an_ecdsa_signature_is_read_in_both_forms_for_both_curves() {
         assert_eq!(from_der.hash(), hash);
     }
 }
+
+#[test]
+fn a_number_of_a_der_signature_fits_its_curve() {
+    let key = PublicKey::P256([4; 65]);
+    let read = |digits: &[u8]| {
+        let integer = [&[2, u8::try_from(digits.len()).unwrap()], digits].concat();
+        let one = [2, 1, 1];
+        let inside = [&integer[..], &one].concat();
+        let der = [&[0x30, u8::try_from(inside.len()).unwrap()], &inside[..]].concat();
+        Signature::parse_any_form(&key, &der).is_ok()
+    };
+    assert!(read(&[0x7f; 32]));
+    assert!(read(&[&[0][..], &[0x80; 32]].concat()));
+    // one digit more, with and without the zero of a positive number
+    assert!(!read(&[0x7f; 33]));
+    assert!(!read(&[&[0][..], &[0x80; 33]].concat()));
+    assert!(!read(&[0x7f; 40]));
+}

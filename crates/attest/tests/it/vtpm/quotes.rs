@@ -456,3 +456,77 @@ fn the_scheme_decides_the_hash_of_the_values() {
         }
     }
 }
+
+/// The digest is over the values alone: it does not say which PCRs they are of.
+#[test]
+fn values_are_of_the_pcrs_that_were_selected() {
+    let tpm = CloudTpm::new();
+    let bank = HashAlgorithm::Sha256;
+    let of = |numbers: [u32; 2]| {
+        let value = |byte: u8| PcrValue::new(bank, &[byte; 32]).unwrap();
+        let [first, second] = numbers.map(pcr);
+        BankValues::new(bank, [(first, value(1)), (second, value(2))]).unwrap()
+    };
+    let quoted = tpm.quote(b"nonce", &of([4, 11]));
+    let ak = TrustedAk::enrolled_by_operator(PublicKey::rsa(&tpm.modulus(), 0).unwrap());
+    let any = Selection::Including(BTreeSet::from([pcr(4)]));
+    for (values, is_true) in [
+        (of([4, 11]), true),
+        (of([4, 9]), false),
+        (of([9, 11]), false),
+    ] {
+        let mut findings = Findings::new();
+        let signed = ak
+            .signed_quote(
+                attest::tpm::Statement::parse_bare(&quoted.statement),
+                attest::tpm::Signature::parse(&quoted.signature),
+                &QualifyingData::of_nonce(b"nonce").unwrap(),
+                &mut findings,
+            )
+            .unwrap();
+        let result = signed.with_values(&mut findings, &values, bank, &any);
+        if is_true {
+            accepted(result, &findings);
+        } else {
+            assert_refused(&result, &findings, &["PCR digest"]);
+        }
+    }
+}
+
+/// Two values of 48 bytes are as long as three of 32.
+#[test]
+fn values_of_another_bank_with_the_same_digest_are_refused() {
+    let tpm = CloudTpm::new();
+    let of = |bank: HashAlgorithm, count: u32| {
+        let value = PcrValue::new(bank, &vec![7; bank.length()]).unwrap();
+        BankValues::new(bank, (0..count).map(|number| (pcr(number), value.clone()))).unwrap()
+    };
+    let truth = of(HashAlgorithm::Sha256, 3);
+    let lie = of(HashAlgorithm::Sha384, 2);
+    assert_eq!(
+        truth.quote_digest(HashAlgorithm::Sha256),
+        lie.quote_digest(HashAlgorithm::Sha256)
+    );
+    let quoted = tpm.quote(b"nonce", &truth);
+    let ak = TrustedAk::enrolled_by_operator(PublicKey::rsa(&tpm.modulus(), 0).unwrap());
+    let any = Selection::Including(BTreeSet::from([pcr(0)]));
+    for (values, is_true) in [(truth, true), (lie, false)] {
+        let mut findings = Findings::new();
+        let signed = ak
+            .signed_quote(
+                attest::tpm::Statement::parse_bare(&quoted.statement),
+                attest::tpm::Signature::parse(&quoted.signature),
+                &QualifyingData::of_nonce(b"nonce").unwrap(),
+                &mut findings,
+            )
+            .unwrap();
+        let result = signed.with_values(&mut findings, &values, HashAlgorithm::Sha256, &any);
+        if is_true {
+            let verified = accepted(result, &findings);
+            // three of 24
+            assert!(verified.whole_sha256_bank().is_err());
+        } else {
+            assert_refused(&result, &findings, &["PCR digest"]);
+        }
+    }
+}

@@ -632,3 +632,40 @@ fn a_cache_forgets_the_oldest() {
         assert_eq!(cache.len(), usize::from(serial + 1).min(2));
     }
 }
+
+/// A way that ends nowhere leaves nothing behind: neither in the path, nor for the count of authorities below another one.
+#[test]
+fn a_way_that_was_given_up_is_not_part_of_the_path() {
+    let root = Authority::root_of(
+        Template {
+            extensions: vec![basic_constraints(true, Some(1)), key_usage(0x06)],
+            ..Template::authority("root")
+        },
+        Key::p256(),
+    );
+    let middle = root.issue(Template::authority("middle"));
+    let leaf = middle.leaf(&Template::leaf("leaf"));
+    // the same key, certified by an authority that nobody has
+    let nobody = Authority::root("nobody");
+    let der = Template::authority("middle").signed("nobody", &nobody.key, &middle.key.spki());
+    let stray = Certificate::parse(&der).unwrap();
+    for above in [
+        [stray.clone(), middle.certificate.clone()],
+        [middle.certificate.clone(), stray],
+    ] {
+        let path = Path::build(
+            &leaf,
+            &above,
+            &[root.certificate.clone()],
+            &NO_CRLS,
+            now(),
+            &PathRules::end_entity(),
+        )
+        .unwrap();
+        assert_eq!(
+            path.certificates(),
+            [&leaf, &middle.certificate, &root.certificate].map(Clone::clone)
+        );
+        assert_eq!(path.issuer(), &middle.certificate);
+    }
+}

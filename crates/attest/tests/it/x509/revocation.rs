@@ -618,3 +618,94 @@ fn a_crl_that_is_one_long_list_inside_is_refused_by_its_bound() {
         );
     }
 }
+
+/// Who keeps lists checks them one by one.
+#[test]
+fn a_list_alone_is_checked_by_name_key_and_use() {
+    let root = Authority::root("root");
+    let list = root.crl(&CrlTemplate::of(&[&[5]]));
+    assert_eq!(list.check_signature(&root.certificate), Ok(()));
+
+    let other_key = Authority::root("root");
+    assert_eq!(
+        list.check_signature(&other_key.certificate),
+        Err(CrlFault::Signature)
+    );
+    // the same key under another name
+    let spki = root.key.spki();
+    let der = Template::authority("another").signed("another", &root.key, &spki);
+    let other_name = Certificate::parse(&der).unwrap();
+    assert_eq!(list.check_signature(&other_name), Err(CrlFault::Signature));
+    // a key for certificates alone; one whose use is not said
+    let with = |extensions| {
+        let template = Template {
+            extensions,
+            ..Template::authority("root")
+        };
+        Certificate::parse(&template.signed("root", &root.key, &spki)).unwrap()
+    };
+    assert_eq!(
+        list.check_signature(&with(vec![basic_constraints(true, None), key_usage(0x04)])),
+        Err(CrlFault::MayNotSign)
+    );
+    assert_eq!(
+        list.check_signature(&with(vec![basic_constraints(true, None)])),
+        Ok(())
+    );
+    // an algorithm that is not of the key
+    let key = Key::rsa();
+    let der = Template::authority("root").signed("root", &key, &key.spki());
+    assert_eq!(
+        list.check_signature(&Certificate::parse(&der).unwrap()),
+        Err(CrlFault::Algorithm)
+    );
+}
+
+#[test]
+fn the_bound_of_a_list_is_exact() {
+    use attest::x509::MAX_CRL;
+    // a body that is no list at all is told apart from one that is too long
+    for size in [MAX_CRL - 1, MAX_CRL, MAX_CRL + 1] {
+        let mut bytes = vec![0; size];
+        bytes[0] = 0x30;
+        let error = Crl::parse(&bytes).unwrap_err();
+        assert_eq!(
+            matches!(error, X509Error::TooLarge { most: MAX_CRL, .. }),
+            size > MAX_CRL,
+            "{size}: {error}"
+        );
+    }
+}
+
+#[test]
+fn nothing_stands_behind_the_fields_of_a_list() {
+    let algorithm = seq(&[&oid("1.2.840.10045.4.3.2")]);
+    let list = |more: &[u8]| {
+        let to_be_signed = seq(&[
+            &tlv(2, &[1]),
+            &algorithm,
+            &name("root"),
+            &time("2026-05-01T00:00:00Z"),
+            &time("2026-07-01T00:00:00Z"),
+            more,
+        ]);
+        Crl::parse(&seq(&[&to_be_signed, &algorithm, &tlv(3, &[0, 1])]))
+    };
+    assert!(list(&[]).is_ok());
+    assert!(list(&tlv(5, &[])).is_err());
+    assert!(list(&tlv(0xa1, &[])).is_err());
+
+    let number = |value: Vec<u8>| {
+        let template = CrlTemplate {
+            extensions: vec![Extension {
+                oid: "2.5.29.20",
+                critical: false,
+                value,
+            }],
+            ..CrlTemplate::of(&[])
+        };
+        Crl::parse(&template.signed("root", &Key::p256()))
+    };
+    assert_eq!(number(tlv(2, &[7])).unwrap().number(), Some(&[7][..]));
+    assert!(number([tlv(2, &[7]), tlv(5, &[])].concat()).is_err());
+}
