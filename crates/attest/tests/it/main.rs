@@ -17,6 +17,7 @@ mod log_files;
 mod mutations;
 mod nvidia;
 mod policy;
+mod policy_bounds;
 mod policy_document;
 mod policy_presets;
 mod policy_schema;
