@@ -182,3 +182,27 @@ fn an_nv_index_has_a_bound() {
         assert_eq!(verdict.is_ok(), is_read, "{size}: {findings}");
     }
 }
+
+/// A check that is missing here was not made, or is not told.
+#[test]
+fn a_verdict_names_every_check_that_was_made() {
+    let (certificate, findings) = verdict(&[usage(&[])], &[]);
+    assert!(certificate.is_some(), "{findings}");
+    let checks: Vec<String> = findings
+        .checks()
+        .iter()
+        .map(|check| format!("{}: {}", check.step, check.name))
+        .collect();
+    assert_eq!(
+        checks,
+        [
+            "endorsements: TPM certificate format",
+            "endorsements: TPM certificate chain",
+            "endorsements: TPM certificate revocation",
+            "endorsements: TPM certificate key usage",
+            "endorsements: TPM certificate extended key usage",
+            "endorsements: TPM specification",
+            "endorsements: TPM identity"
+        ]
+    );
+}

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod aws;
+mod aws_forms;
 mod components;
 mod ek;
 mod ek_activation;

@@ -178,3 +178,24 @@ fn versions_that_do_not_read_are_not_accepted() {
         (CheckName::Driver, RefusalCode::Platform)
     );
 }
+
+/// Inside the identity as well: what stands behind a part is nobody's.
+#[test]
+fn nothing_stands_behind_a_part_of_the_firmware_identity() {
+    let with = |behind_firmware: &[u8], behind_identity: &[u8]| {
+        let device = Device {
+            firmware: Some(seq(&[
+                &tlv(2, &[1]),
+                &Key::p384().spki(),
+                &seq(&[&oid(SHA384), &tlv(4, &firmware()), behind_firmware]),
+                behind_identity,
+            ])),
+            ..Device::good()
+        };
+        device.case()
+    };
+    with(&[], &[]).accepted();
+    for case in [with(&[5, 0], &[]), with(&[], &[5, 0])] {
+        assert_eq!(case.refused().1, RefusalCode::Malformed);
+    }
+}

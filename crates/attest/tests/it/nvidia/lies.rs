@@ -270,3 +270,81 @@ fn the_firmware_of_the_certificate_is_that_of_the_report() {
     assert_eq!(firmware.len(), 48);
     assert_eq!(report.opaque(OpaqueField(999)), None);
 }
+
+#[test]
+fn a_verdict_names_every_check_that_was_made() {
+    let case = Case::sample(1);
+    let (appraised, findings) = case.appraise();
+    assert!(appraised.is_ok(), "{findings}");
+    let checks: Vec<String> = findings
+        .checks()
+        .iter()
+        .map(|check| format!("{}: {}", check.step, check.name))
+        .collect();
+    let (all, measurements): (Vec<_>, Vec<_>) = checks
+        .into_iter()
+        .partition(|check| !check.contains("measurement "));
+    assert_eq!(
+        all,
+        [
+            "evidence document: GPU report format",
+            "evidence document: GPU certificate chain format",
+            "endorsements: GPU certificate chain",
+            "hardware report: GPU report signature",
+            "hardware report: GPU report bound to this session",
+            "hardware report: firmware in the GPU's certificate",
+            "hardware report: GPU firmware identity",
+            "platform: GPU driver version",
+            "platform: GPU VBIOS version"
+        ]
+    );
+    // those that the requirements of the samples name
+    assert_eq!(measurements.len(), 12);
+}
+
+/// A device's own certificate, and as many above it as a path is searched among.
+#[test]
+fn a_chain_has_a_bound() {
+    let case = Case::sample(1);
+    let text = String::from_utf8(case.chain.clone()).unwrap();
+    let end = "-----END CERTIFICATE-----";
+    let (head, last) = text
+        .trim_end()
+        .trim_end_matches(end)
+        .rsplit_once("-----BEGIN")
+        .unwrap();
+    let last = format!("-----BEGIN{last}{end}\n");
+    let given = text.matches(end).count();
+    for (count, is_read) in [
+        (attest::x509::MAX_INTERMEDIATES, true),
+        (attest::x509::MAX_INTERMEDIATES + 1, true),
+        (attest::x509::MAX_INTERMEDIATES + 2, false),
+    ] {
+        let case = Case {
+            chain: format!("{head}{}", last.repeat(1 + count - given)).into_bytes(),
+            ..case.clone()
+        };
+        if is_read {
+            case.accepted();
+        } else {
+            assert_eq!(
+                case.refused(),
+                (CheckName::ChainFormat, RefusalCode::Malformed)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_report_has_a_bound() {
+    use attest::nvidia::MAX_REPORT;
+    for (size, is_read) in [
+        (MAX_REPORT - 1, true),
+        (MAX_REPORT, true),
+        (MAX_REPORT + 1, false),
+    ] {
+        let mut report = Case::sample(1).report;
+        report.resize(size, 0);
+        assert_eq!(Report::parse(&report).is_ok(), is_read, "{size}");
+    }
+}

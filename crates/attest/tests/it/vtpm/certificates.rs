@@ -616,3 +616,56 @@ fn report_data_of_an_instance_name_session_and_key() {
     all.dedup();
     assert_eq!(all.len(), count);
 }
+
+/// Each part with its length in front, so that no part can reach into the next one.
+#[test]
+fn report_data_of_an_instance_are_those_of_the_description() {
+    let key = PublicKey::rsa(&CloudTpm::new().modulus(), 0).unwrap();
+    let binding = Binding::for_verification(&[7; 32]);
+    let label: &[u8] = b"constellation gcp report v1";
+    let mut bytes = Vec::new();
+    for part in [
+        label,
+        &binding.as_bytes()[..],
+        &key.fingerprint().as_bytes()[..],
+    ] {
+        bytes.extend((part.len() as u64).to_be_bytes());
+        bytes.extend(part);
+    }
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA512, &bytes);
+    assert_eq!(gcp::report_data(&binding, &key)[..], *digest.as_ref());
+}
+
+#[test]
+fn nothing_stands_behind_a_part_of_instance_information() {
+    use crate::x509::ca::{seq, tlv};
+    let info = |behind_property: &[u8], behind_properties: &[u8], behind_all: &[u8]| {
+        let production = [&tlv(1, &[0xff])[..], behind_property].concat();
+        let properties = [
+            &seq(&[&tlv(0xa0, &tlv(2, &[0])), &tlv(0xa1, &production)])[..],
+            behind_properties,
+        ]
+        .concat();
+        let der = seq(&[
+            &tlv(0x0c, b"zone"),
+            &tlv(2, &[1]),
+            &tlv(0x0c, b"project"),
+            &tlv(2, &[2]),
+            &tlv(0x0c, b"instance"),
+            &tlv(0xa0, &properties),
+            behind_all,
+        ]);
+        InstanceInfo::parse(&der)
+    };
+    assert!(info(&[], &[], &[]).unwrap().is_production);
+    for parsed in [
+        info(&[5, 0], &[], &[]),
+        info(&[], &[5, 0], &[]),
+        info(&[], &[], &[5, 0]),
+    ] {
+        assert!(
+            matches!(parsed, Err(InstanceInfoError::Der(_))),
+            "{parsed:?}"
+        );
+    }
+}

@@ -514,3 +514,56 @@ fn endorsements(vendor: &Vendor) -> tdx::Endorsements {
     })
     .unwrap()
 }
+
+/// A check that is missing here was not made, or is not told.
+#[test]
+fn a_verdict_names_every_check_that_was_made() {
+    let (holds, findings) = snp_with(|_| ());
+    assert!(holds, "{findings}");
+    let checks: Vec<String> = findings
+        .checks()
+        .iter()
+        .map(|check| format!("{}: {}", check.step, check.name))
+        .collect();
+    assert_eq!(
+        checks,
+        [
+            "evidence document: HCL report format",
+            "evidence document: processor of the HCL report",
+            "hardware report: HCL runtime data",
+            "evidence document: SNP report format",
+            "endorsements: VEK certificate format",
+            "endorsements: VEK certificate names",
+            "endorsements: VEK certificate extensions",
+            "endorsements: AMD certificate chain",
+            "endorsements: AMD revocation list",
+            "endorsements: product in the VEK certificate",
+            "endorsements: key in the VEK certificate",
+            "hardware report: processor in the SNP report",
+            "hardware report: signing key of the SNP report",
+            "hardware report: TCB of the VEK certificate",
+            "hardware report: chip id",
+            "hardware report: SNP report signature",
+            "hardware report: SNP report data",
+            "platform: kind of AMD key",
+            "platform: debug off",
+            "platform: no migration agent",
+            "platform: simultaneous multithreading",
+            "platform: CXL",
+            "platform: guest policy demands",
+            "platform: guest ABI",
+            "platform: VMPL",
+            "platform: platform info",
+            "platform: AMD product line",
+            "platform: reported TCB",
+            "platform: launch TCB",
+            "platform: committed TCB",
+            "platform: committed firmware",
+            "boot measurements: launch measurement",
+            "platform: made by the paravisor",
+            "platform: paravisor",
+            "platform: virtual TPM",
+            "platform: Secure Boot"
+        ]
+    );
+}

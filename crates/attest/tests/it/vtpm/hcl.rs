@@ -368,3 +368,40 @@ fn user_data_are_64_bytes() {
         assert!(matches!(error, RuntimeError::UserData), "{text}");
     }
 }
+
+#[test]
+fn a_report_has_a_bound() {
+    for id in [SNP, TDX] {
+        for (size, is_read) in [
+            (MAX_HCL_REPORT - 1, true),
+            (MAX_HCL_REPORT, true),
+            (MAX_HCL_REPORT + 1, false),
+        ] {
+            let mut bytes = hcl(id);
+            bytes.resize(size, 0);
+            assert_eq!(HclReport::parse(&bytes).is_ok(), is_read, "{id} {size}");
+        }
+    }
+}
+
+#[test]
+fn keys_have_a_bound() {
+    use attest::azure::RuntimeClaims;
+    const MAX_KEYS: usize = 8;
+    let bytes = hcl(SNP);
+    let truth: Value =
+        serde_json::from_slice(HclReport::parse(&bytes).unwrap().runtime_data()).unwrap();
+    for (count, is_read) in [
+        (MAX_KEYS - 1, true),
+        (MAX_KEYS, true),
+        (MAX_KEYS + 1, false),
+    ] {
+        let mut json = truth.clone();
+        let keys = json["keys"].as_array_mut().unwrap();
+        for number in keys.len()..count {
+            keys.push(json!({ "kid": format!("key {number}"), "kty": "RSA" }));
+        }
+        let parsed = RuntimeClaims::parse(json.to_string().as_bytes());
+        assert_eq!(parsed.is_ok(), is_read, "{count}: {parsed:?}");
+    }
+}
