@@ -266,4 +266,44 @@ mod tests {
         assert_eq!(findings.refusal_code(), Some(RefusalCode::WrongBinding));
         assert_eq!(outcomes(&findings)[0], Outcome::Failed);
     }
+
+    #[test]
+    fn a_structure_that_failed_later_has_one_line() {
+        let mut findings = Findings::new();
+        findings.pass(STEP, CheckName::Magic);
+        findings.pass(STEP, NAME);
+        let failed = findings.parse_again(STEP, NAME, Err::<(), _>(fmt::Error));
+        assert!(failed.is_err());
+        let names: Vec<_> = findings.checks().iter().map(|check| check.name).collect();
+        assert_eq!(names, [CheckName::Magic, NAME]);
+        assert_eq!(outcomes(&findings), [Outcome::Passed, Outcome::Failed]);
+    }
+
+    #[test]
+    fn what_is_said_of_one_check_leaves_the_others() {
+        let mut findings = Findings::new();
+        findings.pass(STEP, CheckName::Magic);
+        findings.warn(STEP, NAME, "this", "that", "look");
+        findings.pass(STEP, NAME);
+        findings.qualify(STEP, NAME, "a nonce", "nothing", "ask");
+        assert_eq!(
+            outcomes(&findings),
+            [Outcome::Passed, Outcome::Warning, Outcome::Warning]
+        );
+    }
+
+    #[test]
+    fn an_error_is_told_with_what_caused_it() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outside")]
+        struct Outside(#[source] Middle);
+        #[derive(Debug, thiserror::Error)]
+        #[error("middle")]
+        struct Middle(#[source] fmt::Error);
+        let cause = fmt::Error.to_string();
+        assert_eq!(
+            with_sources(&Outside(Middle(fmt::Error))),
+            format!("outside: middle: {cause}")
+        );
+    }
 }

@@ -10,6 +10,7 @@ mod ek_certificates;
 mod event_log;
 mod event_log_damage;
 mod event_log_facts;
+mod event_log_forms;
 mod event_log_samples;
 mod event_log_secure_boot;
 mod foreign_text;

@@ -341,3 +341,41 @@ fn measurements_of_the_original_can_be_read() {
     let policy = Policy::from_image_measurements(&image, "qemu", Variant::QemuVtpm).unwrap();
     assert_eq!(policy.measurements().len(), 6);
 }
+
+/// A reader that keeps the last of two values lets a file say one thing and mean another.
+#[test]
+fn measurements_of_an_image_say_nothing_twice() {
+    let digest = "5198fd549fc9f44a49168b788f58e366af624866647dbe7e917388a0b1673c1d";
+    let file = |keys: &[u32]| {
+        let pcrs: Vec<String> = keys
+            .iter()
+            .map(|pcr| format!(r#""{pcr}":{{"expected":"{digest}","warnOnly":false}}"#))
+            .collect();
+        let json = format!(
+            r#"{{"version":"v1","ref":"-","stream":"stable","list":[{{"csp":"qemu","attestationVariant":"qemu-vtpm","measurements":{{{}}}}}]}}"#,
+            pcrs.join(",")
+        );
+        ImageMeasurements::from_json(json.as_bytes()).is_ok()
+    };
+    assert!(file(&[4, 9]));
+    assert!(!file(&[4, 9, 4]));
+}
+
+#[test]
+fn a_file_of_measurements_has_a_bound() {
+    const MAX_FILE: usize = 256 * 1024;
+    let json = serde_json::to_string(&Image::default().measurements()).unwrap();
+    for (size, is_read) in [
+        (MAX_FILE - 1, true),
+        (MAX_FILE, true),
+        (MAX_FILE + 1, false),
+    ] {
+        let mut file = json.clone().into_bytes();
+        file.resize(size, b' ');
+        assert_eq!(
+            ImageMeasurements::from_json(&file).is_ok(),
+            is_read,
+            "{size}"
+        );
+    }
+}

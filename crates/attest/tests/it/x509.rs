@@ -2,6 +2,7 @@
 
 pub(crate) mod ca;
 mod keys;
+mod nesting;
 mod parse;
 mod paths;
 mod real;
