@@ -2,34 +2,63 @@
 
 #[cfg(test)]
 mod aws;
+#[cfg(test)]
 mod aws_forms;
+#[cfg(test)]
 mod components;
+#[cfg(test)]
 mod ek;
+#[cfg(test)]
 mod ek_activation;
+#[cfg(test)]
 mod ek_certificates;
+#[cfg(test)]
 mod event_log;
+#[cfg(test)]
 mod event_log_damage;
+#[cfg(test)]
 mod event_log_facts;
+#[cfg(test)]
 mod event_log_forms;
+#[cfg(test)]
 mod event_log_samples;
+#[cfg(test)]
 mod event_log_secure_boot;
+#[cfg(test)]
 mod foreign_text;
+#[cfg(test)]
 mod keys;
+#[cfg(test)]
 mod log_files;
+#[cfg(test)]
 mod mutations;
+#[cfg(test)]
 mod nvidia;
+#[cfg(test)]
 mod policy;
+#[cfg(test)]
 mod policy_bounds;
+#[cfg(test)]
 mod policy_document;
+#[cfg(test)]
 mod policy_presets;
+#[cfg(test)]
 mod policy_schema;
+#[cfg(test)]
 mod robustness;
+#[cfg(test)]
 mod sev_snp;
+#[cfg(test)]
 mod tdx;
+#[cfg(test)]
 mod tpm_forms;
+#[cfg(test)]
 mod variants;
+#[cfg(test)]
 mod vectors;
+#[cfg(test)]
 mod vtpm;
+#[cfg(test)]
 mod x509;
 
 use attest::qemu_vtpm::Document;
