@@ -183,10 +183,12 @@ impl Policy {
         })
     }
 
-    /// The same policy, which accepts what `older` accepts as well until `expires`: for an upgrade.
+    /// The same policy, which accepts the measurements of `older` as well until `expires`: for an upgrade. What is demanded of the platform is
+    /// what this one demands.
     ///
     /// # Errors
-    /// When `older` is for another kind of machine, or has two generations already.
+    /// When `older` is for another kind of machine, has two generations already, or rests on what it demands of the platform and this one
+    /// does not.
     pub fn with_older(self, older: &Self, expires: Timestamp) -> Result<Self, PolicyError> {
         if older.variant != self.variant {
             return Err(PolicyError::OtherVariant(older.variant));
@@ -194,10 +196,10 @@ impl Policy {
         if older.document.older().is_some() {
             return Err(PolicyError::TooManyGenerations);
         }
-        Ok(Self {
-            document: self.document.with_older(older.document.newest(), expires),
-            ..self
-        })
+        let document = self.document.with_older(older.document.newest(), expires);
+        // what the generations need of the platform is looked at where policies are read
+        PolicyDocument::parse("policy", &document.json()).map_err(PolicyError::Document)?;
+        Ok(Self { document, ..self })
     }
 
     /// Reads a YAML document.

@@ -201,7 +201,33 @@ impl PolicyDocument {
                 );
             }
         }
+        if self.machine == Machine::GcpSevSnp {
+            let generations = std::iter::once(&self.newest).chain(&self.older);
+            for (place, _) in generations
+                .enumerate()
+                .filter(|(_, generation)| generation.launch().is_none_or(|it| it.warn_only))
+            {
+                warn(
+                    &format!("measurements.generations[{place}]"),
+                    "does not enforce a launch measurement: the report may be of any SEV-SNP machine, and what was booted is known only by a TPM of the hypervisor"
+                        .to_owned(),
+                );
+            }
+        }
         if let Some(snp) = self.snp() {
+            if snp.minimum_guest_svn() > 0 && snp.id_keys().is_none_or(|keys| keys.warn_only) {
+                warn(
+                    "snp.minimumGuestSvn",
+                    "demands nothing without enforced idKeyDigests: any key signs any number"
+                        .to_owned(),
+                );
+            }
+            if snp.revocation_lists_from().is_some() && !snp.demands_crl() {
+                warn(
+                    "snp.revocationListsFrom",
+                    "only warns, because revocationList does: an older list is held back as easily as a new one".to_owned(),
+                );
+            }
             for (line, minimum) in snp.products() {
                 if minimum.reported.snp == 0 || minimum.launch.snp == 0 {
                     warn(

@@ -1400,7 +1400,7 @@ fn two_generations_round_trip_and_do_not_become_three() {
 
 #[test]
 fn what_ends_soon_is_warned_of() {
-    let document = read(&azure());
+    let document = read(&azure().replace("revocationList: warnOnly", "revocationList: enforced"));
     let fields = |now: &str| -> Vec<String> {
         document
             .warnings(time(now))
@@ -1433,7 +1433,11 @@ fn what_ends_soon_is_warned_of() {
 #[test]
 fn a_demand_on_lists_that_do_not_exist_yet_is_warned_of() {
     for (text, field, from) in [
-        (azure(), "snp.revocationListsFrom", "2026-10-01T00:00:00Z"),
+        (
+            azure().replace("revocationList: warnOnly", "revocationList: enforced"),
+            "snp.revocationListsFrom",
+            "2026-10-01T00:00:00Z",
+        ),
         (tdx(), "tdx.revocationListsFrom", "2026-10-02T00:00:00Z"),
     ] {
         let document = read(&text);
@@ -1448,6 +1452,105 @@ fn a_demand_on_lists_that_do_not_exist_yet_is_warned_of() {
             "{field}"
         );
     }
+}
+
+#[test]
+fn a_demand_that_another_setting_makes_void_is_warned_of() {
+    let is_warned = |text: &str, field: &str| {
+        let warnings = read(text).warnings(time("2026-12-01T00:00:00Z"));
+        warnings.iter().any(|warning| warning.field == field)
+    };
+    let lists = "snp.revocationListsFrom";
+    assert!(is_warned(&azure(), lists));
+    let enforced = azure().replace("revocationList: warnOnly", "revocationList: enforced");
+    assert!(!is_warned(&enforced, lists));
+    assert!(!is_warned(&snp(), lists), "nothing is demanded");
+
+    let guest = "snp.minimumGuestSvn";
+    assert!(!is_warned(&azure(), guest));
+    let keys = |warn_only| format!("accepted: [{}], warnOnly: {warn_only} }}", "c3".repeat(48));
+    let launch = azure()
+        .replace(&format!("launch: {{ {}", keys(true)), &format!("launch: {{ {}", keys(false)))
+        .replace("    - image: v0.1.0\n      expires: 2026-12-31T00:00:00Z\n", "    - image: v0.1.0\n      launch: { accepted: [LAUNCH], warnOnly: false }\n      expires: 2026-12-31T00:00:00Z\n")
+        .replace("LAUNCH", &"c3".repeat(48));
+    let only_warns = launch.replace(
+        &format!("idKeyDigests: {{ {}", keys(false)),
+        &format!("idKeyDigests: {{ {}", keys(true)),
+    );
+    assert_ne!(only_warns, launch);
+    assert!(is_warned(&only_warns, guest));
+    let none: String = launch
+        .lines()
+        .filter(|line| !line.contains("idKeyDigests"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert!(is_warned(&none, guest));
+    let no_svn = none.replace("  minimumGuestSvn: 4294967295\n", "");
+    assert_ne!(no_svn, none);
+    assert!(!is_warned(&no_svn, guest), "nothing is demanded");
+}
+
+#[test]
+fn a_confidential_machine_of_google_that_is_not_pinned_is_warned_of() {
+    let launch = |warn_only| {
+        format!(
+            "      launch: {{ accepted: [{}], warnOnly: {warn_only} }}\n",
+            "c3".repeat(48)
+        )
+    };
+    let fields = |newer: &str, older: &str| -> Vec<String> {
+        let text = format!(
+            "version: 2
+variant: gcp-sev-snp
+measurements:
+  generations:
+    - pcrs:
+{0}{newer}    - expires: 2999-12-31T00:00:00Z
+      pcrs:
+{0}{older}{LINE}",
+            pcrs(8)
+        );
+        read(&text)
+            .warnings(time(END))
+            .into_iter()
+            .filter(|warning| warning.what.contains("launch measurement"))
+            .map(|warning| warning.field)
+            .collect()
+    };
+    let (pinned, warned) = (launch(false), launch(true));
+    let [first, second] = [0, 1].map(|place| format!("measurements.generations[{place}]"));
+    assert_eq!(fields(&pinned, &pinned), Vec::<String>::new());
+    assert_eq!(fields(&warned, &pinned), [first.clone()]);
+    assert_eq!(fields("", &pinned), [first.clone()]);
+    assert_eq!(fields(&pinned, &warned), [second.clone()]);
+    assert_eq!(fields("", ""), [first, second]);
+}
+
+/// An older generation may rest on what the older policy demands of the platform, and the newer one does not.
+#[test]
+fn an_older_generation_is_not_taken_over_without_what_makes_it_safe() {
+    let policy = |text: &str| Policy::from_yaml(text).unwrap();
+    let one = |generation: &str, snp: &str| {
+        format!(
+            "version: 2\nvariant: azure-sev-snp\nmeasurements:\n  generations:\n    - pcrs:\n{}{generation}{LINE}{snp}",
+            pcrs(8)
+        )
+    };
+    let value = |what: &str| {
+        format!(
+            "{what}: {{ accepted: [{}], warnOnly: false }}\n",
+            "c3".repeat(48)
+        )
+    };
+    let by_launch = policy(&one(&format!("      {}", value("launch")), ""));
+    let by_keys = policy(&one("", &format!("  {}", value("idKeyDigests"))));
+    let end = time(END);
+    by_keys.clone().with_older(&by_launch, end).unwrap();
+    let Err(attest::PolicyError::Document(problems)) = by_launch.with_older(&by_keys, end) else {
+        panic!("a generation without launch measurement accepts every paravisor");
+    };
+    let problems = problems.to_string();
+    assert!(problems.contains("every paravisor"), "{problems}");
 }
 
 #[test]
