@@ -32,8 +32,8 @@ pub enum Variant {
 
 /// Names of machines that cannot be a variant of a cluster yet, and what is missing.
 const KNOWN_NOT_IMPLEMENTED: [(&str, Missing); 7] = [
-    ("aws-nitro-tpm", Missing::Sha256Pcrs),
-    ("aws-sev-snp", Missing::Sha256Pcrs),
+    ("aws-nitro-tpm", Missing::Sha384Pcrs),
+    ("aws-sev-snp", Missing::Sha384Pcrs),
     ("dummy", Missing::Appraisal),
     ("qemu-sev-snp", Missing::Appraisal),
     ("qemu-tdx", Missing::Appraisal),
@@ -46,8 +46,8 @@ const KNOWN_NOT_IMPLEMENTED: [(&str, Missing); 7] = [
 pub enum Missing {
     /// Its evidence cannot be appraised.
     Appraisal,
-    /// It states SHA-384 PCRs, and those of a policy and the cluster mark are SHA-256.
-    Sha256Pcrs,
+    /// It states SHA-384 PCRs, and the steps of a cluster (quote, event log, cluster mark) are over SHA-256.
+    Sha384Pcrs,
     /// It has no register for the cluster mark, so nothing would tell a machine of a cluster from any other.
     MarkRegister,
 }
@@ -56,7 +56,9 @@ impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Appraisal => "its evidence cannot be appraised",
-            Self::Sha256Pcrs => "it states SHA-384 PCRs, and those of a policy are SHA-256",
+            Self::Sha384Pcrs => {
+                "it states SHA-384 PCRs, and the cluster mark is in those of SHA-256"
+            }
             Self::MarkRegister => "it has no register for the cluster mark",
         })
     }
@@ -212,7 +214,7 @@ mod tests {
             "aws-sev-snp".parse::<Variant>(),
             Err(VariantError::NotImplemented {
                 name: "aws-sev-snp",
-                missing: Missing::Sha256Pcrs,
+                missing: Missing::Sha384Pcrs,
             })
         );
         assert_eq!(
