@@ -229,37 +229,15 @@ fn identity(
     next_step: &str,
     findings: &mut Findings,
 ) -> Result<(), Stop> {
-    match accepted {
-        Accepted::AnyOf(values) => name.demand(
-            findings,
-            values.contains(actual),
-            [&List(values.iter()), actual],
-            next_step,
-        ),
-        Accepted::Warn(values) => {
-            compare(
-                name,
-                values.contains(actual),
-                [&List(values.iter()), actual],
-                next_step,
-                findings,
-            );
-            Ok(())
-        }
-        // Intel's statement has judged the module
-        Accepted::Open if *actual == Register::ZERO || name == CheckName::MrSeam => {
-            name.pass(findings);
-            Ok(())
-        }
-        Accepted::Open => {
-            name.warn(
-                findings,
-                [&"left open by the policy", actual],
-                "name the value in the policy if something depends on it",
-            );
-            Ok(())
-        }
+    // Intel's statement has judged the module
+    if matches!(accepted, Accepted::Open)
+        && (*actual == Register::ZERO || name == CheckName::MrSeam)
+    {
+        name.pass(findings);
+        return Ok(());
     }
+    let if_open = "name the value in the policy if something depends on it";
+    register(name, accepted, actual, [next_step, if_open], findings)
 }
 
 /// What the trust domain is. If it is open, the verdict says so.
@@ -270,6 +248,17 @@ fn measurement(
     findings: &mut Findings,
 ) -> Result<(), Stop> {
     let next_step = "compare the firmware or image that was started with the one the policy is of";
+    let if_open = "name the value in the policy: until then any content is accepted here";
+    register(name, accepted, actual, [next_step, if_open], findings)
+}
+
+fn register(
+    name: CheckName,
+    accepted: &Accepted<Register>,
+    actual: &Register,
+    [next_step, if_open]: [&str; 2],
+    findings: &mut Findings,
+) -> Result<(), Stop> {
     match accepted {
         Accepted::AnyOf(values) => name.demand(
             findings,
@@ -288,11 +277,7 @@ fn measurement(
             Ok(())
         }
         Accepted::Open => {
-            name.warn(
-                findings,
-                [&"left open by the policy", actual],
-                "name the value in the policy: until then any content is accepted here",
-            );
+            name.warn(findings, [&"left open by the policy", actual], if_open);
             Ok(())
         }
     }
