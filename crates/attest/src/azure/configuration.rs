@@ -130,7 +130,7 @@ impl VmRequirements {
                 secure_boot == Some(true),
                 "on",
                 said(secure_boot),
-                "make the machine with Secure Boot, or do not require it and rely on the measurements",
+                "make the machine with Secure Boot",
             ),
         };
         tpm_holds?;
