@@ -1,5 +1,6 @@
 //! SEV-SNP: reports of real machines, and one named lie at a time under the keys of a test.
 
+mod candidates;
 mod mutations;
 mod robustness;
 mod samples;
