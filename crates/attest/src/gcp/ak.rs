@@ -33,7 +33,7 @@ pub fn authorities() -> AkAuthorities {
 }
 
 /// An attestation key of an instance that fulfils the requirements. Only [`ak`] makes one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CertifiedInstance {
     ak: EndorsedAk,
     info: InstanceInfo,

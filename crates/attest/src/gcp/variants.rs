@@ -43,11 +43,13 @@ pub(crate) fn appraise_sev_snp(question: &Question<'_>) -> Result<Verified, Refu
             let report = Report::parse(&document.snp_report);
             let fields = report.as_ref().ok().map(Report::fields);
             let trust = vouched::amd_trust(question.trust);
+            // once, however many certificates may be of the processor's key
+            let instance = instance(question, &document.ak_certificate, &certificates, findings)?;
             let machine = vouched::amd(question, fields, &amds).try_each(
                 findings,
                 |endorsements, findings| {
                     ConfidentialInstance::appraise_snp(
-                        instance(question, &document.ak_certificate, &certificates, findings)?,
+                        instance.clone(),
                         &document.snp_report,
                         endorsements,
                         &requirements,

@@ -12,7 +12,7 @@ const EXTENDED_KEY_USAGE: &str = "2.5.29.37";
 
 /// An attestation key that a variant's root vouches for by its numbers. Who vouches says that the TPM uses it for statements of its
 /// own only; where the TPM's public area is at hand, [`EndorsedAk::with_public_area`] checks it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct EndorsedAk {
     key: PublicKey,
     origin: &'static str,
