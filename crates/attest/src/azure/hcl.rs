@@ -14,6 +14,7 @@ use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 
 use super::runtime::{RuntimeClaims, RuntimeError};
+use crate::sev_snp;
 use crate::tpm::{EndorsedAk, HashAlgorithm, ParseError, PublicKey, Reader};
 
 /// Larger than the NV index of any generation: 2048 and 2600 bytes are known.
@@ -95,6 +96,17 @@ pub struct BindError {
     pub expected: String,
     /// What they are, in hex.
     pub found: String,
+}
+
+impl HclReport<'_> {
+    /// The processor's report in one of SEV-SNP, for who looks for the certificate of the key that signed it. Not believed.
+    #[must_use]
+    pub fn claimed_snp_report(bytes: &[u8]) -> Option<sev_snp::Report> {
+        match HclReport::parse(bytes).ok()?.hardware() {
+            Hardware::Snp(report) => sev_snp::Report::parse(report).ok(),
+            Hardware::TdReport(_) => None,
+        }
+    }
 }
 
 impl<'a> HclReport<'a> {

@@ -1,7 +1,7 @@
 //! Azure's machines as variants: what vouches for the TPM's key of each. The steps that follow are those of every virtual TPM.
 
 use super::{
-    CheckName, ConfidentialVm, Hardware, HclReport, SevSnpDocument, TdxDocument, TdxEvidence,
+    CheckName, ConfidentialVm, HclReport, SevSnpDocument, TdxDocument, TdxEvidence,
     TrustedLaunchDocument, trusted_launch_ak,
 };
 use crate::Verified;
@@ -22,7 +22,7 @@ pub(crate) fn appraise_sev_snp(question: &Question<'_>) -> Result<Verified, Refu
                 .azure_snp_requirements(generation);
             let requirements = vouched::demanded(findings, demanded)?;
             let certificates = vouched::certificates(findings, &document.certificates)?;
-            let report = snp_report(&document.hcl_report);
+            let report = HclReport::claimed_snp_report(&document.hcl_report);
             let fields = report.as_ref().map(Report::fields);
             let trust = vouched::amd_trust(question.trust);
             let vm = vouched::amd(question, fields, &certificates).try_each(
@@ -56,14 +56,6 @@ pub(crate) fn appraise_sev_snp(question: &Question<'_>) -> Result<Verified, Refu
             )
         },
     )
-}
-
-/// The processor's report in a report of the paravisor. Not believed.
-fn snp_report(hcl: &[u8]) -> Option<Report> {
-    match HclReport::parse(hcl).ok()?.hardware() {
-        Hardware::Snp(bytes) => Report::parse(bytes).ok(),
-        Hardware::TdReport(_) => None,
-    }
 }
 
 pub(crate) fn appraise_tdx(question: &Question<'_>) -> Result<Verified, Refusal> {

@@ -1,7 +1,7 @@
 //! Confidential VMs of Azure: a report of the processor over the key of the paravisor's TPM, and that TPM's quote.
 
 use attest::azure::{
-    ConfidentialVm, Hardware, HclReport, Paravisor, SnpRequirements, TdxEvidence, TdxRequirements,
+    ConfidentialVm, HclReport, Paravisor, SnpRequirements, TdxEvidence, TdxRequirements,
     VmRequirements,
 };
 use attest::policy::Generation;
@@ -20,7 +20,7 @@ pub(super) fn verify_snp(
     findings: &mut Findings,
 ) -> Result<(), End> {
     let bytes = question.files.need(HCL_REPORT)?;
-    let report = snp_report(bytes);
+    let report = HclReport::claimed_snp_report(bytes);
     let fields = report.as_ref().map(Report::fields);
     let requirements = match (&question.policy, generation) {
         (Some(policy), Some(generation)) => policy
@@ -46,14 +46,6 @@ pub(super) fn verify_snp(
         warn_of_paravisor(findings);
     }
     quote::verify(question, &vm.into_ak().trusted(), generation, findings)
-}
-
-/// The processor's report in a report of the paravisor.
-fn snp_report(hcl: &[u8]) -> Option<Report> {
-    match HclReport::parse(hcl).ok()?.hardware() {
-        Hardware::Snp(bytes) => Report::parse(bytes).ok(),
-        Hardware::TdReport(_) => None,
-    }
 }
 
 pub(super) fn verify_tdx(
