@@ -2,7 +2,6 @@
 //!
 //! Nothing here is believed by itself: an appraisal follows it to a root. Where it comes from is `collateral`'s matter.
 
-use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::tdx;
@@ -116,30 +115,4 @@ fn add<T>(
     }
     to.push(item);
     Ok(())
-}
-
-impl tdx::Endorsements {
-    /// The newest of these about this platform that claims to hold at `now`; failing that the newest about it, and failing that the
-    /// newest of all, so that the appraisal says what is wrong with it.
-    pub fn newest_of<'a>(
-        sets: impl IntoIterator<Item = &'a Self>,
-        fmspc: Option<[u8; 6]>,
-        now: Timestamp,
-    ) -> Option<&'a Self> {
-        sets.into_iter().max_by_key(|set| {
-            let (tcb, qe) = (set.claimed_tcb_info(), set.claimed_qe_identity());
-            let holds = [
-                (tcb.issue_date, tcb.next_update),
-                (qe.issue_date, qe.next_update),
-            ]
-            .iter()
-            .all(|(from, until)| (*from..=*until).contains(&now));
-            (
-                fmspc == Some(tcb.fmspc),
-                holds,
-                tcb.tcb_evaluation_data_number,
-                tcb.issue_date,
-            )
-        })
-    }
 }

@@ -75,7 +75,7 @@ pub(crate) fn appraise_tdx(question: &Question<'_>) -> Result<Verified, Refusal>
                     hcl_report: &document.hcl_report,
                     quote: &document.td_quote,
                 },
-                endorsements,
+                &endorsements,
                 &requirements,
                 &vouched::intel_trust(question.trust),
                 findings,

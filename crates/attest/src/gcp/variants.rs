@@ -93,7 +93,7 @@ pub(crate) fn appraise_tdx(question: &Question<'_>) -> Result<Verified, Refusal>
             let machine = ConfidentialInstance::appraise_tdx(
                 instance,
                 &document.td_quote,
-                vouched::intel(question, &document.td_quote, findings)?,
+                &vouched::intel(question, &document.td_quote, findings)?,
                 &requirements,
                 question.binding,
                 &vouched::intel_trust(question.trust),

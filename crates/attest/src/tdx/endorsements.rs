@@ -1,6 +1,7 @@
 //! What the vendor says about platforms: signed statements, certificates and revocation lists, from whoever has fetched them.
 //! They are parsed here and believed in [`super::appraise`].
 
+use jiff::Timestamp;
 use thiserror::Error;
 
 use super::qe_identity::QeIdentity;
@@ -125,7 +126,7 @@ fn chain_from_der(bytes: &[u8]) -> Result<Vec<Certificate>, X509Error> {
 }
 
 /// Statements and lists, read but not believed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Endorsements {
     pub(super) tcb_info: Signed<TcbInfo>,
     pub(super) tcb_info_chain: Chain,
@@ -169,6 +170,56 @@ impl Endorsements {
                 .map(|der| Crl::parse(der).map_err(EndorsementsError::Crl))
                 .collect::<Result<_, _>>()?,
         })
+    }
+
+    /// What is known about one platform: the newest statements that claim to be about it and to hold at `now`, and every list of their issuers.
+    /// Statements that came `beside` the evidence are taken only where none that was `given` claims both; lists are taken from wherever
+    /// they are, because a list that is left out can only hide what is revoked. Where nothing fits, the newest of all, so that the appraisal says what
+    /// is wrong with it.
+    #[must_use]
+    pub fn about(
+        fmspc: Option<[u8; 6]>,
+        now: Timestamp,
+        given: &[Self],
+        beside: &[Self],
+        lists: &[Crl],
+    ) -> Option<Self> {
+        let newest = |sets: &mut dyn Iterator<Item = &Self>| {
+            sets.max_by_key(|set| {
+                let tcb = set.claimed_tcb_info();
+                (
+                    fmspc == Some(tcb.fmspc),
+                    set.claims_to_hold(now),
+                    tcb.tcb_evaluation_data_number,
+                    tcb.issue_date,
+                )
+            })
+            .cloned()
+        };
+        let fits =
+            |set: &&Self| fmspc == Some(set.claimed_tcb_info().fmspc) && set.claims_to_hold(now);
+        let mut set = newest(&mut given.iter().filter(fits))
+            .or_else(|| newest(&mut given.iter().chain(beside)))?;
+        let of_sets = || given.iter().chain(beside).flat_map(|it| &it.crls);
+        let of_issuers = lists
+            .iter()
+            .filter(|list| of_sets().any(|known| known.issuer() == list.issuer()));
+        for list in of_sets().chain(of_issuers) {
+            if !set.crls.iter().any(|known| known.digest() == list.digest()) {
+                set.crls.push(list.clone());
+            }
+        }
+        Some(set)
+    }
+
+    fn claims_to_hold(&self, now: Timestamp) -> bool {
+        let (tcb, qe) = (self.claimed_tcb_info(), self.claimed_qe_identity());
+        [
+            (tcb.issue_date, tcb.next_update),
+            (qe.issue_date, qe.next_update),
+        ]
+        .iter()
+        .all(|(from, until)| (*from..=*until).contains(&now))
     }
 
     /// What the TCB info claims, for who looks whether it is time to fetch another one. Not believed.

@@ -58,7 +58,7 @@ pub enum StatementError {
 }
 
 /// A body, with the bytes and the signature that vouch for it. Not believed before [`Signed::verified_by`] hands it out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Signed<T> {
     body: T,
     bytes: Vec<u8>,

@@ -71,15 +71,16 @@ pub(crate) const fn intel_trust<'a>(trust: &Trust<'a>) -> tdx::Trust<'a> {
 }
 
 /// Intel's statements about the platform that a quote names.
-pub(crate) fn intel<'a>(
-    question: &Question<'a>,
+pub(crate) fn intel(
+    question: &Question<'_>,
     quote: &[u8],
     findings: &mut Findings,
-) -> Result<&'a tdx::Endorsements, Stop> {
+) -> Result<tdx::Endorsements, Stop> {
     let parsed = Quote::parse(quote);
     let fmspc = parsed.as_ref().ok().and_then(Quote::claimed_fmspc);
-    let given = question.trust.endorsements.intel();
-    if let Some(set) = tdx::Endorsements::newest_of(given, fmspc, question.trust.now) {
+    let given = question.trust.endorsements;
+    let (sets, lists, now) = (given.intel(), given.crls(), question.trust.now);
+    if let Some(set) = tdx::Endorsements::about(fmspc, now, sets, &[], lists) {
         return Ok(set);
     }
     findings.parse(

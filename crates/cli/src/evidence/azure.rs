@@ -74,7 +74,7 @@ pub(super) fn verify_tdx(
             hcl_report,
             quote: bytes,
         },
-        endorsements,
+        &endorsements,
         &requirements,
         &tdx::Trust {
             roots: &tdx::Roots::intel(),

@@ -26,7 +26,7 @@ pub(super) fn verify(
     let report_data = question.report_data.or(claimed).unwrap_or([0; 64]);
     let appraised = appraise(
         bytes,
-        endorsements,
+        &endorsements,
         &requirements(question, generation)?,
         &ReportData::new(report_data),
         &Trust {
@@ -56,15 +56,21 @@ pub(super) fn verify(
 }
 
 /// Intel's statements about the platform that the quote names.
-pub(super) fn endorsements<'a>(
-    question: &'a Question,
+pub(super) fn endorsements(
+    question: &Question,
     quote: &[u8],
     findings: &mut Findings,
-) -> Result<&'a Endorsements, End> {
+) -> Result<Endorsements, End> {
     let parsed = Quote::parse(quote);
     let fmspc = parsed.as_ref().ok().and_then(Quote::claimed_fmspc);
-    let sets = question.given.intel().iter().chain(question.beside.intel());
-    if let Some(set) = Endorsements::newest_of(sets, fmspc, question.now) {
+    let set = Endorsements::about(
+        fmspc,
+        question.now,
+        question.given.intel(),
+        question.beside.intel(),
+        &question.crls,
+    );
+    if let Some(set) = set {
         return Ok(set);
     }
     findings.parse(

@@ -4,10 +4,11 @@ use attest::tdx::{
     ChainError, Collateral, Endorsements, EndorsementsError, MAX_QUOTE, PckExtensions, Quote,
     Register,
 };
+use attest::x509::{Certificate, Crl};
 use serde_json::{Value, json};
-use testkit::intel::{self, PckParts, pck_extension, pem_chain};
+use testkit::intel::{self, PckParts, Vendor, pck_extension, pem_chain};
 
-use super::Case;
+use super::{Case, appraise_raw, endorsements};
 
 /// As the modules say.
 const MAX_CHAIN: usize = 8;
@@ -347,4 +348,104 @@ fn nothing_stands_behind_a_quotes_certification() {
     quote[length..length + 4].copy_from_slice(&(stated + 1).to_le_bytes());
     quote.push(0);
     assert!(Quote::parse(&quote).is_err());
+}
+
+/// Statements of one day, which say that they are of this update.
+fn issued(case: &Case, update: u32, day: &str) -> Value {
+    let mut tcb_info = case.tcb_info.clone();
+    tcb_info["issueDate"] = json!(day);
+    tcb_info["tcbEvaluationDataNumber"] = json!(update);
+    tcb_info
+}
+
+/// The verifier's own word about a platform goes before what its host sends along, however new that claims to be.
+#[test]
+fn what_comes_beside_evidence_takes_the_place_of_nothing_that_was_given() {
+    let case = Case::new();
+    let fmspc = Some(PckParts::default().fmspc);
+    let set =
+        |tcb_info: &Value| endorsements(&case.vendor.collateral_of(tcb_info, &case.qe_identity));
+    let update_of = |about: Option<Endorsements>| {
+        about.map(|set| set.claimed_tcb_info().tcb_evaluation_data_number)
+    };
+    let (given, newer) = (
+        set(&issued(&case, 17, "2026-01-02T00:00:00Z")),
+        set(&issued(&case, 18, "2026-01-03T00:00:00Z")),
+    );
+    let about = |given: &[Endorsements], beside: &[Endorsements]| {
+        update_of(Endorsements::about(fmspc, case.now, given, beside, &[]))
+    };
+    let (given, newer) = ([given], [newer]);
+    assert_eq!(about(&given, &newer), Some(17));
+    assert_eq!(about(&newer, &given), Some(18));
+    assert_eq!(about(&[], &newer), Some(18), "nothing else is there");
+    assert_eq!(about(&[], &[]), None);
+    // of those that were given, the newest
+    assert_eq!(about(&[given[0].clone(), newer[0].clone()], &[]), Some(18));
+    assert_eq!(about(&[newer[0].clone(), given[0].clone()], &[]), Some(18));
+
+    // one about another platform, or of another time, is no word about this one
+    let mut other = issued(&case, 19, "2026-01-04T00:00:00Z");
+    other["fmspc"] = json!("ffffffffffff");
+    let mut ended = issued(&case, 19, "2025-01-04T00:00:00Z");
+    ended["nextUpdate"] = json!("2025-02-04T00:00:00Z");
+    for useless in [[set(&other)], [set(&ended)]] {
+        assert_eq!(about(&useless, &given), Some(17));
+        assert_eq!(about(&given, &useless), Some(17));
+        // alone it is handed out, so that the appraisal says what is wrong with it
+        assert_eq!(about(&useless, &[]), Some(19));
+    }
+    let mut ended_identity = case.qe_identity.clone();
+    ended_identity["issueDate"] = json!("2025-01-04T00:00:00Z");
+    ended_identity["nextUpdate"] = json!("2025-02-04T00:00:00Z");
+    let ended = case
+        .vendor
+        .collateral_of(&issued(&case, 19, "2026-01-04T00:00:00Z"), &ended_identity);
+    assert_eq!(about(&[endorsements(&ended)], &given), Some(17));
+}
+
+/// What is revoked is revoked, whoever brings the list.
+#[test]
+fn every_list_counts_wherever_it_comes_from() {
+    let case = Case::new();
+    let quote = case.platform.quote(&case.quote);
+    let fmspc = Some(PckParts::default().fmspc);
+    let good = case.collateral();
+    let serial = Certificate::parse(&case.platform.chain[0])
+        .unwrap()
+        .serial()
+        .to_vec();
+    let revoking = case.vendor.platform_ca.crl(&[&serial]);
+    let revoked = intel::Collateral {
+        pck_crl: revoking.clone(),
+        ..good.clone()
+    };
+    let judge = |given: &[Endorsements], beside: &[Endorsements], lists: &[Crl]| {
+        let set = Endorsements::about(fmspc, case.now, given, beside, lists).unwrap();
+        appraise_raw(
+            &quote,
+            &set,
+            &case.requirements,
+            case.report_data,
+            &case.roots(),
+            case.now,
+        )
+    };
+    let (good, revoked) = ([endorsements(&good)], [endorsements(&revoked)]);
+    let list = |der: &[u8]| Crl::parse(der).unwrap();
+    judge(&good, &[], &[]).accepted();
+    judge(&good, &good, &[]).accepted();
+    for outcomes in [
+        judge(&good, &revoked, &[]),
+        judge(&revoked, &good, &[]),
+        judge(&[good[0].clone(), revoked[0].clone()], &[], &[]),
+        judge(&good, &[], &[list(&revoking)]),
+        judge(&[], &good, &[list(&revoking)]),
+    ] {
+        outcomes.refused_by(&["PCK certificate"]);
+        assert!(outcomes.actual("PCK certificate").contains("revoked"));
+    }
+    // a list of nobody who is concerned is not added
+    let stranger = Vendor::new().root.intermediate("Somebody else").crl(&[]);
+    judge(&good, &[], &[list(&stranger)]).accepted();
 }
