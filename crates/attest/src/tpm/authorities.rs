@@ -45,8 +45,8 @@ impl AkAuthorities {
         &self.intermediates
     }
 
-    /// Lists that were given count if one is of an authority here; none of them is looked at otherwise, and a verdict warns: the vendors
-    /// publish few.
+    /// All lists are demanded once one is of an authority here. Otherwise none is, and a verdict warns: the vendors publish few. One that was
+    /// given and revokes is heeded either way.
     #[must_use]
     pub fn revocation<'a>(&self, crls: &'a [Crl]) -> Revocation<'a> {
         let mut names = self
@@ -57,7 +57,7 @@ impl AkAuthorities {
         if names.any(|name| crls.iter().any(|crl| crl.issuer() == name)) {
             Revocation::Demand(crls)
         } else {
-            Revocation::DangerousNotLookedAt
+            Revocation::IfGiven(crls)
         }
     }
 }

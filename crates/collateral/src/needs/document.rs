@@ -1,11 +1,15 @@
 //! What the evidence of a cluster's machine needs, by the document that it sends.
 
+use attest::tpm::AkAuthorities;
 use attest::vtpm::DocumentError;
 use attest::x509::Certificate;
 use attest::{Evidence, Variant, azure, gcp};
 
-use super::{Needs, NeedsError, Piece, TdxQuote, needs};
+use super::{Needs, NeedsError, Piece, SnpReport, TdxQuote, needs};
 use crate::item::Update;
+
+/// A key's certificate and more authorities than any vendor has above it.
+const MAX_PATH: usize = 6;
 
 /// What a machine's evidence needs. `update` chooses between Intel's two statements.
 ///
@@ -23,10 +27,9 @@ fn pieces(evidence: &Evidence) -> Result<Vec<Piece>, NeedsError> {
         Variant::QemuVtpm => Vec::new(),
         Variant::AzureSevSnp => {
             let document = azure::SevSnpDocument::parse(bytes).map_err(wrong)?;
-            hardware(&document.hcl_report)?
-                .into_iter()
-                .chain(certificates([&document.certificates]))
-                .collect()
+            let mut pieces = vec![certificates(&document.certificates)];
+            pieces.extend(report(&document.hcl_report));
+            pieces
         }
         Variant::AzureTdx => {
             let document = azure::TdxDocument::parse(bytes).map_err(wrong)?;
@@ -34,52 +37,122 @@ fn pieces(evidence: &Evidence) -> Result<Vec<Piece>, NeedsError> {
         }
         Variant::AzureTrustedLaunch => {
             let document = azure::TrustedLaunchDocument::parse(bytes).map_err(wrong)?;
-            let ak = [document.ak_certificate];
-            certificates([ak.as_slice(), &document.certificates])
+            let ak = &document.ak_certificate;
+            vec![path(ak, &document.certificates, &azure::authorities())]
         }
         Variant::GcpSevEs => {
             let document = gcp::SevEsDocument::parse(bytes).map_err(wrong)?;
-            let ak = [document.ak_certificate];
-            certificates([ak.as_slice(), &document.certificates])
+            let ak = &document.ak_certificate;
+            vec![path(ak, &document.certificates, &gcp::authorities())]
         }
         Variant::GcpSevSnp => {
             let document = gcp::SevSnpDocument::parse(bytes).map_err(wrong)?;
-            let ak = [document.ak_certificate];
-            hardware(&document.snp_report)?
-                .into_iter()
-                .chain(certificates([
-                    ak.as_slice(),
-                    &document.certificates,
-                    &document.snp_certificates,
-                ]))
-                .collect()
+            let ak = &document.ak_certificate;
+            let mut pieces = vec![
+                path(ak, &document.certificates, &gcp::authorities()),
+                certificates(&document.snp_certificates),
+            ];
+            pieces.extend(report(&document.snp_report));
+            pieces
         }
         Variant::GcpTdx => {
             let document = gcp::TdxDocument::parse(bytes).map_err(wrong)?;
-            let ak = [document.ak_certificate];
-            let mut pieces = certificates([ak.as_slice(), &document.certificates]);
-            pieces.push(quote(&document.td_quote)?);
-            pieces
+            let ak = &document.ak_certificate;
+            vec![
+                path(ak, &document.certificates, &gcp::authorities()),
+                quote(&document.td_quote)?,
+            ]
         }
     })
 }
 
-/// A report of AMD's, alone or in a paravisor's.
-fn hardware(report: &[u8]) -> Result<Option<Piece>, NeedsError> {
-    Piece::recognise(report)
+/// A report of AMD's, alone or in a paravisor's; nothing else, whatever stands there.
+fn report(bytes: &[u8]) -> Option<Piece> {
+    SnpReport::find(bytes).map(Piece::SnpReport)
 }
 
 fn quote(bytes: &[u8]) -> Result<Piece, NeedsError> {
     TdxQuote::parse(bytes).map(Piece::TdxQuote)
 }
 
-/// Those that can be read; padding of an NV area may follow one.
-fn certificates<const N: usize>(lists: [&[Vec<u8>]; N]) -> Vec<Piece> {
-    let found: Vec<Certificate> = lists
-        .into_iter()
-        .flatten()
-        .filter_map(|der| Certificate::parse_prefix(der).ok())
-        .map(|(certificate, _)| certificate)
+/// Those that can be read.
+fn certificates(ders: &[Vec<u8>]) -> Piece {
+    let parsed = ders.iter().filter_map(|der| Certificate::parse(der).ok());
+    Piece::Certificates(parsed.collect())
+}
+
+/// The certificate of an attestation key, and of its authorities those whose names lead on from it: what is built in of the vendor's, which
+/// names the root's list, and what came along. Padding of an NV area may follow the first.
+fn path(ak: &[u8], of_document: &[Vec<u8>], authorities: &AkAuthorities) -> Piece {
+    let came = of_document
+        .iter()
+        .filter_map(|der| Certificate::parse(der).ok());
+    let others: Vec<Certificate> = authorities
+        .intermediates()
+        .iter()
+        .cloned()
+        .chain(came)
         .collect();
-    vec![Piece::Certificates(found)]
+    let leaf = Certificate::parse_prefix(ak).ok().map(|(it, _)| it);
+    let mut found: Vec<Certificate> = leaf.into_iter().collect();
+    let mut looked_at = 0;
+    while let Some(issuer) = found.get(looked_at).map(|it| it.issuer().clone()) {
+        looked_at += 1;
+        for next in others.iter().filter(|it| *it.subject() == issuer) {
+            if found.len() < MAX_PATH && !found.contains(next) {
+                found.push(next.clone());
+            }
+        }
+    }
+    Piece::Certificates(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::item::CrlUrl;
+    use crate::needs::certificate::distribution_points;
+    use crate::settings::CrlOrigin;
+
+    /// A list that is named and may not be fetched would be missed for ever.
+    #[test]
+    fn the_lists_of_built_in_authorities_may_be_fetched() {
+        for authorities in [azure::authorities(), gcp::authorities()] {
+            let urls: Vec<String> = authorities
+                .intermediates()
+                .iter()
+                .flat_map(distribution_points)
+                .collect();
+            assert!(!urls.is_empty());
+            for url in urls {
+                let parsed = CrlUrl::parse(&url).unwrap();
+                assert!(
+                    CrlOrigin::known().iter().any(|it| it.covers(&parsed)),
+                    "{url}"
+                );
+            }
+        }
+    }
+
+    /// Issuers that name each other end.
+    #[test]
+    fn a_path_of_names_has_an_end() {
+        let google = gcp::authorities();
+        let [first, ..] = google.intermediates() else {
+            panic!("no authority is built in");
+        };
+        let ders: Vec<Vec<u8>> = google
+            .intermediates()
+            .iter()
+            .chain(google.roots())
+            .map(|it| it.der().to_vec())
+            .collect();
+        let Piece::Certificates(found) = path(first.der(), &ders, &google) else {
+            panic!("a path is certificates");
+        };
+        assert!(found.len() <= MAX_PATH, "{}", found.len());
+        assert_eq!(found.first(), Some(first));
+        let root = google.roots().iter().find(|it| found.contains(it));
+        assert!(root.is_some(), "the root came along and issues itself");
+    }
 }

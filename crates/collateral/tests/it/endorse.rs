@@ -2,6 +2,7 @@
 
 use attest::vtpm::TpmEvidence;
 use attest::{Evidence, Variant, azure, gcp};
+use collateral::needs::needs_of;
 use collateral::{Missing, Update};
 use testkit::boot::Image;
 
@@ -124,13 +125,52 @@ async fn a_certified_key_names_its_lists_and_they_come_from_places_of_the_settin
         .collateral()
         .endorse(&sent, Update::Standard, DEMAND)
         .await;
-    let [missing] = endorsed.missing.as_slice() else {
-        panic!("{:?}", endorsed.missing);
+    let missing: Vec<String> = endorsed.missing.iter().map(ToString::to_string).collect();
+    assert_eq!(missing.len(), 2, "{missing:?}");
+    for missing in missing {
+        assert!(missing.contains("://pki.goog/"), "{missing}");
+    }
+}
+
+/// The authorities above a key are the verifier's, and a list of each is needed: one alone would make the others missing.
+#[test]
+fn a_certified_key_needs_the_lists_of_every_authority_above_it() {
+    let google = |ak: &str, certificates: Vec<Vec<u8>>| {
+        let document = gcp::SevEsDocument {
+            tpm: tpm(),
+            ak_certificate: evidence(ak),
+            certificates,
+        };
+        Evidence::new(Variant::GcpSevEs, document.to_json()).unwrap()
     };
-    assert!(
-        missing.to_string().starts_with("crl/https://pki.goog/"),
-        "{missing}"
-    );
+    let document = azure::TrustedLaunchDocument {
+        tpm: tpm(),
+        ak_certificate: evidence("azure-vtpm/aicert/trusted-launch-2024/akcert.der"),
+        certificates: Vec::new(),
+    };
+    let microsoft = Evidence::new(Variant::AzureTrustedLaunch, document.to_json()).unwrap();
+    let of_2018 = "gcp-vtpm/go-tpm-tools/gce-cos-85-sha256/akcert.der";
+    // another vendor's authority has no part in this
+    let stranger = evidence("snp-vcek/tav/turin-v5/vek.der");
+    let lists_of_2018 = [
+        "crl/http://pki.goog/cloud_integrity/tpm_ek_root_1.crl",
+        "crl/https://pki.goog/cloud_integrity/tpm_ek_intermediate_2.crl",
+    ];
+    for (sent, expected) in [
+        (google(of_2018, Vec::new()), lists_of_2018.as_slice()),
+        (google(of_2018, vec![stranger]), lists_of_2018.as_slice()),
+        (
+            microsoft,
+            &[
+                "crl/http://www.microsoft.com/pkiops/crl/Azure%20Virtual%20TPM%20Root%20Certificate%20Authority%202023.crl",
+            ],
+        ),
+    ] {
+        let needs = needs_of(&sent, Update::Standard).unwrap();
+        let names: Vec<String> = needs.items.iter().map(ToString::to_string).collect();
+        assert_eq!(names, expected, "{}", sent.variant());
+        assert!(needs.unmet.is_empty(), "{:?}", needs.unmet);
+    }
 }
 
 #[tokio::test]
