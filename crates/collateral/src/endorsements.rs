@@ -84,8 +84,8 @@ impl Collateral {
     }
 }
 
-/// Adds what entries hold. Of Intel's, those that belong together are put together: a platform's TCB info with the identity of the quoting
-/// enclave of the same update, and every list of Intel's.
+/// Adds what entries hold. Of Intel's, those that belong together are put together: a platform's TCB info with the newest identity of the
+/// quoting enclave of the same update, and the newest of each of Intel's lists.
 ///
 /// # Errors
 /// When one can not be used. Those before it were added.
@@ -93,10 +93,16 @@ pub fn add_entries(
     endorsements: &mut Endorsements,
     entries: &[Entry],
 ) -> Result<(), NotAStatement> {
+    let newest = |is_meant: &dyn Fn(&Item) -> bool| {
+        entries
+            .iter()
+            .filter(|entry| is_meant(entry.item()))
+            .max_by_key(|entry| entry.issued_at())
+    };
     let mut intels_lists: Vec<&[u8]> = Vec::new();
     for entry in entries {
-        let body = entry.body();
-        match entry.item() {
+        let (item, body) = (entry.item(), entry.body());
+        match item {
             Item::AmdVcek(_) | Item::AmdChain { .. } => {
                 for certificate in certificates(body) {
                     endorsements.add_certificate(certificate)?;
@@ -109,8 +115,9 @@ pub fn add_entries(
                 }
             }
             Item::IntelPckCrl { .. } | Item::IntelRootCrl => {
-                if !intels_lists.contains(&body) {
-                    intels_lists.push(body);
+                let list = newest(&|other| other == item).map_or(body, Entry::body);
+                if !intels_lists.contains(&list) {
+                    intels_lists.push(list);
                 }
             }
             Item::IntelTcbInfo { .. } | Item::IntelQeIdentity { .. } => {}
@@ -120,9 +127,8 @@ pub fn add_entries(
         let Item::IntelTcbInfo { update, .. } = entry.item() else {
             continue;
         };
-        let identity = entries.iter().find(
-            |other| matches!(other.item(), Item::IntelQeIdentity { update: of } if of == update),
-        );
+        let identity =
+            newest(&|other| matches!(other, Item::IntelQeIdentity { update: of } if of == update));
         let (Some(identity), Some(chain)) = (identity, entry.issuer_chain()) else {
             continue;
         };

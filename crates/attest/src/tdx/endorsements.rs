@@ -212,6 +212,12 @@ impl Endorsements {
         Some(set)
     }
 
+    /// The revocation lists. Not believed.
+    #[must_use]
+    pub fn lists(&self) -> &[Crl] {
+        &self.crls
+    }
+
     fn claims_to_hold(&self, now: Timestamp) -> bool {
         let (tcb, qe) = (self.claimed_tcb_info(), self.claimed_qe_identity());
         [

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use attest::Endorsements;
+use attest::x509::Crl;
 use collateral::{
     Bounds, Bundle, Cache, CacheError, CrlUrl, Entry, Item, NotGenuine, OnFailure, PckCa, Reason,
-    Refresh, State, Written,
+    Refresh, State, Written, add_entries,
 };
 use testkit::vendors::BadDay;
 
@@ -64,6 +66,45 @@ fn what_the_publisher_made_later_stays_whenever_it_was_fetched() {
         assert_eq!(cache.write(&february, now).unwrap(), Written::New);
         assert_eq!(cache.write(&march, now).unwrap(), Written::Replaced);
         assert_eq!(cache.read(&item).unwrap().unwrap(), march, "{item}");
+    }
+}
+
+/// Bundles of several months may be given together, in whatever order.
+#[test]
+fn of_statements_given_together_the_newest_count() {
+    let all = |months: [&str; 2]| -> Vec<Entry> {
+        let items = [tcb_info(), QE_IDENTITY, PCK_CRL, Item::IntelRootCrl];
+        months
+            .into_iter()
+            .flat_map(|month| items.iter().map(move |item| (item, month)))
+            .map(|(item, month)| entry_of(item, month, "2026-03-17T01:00:00Z"))
+            .collect()
+    };
+    let added = |entries: &[Entry]| {
+        let mut endorsements = Endorsements::new();
+        add_entries(&mut endorsements, entries).unwrap();
+        endorsements
+    };
+    let march = added(&all([MARCH, MARCH])[..4]);
+    let [march] = march.intel() else {
+        panic!("{march:?}");
+    };
+    for months in [[FEBRUARY, MARCH], [MARCH, FEBRUARY]] {
+        let both = added(&all(months));
+        assert_eq!(both.intel().len(), 2, "one for each TCB info");
+        for set in both.intel() {
+            assert_eq!(
+                set.claimed_qe_identity().issue_date,
+                march.claimed_qe_identity().issue_date,
+                "{months:?}"
+            );
+            let lists = |set: &attest::tdx::Endorsements| {
+                let mut dates: Vec<_> = set.lists().iter().map(Crl::this_update).collect();
+                dates.sort();
+                dates
+            };
+            assert_eq!(lists(set), lists(march), "{months:?}");
+        }
     }
 }
 
