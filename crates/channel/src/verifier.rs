@@ -30,7 +30,7 @@ impl<F: Fn() -> Arc<Policy> + Send + Sync + 'static> PolicySource for F {
 
 /// Where the vendors' statements about one machine come from, when its evidence is there and is of the policy's variant. The evidence is not
 /// appraised yet: it says what is needed and is believed in nothing. The exchange has its deadline, so a source that waits for a vendor
-/// should wait for less than that: what came too late is there for the next attempt.
+/// has to wait for less than what is left of it: else the peer is not refused with a reason, but too late.
 pub trait EndorsementsSource: Send + Sync + 'static {
     /// What can be had now.
     fn endorsements<'a>(&'a self, evidence: &'a Evidence) -> Gathering<'a>;

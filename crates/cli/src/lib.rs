@@ -54,7 +54,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let terminal = Terminal::detect(arguments.global.debug);
-    match start(arguments, &terminal) {
+    let ended = start(arguments, &terminal);
+    for missing in vendors::missing() {
+        terminal.note(format_args!("not had from a vendor: {missing}"));
+    }
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             terminal.failure(&failure);

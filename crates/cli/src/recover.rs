@@ -255,7 +255,7 @@ impl<'a> Recovery<'a> {
 /// Whether a machine that is what it must be waits for its disk's key. For people: one that is slow to answer counts as one that does not.
 pub(crate) async fn is_waiting(policy: &Policy, address: &str) -> bool {
     let verifier = Verifier::new(Arc::new(policy.clone()), ClusterMark::NotJoined)
-        .with_endorsements(Vendors::default());
+        .with_endorsements(Vendors::within(GLANCE / 2));
     let client = Client::admin(verifier).with_deadline(GLANCE);
     let asked = async {
         let (channel, _) = channel::tonic::connect(&client, address.to_owned())

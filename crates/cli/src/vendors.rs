@@ -1,7 +1,8 @@
 //! What vendors state about the machines that this program verifies: from the cache of `collateral`, and from the vendors where that has
 //! nothing fresh.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use attest::{Endorsements, Evidence, Variant};
@@ -11,30 +12,57 @@ use collateral::{
     default_directory,
 };
 
-/// Less than an attested channel takes at most.
+use crate::text::{chain, printable};
+
+/// Less than an attested channel takes at most, which has to connect before and to tell the peer after.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Asks nobody before there is a machine that somebody vouches for.
-#[derive(Clone, Default)]
-pub(crate) struct Vendors(Arc<OnceLock<Option<Collateral>>>);
+/// One for the process, because vendors limit how often they are asked. Made when there is a machine that somebody vouches for.
+static COLLATERAL: OnceLock<Result<Collateral, String>> = OnceLock::new();
+/// What could not be had, for the end of the program.
+static MISSING: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// The source of statements.
+#[derive(Clone, Copy)]
+pub(crate) struct Vendors {
+    deadline: Duration,
+}
+
+impl Default for Vendors {
+    fn default() -> Self {
+        Self::within(DEADLINE)
+    }
+}
 
 impl Vendors {
-    /// What can be had about a machine. Nothing where a cache can not be kept, or a vendor does not answer: its appraisal then says what is
-    /// missing, and `constellation collateral fetch` why.
-    pub(crate) async fn endorse(&self, evidence: &Evidence) -> Endorsements {
+    /// A source that waits no longer for a vendor.
+    pub(crate) const fn within(deadline: Duration) -> Self {
+        Self { deadline }
+    }
+
+    /// What can be had about a machine. Whether it can do without the rest is decided where it is appraised, and [`missing`] says why it is
+    /// not there.
+    pub(crate) async fn endorse(self, evidence: &Evidence) -> Endorsements {
         if evidence.variant() == Variant::QemuVtpm {
             return Endorsements::new();
         }
-        let Some(collateral) = self.0.get_or_init(open) else {
-            return Endorsements::new();
+        let collateral = match COLLATERAL.get_or_init(open) {
+            Ok(collateral) => collateral,
+            Err(why) => {
+                note(why.clone());
+                return Endorsements::new();
+            }
         };
         let demand = Demand {
             refresh: Refresh::WhenStale,
             // whether it still holds is in it
             on_failure: OnFailure::Stale,
-            deadline: DEADLINE,
+            deadline: self.deadline,
         };
         let endorsed = collateral.endorse(evidence, Update::Standard, demand).await;
+        for missing in &endorsed.missing {
+            note(chain(missing));
+        }
         endorsed.endorsements
     }
 }
@@ -45,12 +73,50 @@ impl EndorsementsSource for Vendors {
     }
 }
 
-fn open() -> Option<Collateral> {
-    let directory = default_directory(|name| std::env::var_os(name))?;
-    let cache = Cache::open(&directory, Bounds::default()).ok()?;
+/// What could not be had about the machines of this run, each once. Some of it a machine may have named in vain.
+pub(crate) fn missing() -> BTreeSet<String> {
+    std::mem::take(&mut MISSING.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn note(why: String) {
+    /// More than a person reads.
+    const MOST: usize = 32;
+    let mut missing = MISSING.lock().unwrap_or_else(PoisonError::into_inner);
+    if missing.len() < MOST {
+        missing.insert(printable(&why));
+    }
+}
+
+fn open() -> Result<Collateral, String> {
+    let directory = default_directory(|name| std::env::var_os(name))
+        .ok_or("no cache: neither XDG_CACHE_HOME nor HOME is set")?;
+    let cache = Cache::open(&directory, Bounds::default()).map_err(|error| chain(&error))?;
     let settings = Settings {
         proxies: Proxies::Environment,
         ..Settings::default()
     };
-    Collateral::new(settings, Ambient::system(), cache).ok()
+    Collateral::new(settings, Ambient::system(), cache).map_err(|error| chain(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One test, because the notes are the process's.
+    #[test]
+    fn what_could_not_be_had_is_told_once_and_in_bounds() {
+        let text = |number| format!("amd-crl/{number}: \u{1b}[2Jno answer\nverified");
+        for number in (0..100).chain(0..100) {
+            note(text(number));
+        }
+        let told = missing();
+        assert_eq!(told.len(), 32);
+        for line in told {
+            assert!(!line.contains(['\u{1b}', '\n']), "{line:?}");
+        }
+        assert!(missing().is_empty(), "once is enough");
+        note(text(1));
+        note(text(1));
+        assert_eq!(missing().len(), 1);
+    }
 }

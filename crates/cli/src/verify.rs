@@ -125,7 +125,7 @@ pub(crate) async fn verify(
     policy: &Policy,
     mark: &ClusterMark,
 ) -> Result<Vec<NodeReport>, Failure> {
-    let vendors = &Vendors::default();
+    let vendors = Vendors::default();
     let one = |target: &Target| {
         let target = target.clone();
         async move {
@@ -149,7 +149,7 @@ async fn verify_one(
     address: &str,
     policy: &Policy,
     mark: &ClusterMark,
-    vendors: &Vendors,
+    vendors: Vendors,
 ) -> Result<(Verdict, Option<Answer>), Failure> {
     let mut nonce = [0; 32];
     aws_lc_rs::rand::fill(&mut nonce).map_err(|_| Failure::internal("make a nonce"))?;
