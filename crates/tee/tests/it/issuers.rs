@@ -1,11 +1,13 @@
 //! Evidence of the clouds' machines, from the TPM to the verdict: swtpm in the place of the vTPM, with keys, certificates and reports of
 //! vendors in the shape of the real ones, whose roots the verifier of the test has.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -761,24 +763,53 @@ fn any_machine_with_a_tpm_issues_qemu_vtpm() {
     accepted(&evidence, &machine, &vendors);
 }
 
+/// Stands between a TPM and who uses it: whose commands came, in their order.
+fn listen_in(tpm: &Path, socket: PathBuf) -> Arc<Mutex<Vec<usize>>> {
+    let listener = UnixListener::bind(&socket).unwrap();
+    let commands: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let (tpm, log) = (tpm.to_owned(), Arc::clone(&commands));
+    std::thread::spawn(move || {
+        for (connection, stream) in listener.incoming().enumerate() {
+            let (mut user, tpm, log) = (stream.unwrap(), tpm.clone(), Arc::clone(&log));
+            std::thread::spawn(move || {
+                let mut tpm = UnixStream::connect(tpm).unwrap();
+                let mut buffer = [0; 4096];
+                while let Ok(read @ 1..) = user.read(&mut buffer) {
+                    log.lock().unwrap().push(connection);
+                    tpm.write_all(&buffer[..read]).unwrap();
+                    let read = tpm.read(&mut buffer).unwrap();
+                    user.write_all(&buffer[..read]).unwrap();
+                }
+            });
+        }
+    });
+    commands
+}
+
+/// A TPM has three slots for keys: the commands of two statements do not mix.
 #[test]
 fn statements_at_once_wait_for_each_other() {
     let vendors = Arc::new(Makers::new());
-    let machine = Machine::google(&vendors);
-    let issuer: Arc<dyn Issue> = Arc::from(machine.issuer(Variant::GcpSevEs));
-    let refused: Arc<Mutex<Vec<String>>> = Arc::default();
-    let threads: Vec<_> = (0..6)
-        .map(|session| {
-            let (issuer, refused) = (Arc::clone(&issuer), Arc::clone(&refused));
-            std::thread::spawn(move || {
-                if let Err(error) = issuer.issue(&binding(session)) {
-                    refused.lock().unwrap().push(format!("{:?}", error.source));
-                }
+    let mut machine = Machine::google(&vendors);
+    let between = machine.swtpm.directory().join("between");
+    let commands = listen_in(&machine.swtpm.socket(), between.clone());
+    machine.places.tpm = TpmAddress::Unix(between);
+    for variant in [Variant::GcpSevEs, Variant::QemuVtpm] {
+        let issuer: Arc<dyn Issue> = Arc::from(machine.issuer(variant));
+        commands.lock().unwrap().clear();
+        let threads: Vec<_> = (0..4)
+            .map(|session| {
+                let issuer = Arc::clone(&issuer);
+                std::thread::spawn(move || issuer.issue(&binding(session)).map(drop))
             })
-        })
-        .collect();
-    for thread in threads {
-        thread.join().unwrap();
+            .collect();
+        for thread in threads {
+            thread.join().unwrap().unwrap();
+        }
+        let mut turns = commands.lock().unwrap().clone();
+        turns.dedup();
+        let users: BTreeSet<usize> = turns.iter().copied().collect();
+        assert_eq!(users.len(), 4, "{variant}: {turns:?}");
+        assert_eq!(turns.len(), users.len(), "{variant}: {turns:?}");
     }
-    assert_eq!(*refused.lock().unwrap(), Vec::<String>::new());
 }
