@@ -250,6 +250,30 @@ fn what_the_reader_writes_the_schema_accepts() {
 }
 
 #[test]
+fn what_is_empty_is_nothing_to_both() {
+    let schema = Schema::read();
+    for (good, place) in [
+        (azure(), "    - image: v0.2.0\n"),
+        (tdx(), "    - image: v0.2.0\n"),
+        (nitro(), "    - image: v0.2.0\n"),
+    ] {
+        for (name, empty) in [("components", "[]"), ("rtmrs", "{}")] {
+            if good.contains(&format!("      {name}:")) {
+                continue;
+            }
+            let text = good.replacen(place, &format!("{place}      {name}: {empty}\n"), 1);
+            assert_ne!(text, good);
+            let document = PolicyDocument::parse("p", &text)
+                .unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+            assert_eq!(document, PolicyDocument::parse("p", &good).unwrap());
+            schema
+                .accepts(&value(&text).unwrap())
+                .unwrap_or_else(|why| panic!("{why}\n{text}"));
+        }
+    }
+}
+
+#[test]
 fn a_wrong_form_is_refused_by_both() {
     let schema = Schema::read();
     for (what, good, from, to, _) in FORM {
