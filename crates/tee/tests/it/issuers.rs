@@ -46,6 +46,12 @@ const TEMPLATE: [u8; 24] = [
     0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
 ];
 
+/// ECC P-256 with ECDSA and SHA-256, otherwise the same.
+const ECC_TEMPLATE: [u8; 24] = [
+    0x00, 0x23, 0x00, 0x0b, 0x00, 0x05, 0x04, 0x72, 0x00, 0x00, 0x00, 0x10, 0x00, 0x18, 0x00, 0x0b,
+    0x00, 0x03, 0x00, 0x10, 0x00, 0x00, 0x00, 0x00,
+];
+
 fn binding(session: u8) -> Binding {
     Binding::for_channel(Role::Node, &[session; 64], &[2; 32], b"server", None)
 }
@@ -304,13 +310,36 @@ impl Machine {
         machine
     }
 
+    /// With both keys, as Google makes machines today.
+    fn google_with_both_keys(vendors: &Arc<Makers>) -> Self {
+        let machine = Self::google(vendors);
+        let mut tpm = machine.tpm();
+        let key = tpm.create_key_of_template(&ECC_TEMPLATE).unwrap();
+        // two sized coordinates end it
+        let [x, y] = [66, 32].map(|from_end| {
+            let at = key.public.len() - from_end;
+            key.public[at..at + 32].try_into().unwrap()
+        });
+        tpm.flush_key(key).unwrap();
+        drop(tpm);
+        let certificate = vendors
+            .google
+            .certify_point([&x, &y], &AkCertificate::google(&InstanceParts::default()));
+        machine.write(AkKind::Ecc.certificate_area(), &certificate);
+        machine.write(AkKind::Ecc.template_area(), &ECC_TEMPLATE);
+        machine
+    }
+
     fn google_with(vendors: &Arc<Makers>, device: GuestDevice) -> Self {
-        let mut machine = Self::google(vendors);
-        machine.places.devices = Arc::new(Kernel61 {
+        Self::google(vendors).with(device)
+    }
+
+    fn with(mut self, device: GuestDevice) -> Self {
+        self.places.devices = Arc::new(Kernel61 {
             there: vec![device],
             table: certificate_table(&[(VCEK, &vcek()), (ASK, &Amd::new(LINE).ask())]),
         });
-        machine
+        self
     }
 
     fn issuer(&self, variant: Variant) -> Box<dyn Issue> {
@@ -534,6 +563,35 @@ fn a_machine_of_gcp_sev_es_proves_itself() {
     let machine = Machine::google(&vendors);
     let evidence = machine.issued(Variant::GcpSevEs);
     accepted(&evidence, &machine, &vendors);
+}
+
+/// Google certifies two keys of a machine; the one on P-256 is used.
+#[test]
+fn a_machine_of_google_with_both_keys_proves_itself_by_the_better_one() {
+    let vendors = Arc::new(Makers::new());
+    let machine = Machine::google_with_both_keys(&vendors).with(GuestDevice::Sev);
+    for variant in [Variant::GcpSevEs, Variant::GcpSevSnp] {
+        let evidence = machine.issued(variant);
+        let tpm = match variant {
+            Variant::GcpSevEs => {
+                attest::gcp::SevEsDocument::parse(evidence.document())
+                    .unwrap()
+                    .tpm
+            }
+            _ => {
+                attest::gcp::SevSnpDocument::parse(evidence.document())
+                    .unwrap()
+                    .tpm
+            }
+        };
+        let area = attest::tpm::PublicArea::parse(&tpm.ak_public).unwrap();
+        assert!(
+            matches!(area.key(), attest::tpm::PublicKey::P256(_)),
+            "{:?}",
+            area.key()
+        );
+        accepted(&evidence, &machine, &vendors);
+    }
 }
 
 #[test]

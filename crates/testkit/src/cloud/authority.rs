@@ -4,8 +4,8 @@ use attest::x509::Certificate;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension,
     DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, PublicKeyData, RevokedCertParams,
-    SerialNumber, SignatureAlgorithm, date_time_ymd,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256,
+    PublicKeyData, RevokedCertParams, SerialNumber, SignatureAlgorithm, date_time_ymd,
 };
 
 use super::CloudTpm;
@@ -115,16 +115,26 @@ impl AkCertificate {
     }
 }
 
-/// `RSAPublicKey`, which ends with the exponent.
-struct TpmKey(Vec<u8>);
+/// The key of a TPM, which signs nothing here.
+enum TpmKey {
+    /// `RSAPublicKey`, which ends with the exponent.
+    Rsa(Vec<u8>),
+    /// A point of P-256: 4, x, y.
+    Ecc(Vec<u8>),
+}
 
 impl PublicKeyData for TpmKey {
     fn der_bytes(&self) -> &[u8] {
-        &self.0
+        match self {
+            Self::Rsa(key) | Self::Ecc(key) => key,
+        }
     }
 
     fn algorithm(&self) -> &'static SignatureAlgorithm {
-        &PKCS_RSA_SHA256
+        match self {
+            Self::Rsa(_) => &PKCS_RSA_SHA256,
+            Self::Ecc(_) => &PKCS_ECDSA_P256_SHA256,
+        }
     }
 }
 
@@ -198,6 +208,22 @@ impl Authority {
     /// When the certificate cannot be signed.
     #[must_use]
     pub fn certify_modulus(&self, modulus: &[u8], parts: &AkCertificate) -> Vec<u8> {
+        let modulus = der(0x02, &[&[0], modulus].concat());
+        let key = der(0x30, &[modulus, der(0x02, &parts.exponent)].concat());
+        self.certify_key(&TpmKey::Rsa(key), parts)
+    }
+
+    /// Certifies the attestation key with these coordinates on P-256. The exponent in `parts` is of no use.
+    ///
+    /// # Panics
+    /// When the certificate cannot be signed.
+    #[must_use]
+    pub fn certify_point(&self, [x, y]: [&[u8; 32]; 2], parts: &AkCertificate) -> Vec<u8> {
+        let point = [&[4], x.as_slice(), y].concat();
+        self.certify_key(&TpmKey::Ecc(point), parts)
+    }
+
+    fn certify_key(&self, key: &TpmKey, parts: &AkCertificate) -> Vec<u8> {
         let mut params = CertificateParams::default();
         let mut name = DistinguishedName::new();
         name.push(DnType::CommonName, "machine");
@@ -223,11 +249,7 @@ impl Authority {
         params.not_before = date_time_ymd(parts.from_year, 1, 1);
         params.not_after = date_time_ymd(parts.from_year + 10, 1, 1);
         let issuer = Issuer::from_params(&self.issuer, &self.issuer_key);
-        let modulus = der(0x02, &[&[0], modulus].concat());
-        let key = der(0x30, &[modulus, der(0x02, &parts.exponent)].concat());
-        let certificate = params
-            .signed_by(&TpmKey(key), &issuer)
-            .expect("a certificate");
+        let certificate = params.signed_by(key, &issuer).expect("a certificate");
         certificate.der().to_vec()
     }
 
