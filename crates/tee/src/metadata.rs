@@ -180,8 +180,9 @@ enum Length {
     UntilClosed,
 }
 
+/// An answer of HTTP/1, whole.
 #[derive(Debug, PartialEq, Eq)]
-struct Answer {
+pub struct Answer {
     status: u16,
     body: Vec<u8>,
 }
@@ -196,7 +197,11 @@ impl Answer {
         }
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, MetadataError> {
+    /// Reads one; what follows it is passed over.
+    ///
+    /// # Errors
+    /// When it is none, is cut off, or is longer than a metadata service's.
+    pub fn parse(bytes: &[u8]) -> Result<Self, MetadataError> {
         let (head, body) = split(bytes).ok_or(MetadataError::Format("no end of its head"))?;
         if head.len() > MAX_HEAD {
             return Err(MetadataError::Format("its head is too long"));
@@ -219,6 +224,12 @@ impl Answer {
             return Err(MetadataError::Format("its body is too long"));
         }
         Ok(Self { status, body })
+    }
+
+    /// What it says, decoded.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
     }
 }
 

@@ -193,8 +193,11 @@ fn request(td_report: &[u8; TD_REPORT]) -> Vec<u8> {
     bytes
 }
 
-/// The quote in a `GET_QUOTE_RESP`, without the length before it.
-fn quote_in(answer: &[u8]) -> Result<Vec<u8>, QuoteServiceError> {
+/// The quote in a `GET_QUOTE_RESP`, without the length before it. At most [`MAX_QUOTE`] bytes.
+///
+/// # Errors
+/// When it is none, or says why there is no quote.
+pub fn quote_in(answer: &[u8]) -> Result<Vec<u8>, QuoteServiceError> {
     const CUT: QuoteServiceError = QuoteServiceError::Format("it is cut off");
     let (header, rest) = answer.split_first_chunk::<HEADER>().ok_or(CUT)?;
     let [m0, m1, _, _, t0, t1, t2, t3, s0, s1, s2, s3, e0, e1, e2, e3] = *header;
