@@ -147,14 +147,13 @@ impl<'a> SecureBoot<'a> {
     /// Reads it. Of a TPM PCR 5 and 7 must be explained, of a TD RTMR0 and RTMR1.
     ///
     /// # Errors
-    /// When anything is missing, doubled, out of order or not covered by its digest.
+    /// When anything is missing, doubled, out of order or not covered by its digest. That the end is missing is told if nothing else is wrong.
     pub fn of(log: &Explained<'a>) -> Result<Self, SecureBootError> {
         let register = log.register(POLICY_PCR);
         let events: Vec<&Measured<'a>> = log
             .of(register)
             .map_err(SecureBootError::NotExplained)?
             .collect();
-        check_exit(log)?;
         one_line_each(log)?;
         let line = events
             .iter()
@@ -207,6 +206,8 @@ impl<'a> SecureBoot<'a> {
         {
             return Err(SecureBootError::NoPlatformKey);
         }
+        // last: a log that is only short is told from one in which something is wrong
+        check_exit(log)?;
         Ok(secure_boot)
     }
 }
