@@ -103,7 +103,7 @@ const STRICTER: [Stricter; 5] = [
     Stricter {
         id: "tdx/intel-qvl/reference-set-test-root",
         check: "PCK certificate",
-        why: "of a root for tests, which is not built in",
+        why: "of a root for tests, which is not built in; the manifest refuses it so, and accepts it under that root, as attest's tests do",
     },
     Stricter {
         id: "tpm-ek/stm/rsa-ek-nv-padded",
