@@ -180,6 +180,45 @@ fn whole_documents_round_trip() {
     }
 }
 
+/// Where the sections of a JSON document are, as pointers, its root included.
+pub(crate) fn sections(value: &serde_json::Value) -> Vec<String> {
+    fn walk(value: &serde_json::Value, at: &str, into: &mut Vec<String>) {
+        if let Some(section) = value.as_object() {
+            into.push(at.to_owned());
+            for (name, value) in section {
+                walk(value, &format!("{at}/{name}"), into);
+            }
+        }
+        for (n, value) in value.as_array().into_iter().flatten().enumerate() {
+            walk(value, &format!("{at}/{n}"), into);
+        }
+    }
+    let mut all = Vec::new();
+    walk(value, "", &mut all);
+    all
+}
+
+#[test]
+fn no_section_has_a_field_that_nobody_reads() {
+    for text in [azure(), tdx(), snp(), vtpm(), nitro()] {
+        let json = read(&text).to_json().unwrap();
+        let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let sections = sections(&document);
+        assert!(sections.len() > 4, "{sections:?}");
+        for section in sections {
+            let mut more = document.clone();
+            let fields = more.pointer_mut(&section).unwrap().as_object_mut().unwrap();
+            fields.insert("surplus".to_owned(), true.into());
+            let problems = PolicyDocument::parse("p.json", &more.to_string()).expect_err(&section);
+            let problems = problems.to_string();
+            let is_told = problems.contains("surplus: unknown field")
+                // where every key is a register
+                || problems.contains("\"surplus\" is no");
+            assert!(is_told, "{section}: {problems}");
+        }
+    }
+}
+
 #[test]
 fn every_machine_has_a_name_of_its_own() {
     for machine in Machine::ALL {

@@ -537,6 +537,45 @@ fn a_document_can_say_what_a_preset_can() {
 }
 
 #[test]
+fn no_section_of_a_preset_has_a_field_that_nobody_reads() {
+    let good = serde_json::json!({
+        "version": 1,
+        "name": "site",
+        "about": "ours",
+        "attacks": [{
+            "id": "a",
+            "name": "A",
+            "references": [],
+            "affects": ["Milan", "TDX"],
+            "demands": {
+                "minimumTcb": { "Milan": { "snp": 1 } },
+                "mitigations": { "Milan": [1] },
+                "guestPolicy": { "forbidden": ["smt"] },
+                "platformInfo": { "required": ["eccEnabled"] },
+                "attributes": { "forbidden": ["pks"], "septVeDisable": "required" },
+                "minimums": { "qeSvn": 8 },
+            },
+            "alternatives": [{ "acceptedProducts": ["Milan"] }],
+            "unknown": [{ "affects": ["TDX"], "what": "the module" }],
+        }],
+    });
+    Preset::parse("s", &good.to_string()).unwrap();
+    let sections = crate::policy_document::sections(&good);
+    assert_eq!(sections.len(), 12, "{sections:?}");
+    for section in sections {
+        let mut more = good.clone();
+        let fields = more.pointer_mut(&section).unwrap().as_object_mut().unwrap();
+        fields.insert("surplus".to_owned(), true.into());
+        let problems = Preset::parse("s", &more.to_string()).expect_err(&section);
+        let problems = problems.to_string();
+        assert!(
+            problems.contains("surplus: unknown field"),
+            "{section}: {problems}"
+        );
+    }
+}
+
+#[test]
 fn bad_presets_are_told_with_the_place() {
     let good = "version: 1\nname: site\nabout: ours\nattacks:\n  - id: a\n    name: A\n    references: []\n    affects: [Milan]\n    demands:\n      minimumTcb: { Milan: { snp: 1 } }\n";
     Preset::parse("s", good).unwrap();
