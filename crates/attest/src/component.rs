@@ -176,3 +176,38 @@ pub struct ComponentDigest {
 }
 
 crate::strict::objects!(ComponentDigest);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_register_is_told_by_what_is_measured_into_it() {
+        let rows = [
+            ("firmware", Component::Firmware),
+            ("firmware configuration", Component::FirmwareConfiguration),
+            ("firmware", Component::Firmware),
+            ("firmware configuration", Component::FirmwareConfiguration),
+            ("boot loader (UKI) or kernel", Component::Unknown),
+            ("partition table", Component::PartitionTable),
+            ("firmware configuration", Component::FirmwareConfiguration),
+            ("Secure Boot policy", Component::SecureBootPolicy),
+            ("nothing (used by other boot loaders)", Component::Unknown),
+            ("command line or initrd", Component::Unknown),
+            ("files measured by the kernel (IMA)", Component::Unknown),
+            ("a section of the UKI", Component::UkiSection),
+            (
+                "command line additions or credentials",
+                Component::Additions,
+            ),
+            ("system extensions", Component::Extensions),
+            ("Secure Boot policy", Component::SecureBootPolicy),
+            ("cluster mark", Component::ClusterMark),
+            ("not part of the boot", Component::Unknown),
+        ];
+        for (index, (words, component)) in PcrIndex::all().zip(rows) {
+            assert_eq!(Component::measured_into(index), words, "{index}");
+            assert_eq!(Component::of_register(index), component, "{index}");
+        }
+    }
+}

@@ -205,3 +205,29 @@ impl Refusal {
         format!("{}: {}", self.code, failed.join(", "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers are on the wire: one that changed would be read as another by the last release.
+    #[test]
+    fn the_codes_of_refusals_keep_their_numbers() {
+        let codes = [
+            (RefusalCode::Malformed, 1),
+            (RefusalCode::UnsupportedVariant, 2),
+            (RefusalCode::NotAuthentic, 3),
+            (RefusalCode::WrongBinding, 4),
+            (RefusalCode::Measurements, 5),
+            (RefusalCode::ClusterMark, 6),
+            (RefusalCode::Platform, 7),
+        ];
+        for (code, number) in codes {
+            assert_eq!(code.number(), number);
+            assert_eq!(RefusalCode::from_number(number), Some(code));
+        }
+        for number in [0, 8, u32::MAX] {
+            assert_eq!(RefusalCode::from_number(number), None);
+        }
+    }
+}

@@ -285,3 +285,74 @@ fn read_flags(value: &mut Reader<'_>) -> Result<PlatformFlags, PckError> {
     }
     Ok(flags)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_of_sgx_have_a_number_each() {
+        let read = |contents: &[u8]| {
+            let length = u8::try_from(contents.len()).unwrap();
+            read_sgx_type(&mut Reader::new(
+                &[&[ENUMERATED, length], contents].concat(),
+            ))
+        };
+        for (number, expected) in [
+            (0, SgxType::Standard),
+            (1, SgxType::Scalable),
+            (2, SgxType::ScalableWithIntegrity),
+            (3, SgxType::Unknown(3)),
+            (0xff, SgxType::Unknown(0xff)),
+        ] {
+            assert_eq!(read(&[number]), Ok(expected));
+        }
+        for contents in [&[][..], &[0, 0]] {
+            assert_eq!(read(contents), Err(PckError::Value { field: "SGX type" }));
+        }
+    }
+
+    #[test]
+    fn each_flag_of_a_platform_is_its_own() {
+        let none = PlatformFlags {
+            dynamic_platform: false,
+            cached_keys: false,
+            smt_enabled: false,
+        };
+        for (number, expected) in [
+            (
+                1,
+                PlatformFlags {
+                    dynamic_platform: true,
+                    ..none
+                },
+            ),
+            (
+                2,
+                PlatformFlags {
+                    cached_keys: true,
+                    ..none
+                },
+            ),
+            (
+                3,
+                PlatformFlags {
+                    smt_enabled: true,
+                    ..none
+                },
+            ),
+            // a field that this release does not know
+            (4, none),
+        ] {
+            let mut oid = vec![tag::OID, u8::try_from(SGX_ARC.len()).unwrap() + 2];
+            oid.extend(SGX_ARC);
+            oid.extend([CONFIGURATION, number]);
+            let field = [&oid[..], &[tag::BOOLEAN, 1, 0xff]].concat();
+            let length = u8::try_from(field.len()).unwrap();
+            let field = [&[tag::SEQUENCE, length][..], &field].concat();
+            let length = u8::try_from(field.len()).unwrap();
+            let fields = [&[tag::SEQUENCE, length][..], &field].concat();
+            assert_eq!(read_flags(&mut Reader::new(&fields)), Ok(expected));
+        }
+    }
+}

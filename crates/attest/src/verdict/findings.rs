@@ -280,6 +280,27 @@ mod tests {
     }
 
     #[test]
+    fn a_check_that_comes_ahead_stands_before_its_step_and_refuses_if_it_failed() {
+        let check = |outcome| Check::new(STEP, CheckName::KeyAttributes, outcome);
+        for (outcome, code) in [
+            (Outcome::Failed, Some(RefusalCode::Measurements)),
+            (Outcome::Warning, None),
+        ] {
+            let mut findings = Findings::new();
+            findings.pass(Step::Document, CheckName::Magic);
+            findings.pass(STEP, NAME);
+            findings.pass(STEP, NAME);
+            findings.push_ahead(RefusalCode::Measurements, STEP, check(outcome));
+            assert_eq!(findings.refusal_code(), code);
+            let names: Vec<_> = findings.checks().iter().map(|check| check.name).collect();
+            assert_eq!(
+                names,
+                [CheckName::Magic, CheckName::KeyAttributes, NAME, NAME]
+            );
+        }
+    }
+
+    #[test]
     fn what_is_said_of_one_check_leaves_the_others() {
         let mut findings = Findings::new();
         findings.pass(STEP, CheckName::Magic);

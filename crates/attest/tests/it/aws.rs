@@ -617,6 +617,29 @@ fn synthetic_documents_are_accepted_by_their_root_and_refused_by_the_real_one() 
     }
 }
 
+/// What an instance put in is its own, in a field each.
+#[test]
+fn the_fields_that_software_fills_are_told_apart() {
+    let ca = NitroCa::new(FROM).unwrap();
+    let mut claims = Claims::nitro_tpm(&ca, FROM + 60, NONCE);
+    claims.set("public_key", cbor::bytes(b"a key"));
+    claims.set("user_data", cbor::bytes(b"some data"));
+    let bytes = signed(&ca, &claims).encode();
+    let requirements = |key: &[u8], data: &[u8]| {
+        Requirements::new(Kind::NitroTpm, Claim::Exactly(NONCE.to_vec()))
+            .with_public_key(Claim::Exactly(key.to_vec()))
+            .with_user_data(Claim::Exactly(data.to_vec()))
+    };
+    let verdict = |requirements: &Requirements| {
+        verdict(&bytes, &roots(&ca), requirements, seconds(FROM + 61))
+    };
+    let appraised = verdict(&requirements(b"a key", b"some data")).unwrap();
+    assert_eq!(appraised.public_key(), Some(&b"a key"[..]));
+    assert_eq!(appraised.user_data(), Some(&b"some data"[..]));
+    assert_eq!(appraised.nonce(), Some(NONCE));
+    assert!(verdict(&requirements(b"some data", b"a key")).is_err());
+}
+
 #[test]
 fn a_root_in_the_bundle_is_not_trusted() {
     let (ca, other) = (NitroCa::new(FROM).unwrap(), NitroCa::new(FROM).unwrap());

@@ -70,6 +70,13 @@ fn startup_locality_is_where_pcr_0_begins() {
     }
     assert_eq!(parsed.replay().get(pcr(0)), expected.get(pcr(0)));
 
+    // what another register was extended with before does not matter
+    let mut elsewhere = no_action(7, &[0; 4]);
+    elsewhere[4..8].copy_from_slice(&event_type::SEPARATOR.to_le_bytes());
+    let with = [&log[..first], &elsewhere, &locality, &log[first..]].concat();
+    let replayed = EventLog::parse(&with).unwrap().replay();
+    assert_eq!(replayed.get(pcr(0)), expected.get(pcr(0)));
+
     // after PCR 0 was extended it is too late
     let late = [log.clone(), locality].concat();
     assert_eq!(

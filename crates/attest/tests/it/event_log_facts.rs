@@ -105,6 +105,16 @@ fn device_paths_within_bounds_only() {
             ..
         })
     ));
+    // the longest that is read: one node, and the end
+    let longest = [&[1, 4, 0xfc, 0x0f][..], &[0; 4088], &end].concat();
+    assert_eq!(longest.len(), 4096);
+    assert_eq!(DevicePath::parse(&longest).unwrap().nodes.len(), 1);
+    // the end of one of several paths is not the end, and neither is another node with its sub-type
+    for node in [[0x7f, 1, 4, 0], [1, 0xff, 4, 0]] {
+        let path = DevicePath::parse(&[node, end].concat()).unwrap();
+        assert_eq!(path.nodes.len(), 1, "{node:x?}");
+        assert!(DevicePath::parse(&node).is_err(), "{node:x?}");
+    }
     // a node shorter than its head would be read for ever
     assert!(DevicePath::parse(&[[1, 3, 3, 0], end].concat()).is_err());
     // a node shorter than its kind
@@ -535,6 +545,11 @@ fn a_td_says_each_of_it_once() {
         });
         assert_eq!(twice, Err(TdFirmwareError::Twice(what)));
     }
+    // other tables are handed over by the same kind of event
+    for change in [0_usize, 1] {
+        let other = td(|log| log.first(1, event_type::EFI_HANDOFF_TABLES2).data[change] ^= 1);
+        assert_eq!(other, Err(TdFirmwareError::Missing("hand-off block")));
+    }
     let cut = td(|log| {
         log.first(1, event_type::EFI_PLATFORM_FIRMWARE_BLOB2)
             .data
@@ -689,6 +704,7 @@ fn signature_lists_within_bounds_only() {
             ..
         })
     ));
+    assert_eq!(parse(&list(kind, 28, 0, 17, &[]).repeat(1024)), Ok(0));
     assert!(matches!(
         parse(&list(kind, 28, 0, 17, &[]).repeat(1025)),
         Err(ParseError::TooLarge {
@@ -696,6 +712,42 @@ fn signature_lists_within_bounds_only() {
             ..
         })
     ));
+}
+
+#[test]
+fn a_revoked_certificate_is_its_digest_and_a_time() {
+    // EFI_CERT_X509_SHA256_GUID
+    let kind = hex::decode("92a4d23bc0967940b420fcf98ef103ed").unwrap();
+    let list = |length: usize| {
+        let mut bytes = kind.clone();
+        for word in [28 + 16 + length, 0, 16 + length] {
+            bytes.extend(u32::try_from(word).unwrap().to_le_bytes());
+        }
+        bytes.extend([1; 16]);
+        bytes.extend([2; 32]);
+        bytes.extend(vec![3; length - 32]);
+        bytes
+    };
+    let bytes = list(48);
+    let database = SignatureDatabase::parse(&bytes).unwrap();
+    let [signature] = database.signatures() else {
+        panic!("{database:?}");
+    };
+    assert_eq!(
+        signature.kind,
+        SignatureKind::CertificateSha256 {
+            digest: &[2; 32],
+            revoked_at: &[3; 16],
+        }
+    );
+    for length in [33, 47, 49] {
+        let bytes = list(length);
+        let database = SignatureDatabase::parse(&bytes).unwrap();
+        assert!(matches!(
+            database.signatures()[0].kind,
+            SignatureKind::Other { .. }
+        ));
+    }
 }
 
 /// The kinds of entries that real lists have.

@@ -401,6 +401,26 @@ fn a_log_without_the_end_of_boot_services_is_refused() {
     ] {
         assert_eq!(remove(text), Err(SecureBootError::MissingExitBootServices));
     }
+    // neither does another action, or another kind of event that says the same
+    for (text, kind) in [
+        (
+            &b"Exit Boot Services Returned with Failure"[..],
+            event_type::EFI_ACTION,
+        ),
+        (b"Exit Boot Services Returned with Success", event_type::IPL),
+    ] {
+        assert_eq!(
+            with(|log| {
+                let last = log
+                    .records
+                    .iter_mut()
+                    .rfind(|record| record.data.starts_with(b"Exit Boot Services Returned"))
+                    .unwrap();
+                *last = Raw::plain(5, kind, text, &BANKS);
+            }),
+            Err(SecureBootError::MissingExitBootServices)
+        );
+    }
     // words that were not measured do not count
     assert_eq!(
         with(|log| {

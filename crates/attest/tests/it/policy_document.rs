@@ -232,6 +232,7 @@ fn every_machine_has_a_name_of_its_own() {
 
 #[test]
 fn what_is_written_is_what_is_demanded() {
+    use attest::policy::flags::Flag;
     use attest::policy::snp::{Permission, PlatformFlag, ProductLine, SigningKeys, Tcb};
 
     let document = read(&azure());
@@ -257,6 +258,10 @@ fn what_is_written_is_what_is_demanded() {
     assert!(!snp.demands_crl() && !snp.permits_provisional());
     let key = Digest384::from_bytes([0xc3; 48]);
     assert!(snp.id_keys().unwrap().accepted.contains(&key));
+    assert_eq!(snp.host_data(), Some(&[0xb2; 32]));
+    assert_eq!(snp.chips().iter().collect::<Vec<_>>(), [&[0xd4; 64]]);
+    let provisional = azure().replace("provisionalFirmware: false", "provisionalFirmware: true");
+    assert!(read(&provisional).snp().unwrap().permits_provisional());
 
     let document = read(&tdx());
     let tdx = document.tdx().unwrap();
@@ -264,6 +269,16 @@ fn what_is_written_is_what_is_demanded() {
     assert_eq!(tdx.minimums().tee_tcb_svn[..3], [5, 1, 2]);
     assert!(!tdx.demands_sept_ve_disable());
     assert_eq!(tdx.xfam().first(), Some(&0x642e7));
+    assert_eq!(
+        tdx.advisories().iter().collect::<Vec<_>>(),
+        ["INTEL-SA-00837"]
+    );
+    let module = Digest384::from_bytes([0xe5; 48]);
+    assert_eq!(tdx.mr_seam().iter().collect::<Vec<_>>(), [&module]);
+    let permitted = tdx.permitted().iter().map(|it| it.as_str());
+    assert_eq!(permitted.collect::<Vec<_>>(), ["pks"]);
+    let required = self::tdx().replace("septVeDisable: optional", "septVeDisable: required");
+    assert!(read(&required).tdx().unwrap().demands_sept_ve_disable());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Presets: each row closes what it says and at the number it says; merges only ever add up; what a policy makes of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use attest::policy::demands::Demands;
@@ -406,6 +406,30 @@ fn an_advisory_is_closed_where_it_is_refused_and_not_where_it_is_not_tolerated()
         (answer.state, answer.why.as_str()),
         (State::Open, "not demanded: INTEL-SA-00999 refused")
     );
+}
+
+#[test]
+fn demands_are_told_apart_by_vendor() {
+    let all = Demands {
+        minimum_tcb: BTreeMap::from([(ProductLine::Milan, Tcb::default())]),
+        excluded: BTreeSet::from([ProductLine::Genoa]),
+        mitigations: BTreeMap::from([(ProductLine::Turin, 1)]),
+        forbidden: BTreeSet::from([Permission::Smt]),
+        guest: BTreeSet::from([GuestFlag::SingleSocket]),
+        platform: BTreeSet::from([PlatformFlag::EccEnabled]),
+        refused_statuses: BTreeSet::from([TcbStatus::OutOfDate]),
+        refused_advisories: BTreeSet::from(["INTEL-SA-00001".to_owned()]),
+        forbidden_attributes: BTreeSet::from([TdAttribute::Pks]),
+        demands_sept_ve_disable: true,
+        minimums: Minimums {
+            qe_svn: 8,
+            ..Minimums::default()
+        },
+    };
+    let (snp, tdx) = (all.of_snp(), all.of_tdx());
+    assert_eq!(snp.and(&tdx), all);
+    assert!(snp.of_tdx().is_empty());
+    assert!(tdx.of_snp().is_empty());
 }
 
 /// Demands on the other vendor's machines change nothing of a policy, and close nothing.

@@ -51,6 +51,28 @@ fn vlek() -> Extensions {
     vlek
 }
 
+#[test]
+fn a_hardware_id_is_wrapped_only_if_both_lengths_say_so() {
+    let read = hardware_id;
+    for line in [ProductLine::Milan, ProductLine::Turin] {
+        let size = match line.tcb_layout() {
+            TcbLayout::MilanGenoa => 64_u8,
+            TcbLayout::Turin => 8,
+        };
+        let plain = vec![0xa5; usize::from(size)];
+        let wrapped = |length: u8| [&[4, length], plain.as_slice()].concat();
+        let id = read(line, &plain).unwrap();
+        assert_eq!(read(line, &wrapped(size)).unwrap(), id);
+        for length in [0, size - 1, size + 1, 0xff] {
+            assert!(read(line, &wrapped(length)).is_err(), "{line} {length}");
+        }
+        // as long as an identifier, and not wrapped, though it begins like it
+        let mut like = plain.clone();
+        like[..2].copy_from_slice(&[4, size]);
+        assert_ne!(read(line, &like).unwrap(), id);
+    }
+}
+
 fn read(
     kind: VekKind,
     line: ProductLine,

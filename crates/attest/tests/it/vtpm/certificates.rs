@@ -164,6 +164,46 @@ fn an_endorsement_key_is_no_attestation_key() {
     }
 }
 
+/// A key that decrypts as well, or agrees on secrets, is no key for statements only.
+#[test]
+fn an_attestation_key_signs_and_does_nothing_else() {
+    use crate::x509::ca;
+
+    let root = ca::Authority::root("Azure");
+    let authorities = AkAuthorities::of(vec![root.certificate.clone()]);
+    let purpose = ca::seq(&[&ca::oid("2.23.133.8.3")]);
+    // digitalSignature, keyEncipherment, keyAgreement
+    for (usage, is_good) in [
+        (Some(0x80), true),
+        (Some(0xa0), false),
+        (Some(0x88), false),
+        (Some(0xa8), false),
+        (Some(0x20), false),
+        (Some(0x40), false),
+        (None, false),
+    ] {
+        let mut extensions = vec![
+            ca::basic_constraints(false, None),
+            ca::Extension {
+                oid: "2.5.29.37",
+                critical: false,
+                value: purpose.clone(),
+            },
+        ];
+        extensions.extend(usage.map(ca::key_usage));
+        let template = ca::Template {
+            extensions,
+            ..ca::Template::leaf("")
+        };
+        let (result, findings) = azure_ak(&root.leaf_der(&template), ca::now(), &authorities);
+        if is_good {
+            accepted(result, &findings);
+        } else {
+            assert_refused(&result, &findings, &["AK certificate purpose"]);
+        }
+    }
+}
+
 /// A real certificate that leads to the root that is asked for, and is not of the kind that Azure issues.
 #[test]
 fn azures_certificates_have_a_purpose() {

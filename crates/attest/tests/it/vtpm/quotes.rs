@@ -87,6 +87,30 @@ fn each_change_of_a_real_statement_fails_its_own_check() {
     }
 }
 
+/// The numbers stand behind the name of the signer and the nonce (TPM 2.0 Part 2, 10.12.8 and 10.12.12).
+#[test]
+fn a_quote_says_when_it_was_made_and_by_which_firmware() {
+    let statement = Quote::of(GCE).statement;
+    let mut rest = &statement[6..];
+    for _ in 0..2 {
+        let length = usize::from(u16::from_be_bytes(rest[..2].try_into().unwrap()));
+        rest = &rest[2 + length..];
+    }
+    let number = |at: usize, length: usize| {
+        let bytes = rest[at..at + length].iter();
+        bytes.fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
+    };
+    let bank = HashAlgorithm::Sha256;
+    let (result, findings) = with_values(GCE, &gce_ak(), &values(GCE), bank, &Selection::All);
+    let quote = accepted(result, &findings);
+    assert!(quote.clock() > 1 && quote.firmware_version() > 1);
+    assert_eq!(quote.clock(), number(0, 8));
+    assert_eq!(u64::from(quote.reset_count()), number(8, 4));
+    assert_eq!(u64::from(quote.restart_count()), number(12, 4));
+    assert_eq!(quote.is_clock_safe(), number(16, 1) == 1);
+    assert_eq!(quote.firmware_version(), number(17, 8));
+}
+
 #[test]
 fn a_quote_is_good_for_its_own_key_only() {
     let quote = Quote::of(GCE);
