@@ -343,6 +343,16 @@ mod tests {
     }
 
     #[test]
+    fn a_table_has_a_bound() {
+        let padded = |size: usize| vec![0; size];
+        assert!(CertificateTable::parse(&padded(MAX_TABLE)).is_ok());
+        assert_eq!(
+            CertificateTable::parse(&padded(MAX_TABLE + 1)),
+            Err(CertificateTableError::TooLong(MAX_TABLE + 1))
+        );
+    }
+
+    #[test]
     fn lists_that_do_not_end_or_repeat_are_refused() {
         let endless = row(VLEK, 48, 1).repeat(MAX_ENTRIES + 1);
         assert_eq!(

@@ -116,3 +116,23 @@ fn add<T>(
     to.push(item);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_is_there_is_counted_and_lists_can_be_taken_out() {
+        let roots = crate::sev_snp::Roots::amd();
+        let milan = roots.line(crate::sev_snp::ProductLine::Milan).unwrap();
+        let list = include_bytes!("../testdata/evidence/roots/amd-crl/crl-milan-2022-05-09.der");
+        let mut endorsements = Endorsements::new();
+        assert!(endorsements.is_empty());
+        endorsements.add_certificate(milan.ark.clone()).unwrap();
+        endorsements.add_certificate(milan.ark.clone()).unwrap();
+        endorsements.add_crl(Crl::parse(list).unwrap()).unwrap();
+        assert_eq!((endorsements.len(), endorsements.is_empty()), (3, false));
+        assert_eq!(endorsements.take_crls().len(), 1);
+        assert_eq!((endorsements.len(), endorsements.crls().len()), (2, 0));
+    }
+}

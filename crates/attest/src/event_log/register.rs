@@ -86,3 +86,25 @@ impl fmt::Display for Register {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registers_of_a_td_have_an_index_each() {
+        let rtmrs = Rtmr::ALL.map(Register::Rtmr).map(Some);
+        let found = [1, 2, 3, 4].map(Register::of_td);
+        assert_eq!(found, rtmrs);
+        assert_eq!(Register::of_td(0), Some(Register::Mrtd));
+        assert_eq!(Register::of_td(5), None);
+    }
+
+    #[test]
+    fn a_pcr_is_its_own_number_and_no_register_of_a_td() {
+        let pcr = Register::pcr(3).unwrap();
+        assert!(pcr.is_pcr(3));
+        assert!(!pcr.is_pcr(0) && !pcr.is_pcr(4));
+        assert!(!Register::Mrtd.is_pcr(0) && !Register::Rtmr(Rtmr::Rtmr3).is_pcr(3));
+    }
+}

@@ -190,12 +190,6 @@ impl fmt::Display for SigningKey {
 pub struct KeyInfo(pub(super) u32);
 
 impl KeyInfo {
-    /// The bits as a number.
-    #[must_use]
-    pub const fn bits(self) -> u32 {
-        self.0
-    }
-
     /// Whether the digest of an author key is in the report.
     #[must_use]
     pub const fn has_author_key(self) -> bool {

@@ -375,3 +375,39 @@ fn digest_algorithm(mut outer: Reader<'_>) -> Result<Option<Hash>, DerError> {
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Value of an `AlgorithmIdentifier` without its parameters: arc and last number.
+    fn read(arc: &[u8], last: u8) -> SignatureAlgorithm {
+        let length = u8::try_from(arc.len() + 1).unwrap();
+        let bytes = [&[tag::OID, length][..], arc, &[last]].concat();
+        SignatureAlgorithm::read(Reader::new(&bytes)).unwrap()
+    }
+
+    #[test]
+    fn each_algorithm_has_its_number() {
+        let hashes = [Hash::Sha256, Hash::Sha384, Hash::Sha512];
+        for (last, hash) in (2..).zip(hashes) {
+            assert_eq!(
+                read(&ECDSA_WITH_SHA2, last),
+                SignatureAlgorithm::Ecdsa(hash)
+            );
+        }
+        for (last, hash) in (11..).zip(hashes) {
+            assert_eq!(read(&PKCS1, last), SignatureAlgorithm::RsaPkcs1(hash));
+        }
+        for (arc, last) in [
+            (&ECDSA_WITH_SHA2[..], 1),
+            (&ECDSA_WITH_SHA2[..], 5),
+            (&PKCS1[..], 14),
+        ] {
+            assert!(matches!(
+                read(arc, last),
+                SignatureAlgorithm::Unsupported(_)
+            ));
+        }
+    }
+}

@@ -1580,6 +1580,25 @@ measurements:
     assert_eq!(fields("", ""), [first, second]);
 }
 
+#[test]
+fn a_minimum_that_every_firmware_reaches_is_warned_of() {
+    let is_warned = |text: &str| {
+        let warnings = read(text).warnings(time("2026-12-01T00:00:00Z"));
+        warnings.iter().any(|it| it.field == "snp.products.Milan")
+    };
+    assert!(!is_warned(&azure()));
+    for (from, to) in [
+        ("tee: 0, snp: 24,", "tee: 0, snp: 0,"),
+        ("tee: 0, snp: 23,", "tee: 0, snp: 0,"),
+    ] {
+        let text = azure()
+            .replace(from, to)
+            .replace("presets: [amd-2026-10]\n", "");
+        assert_ne!(text, azure());
+        assert!(is_warned(&text), "{from}");
+    }
+}
+
 /// An older generation may rest on what the older policy demands of the platform, and the newer one does not.
 #[test]
 fn an_older_generation_is_not_taken_over_without_what_makes_it_safe() {

@@ -83,20 +83,6 @@ impl Template {
         Self::H7,
     ];
 
-    /// Where a TPM keeps the certificate of the template's key (EK Credential Profile 2.5, 2.2.1.4 and 2.2.1.5).
-    #[must_use]
-    pub const fn certificate_index(self) -> u32 {
-        match self {
-            Self::L1 => 0x01c0_0002,
-            Self::L2 => 0x01c0_000a,
-            Self::H1 => 0x01c0_0012,
-            Self::H2 => 0x01c0_0014,
-            Self::H3 => 0x01c0_0016,
-            Self::H6 => 0x01c0_001c,
-            Self::H7 => 0x01c0_001e,
-        }
-    }
-
     /// Whether the key is used by its policy alone: `TPM2_PolicySecret` of the endorsement hierarchy.
     #[must_use]
     pub const fn needs_policy(self) -> bool {
@@ -220,12 +206,6 @@ impl EkName {
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
         Self(bytes.to_vec())
-    }
-
-    /// Algorithm and digest.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
     }
 }
 
