@@ -186,3 +186,21 @@ impl<'de> Visitor<'de> for KindVisitor {
         Ok(Kind::Map(map))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_has_a_bound_in_bytes() {
+        for (size, is_read) in [
+            (MAX_DOCUMENT, true),
+            (MAX_DOCUMENT + 1, false),
+            (MAX_DOCUMENT + 2, false),
+        ] {
+            let mut text = "a: b # ".to_owned();
+            text.extend(std::iter::repeat_n('x', size - text.len()));
+            assert_eq!(parse(&text).is_ok(), is_read, "{size}");
+        }
+    }
+}

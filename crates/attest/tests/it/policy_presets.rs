@@ -496,6 +496,40 @@ fn a_site_sees_what_shutting_out_a_firmware_changes() {
     assert_eq!(why, "site says nothing about tdx machines");
 }
 
+/// A line that is shut out twice is shut out, and a bit that is named twice is demanded.
+#[test]
+fn what_is_said_twice_holds() {
+    let own = "version: 1\nname: site\nabout: twice\ndemands:\n  excludedProducts: [Genoa]\n  acceptedProducts: [Milan, Turin]\n  mitigations: { Milan: [1, 1], Turin: [3] }\n";
+    let preset = Preset::parse("site.yaml", own).unwrap();
+    let after = open().with(&preset.demands());
+    let lines: Vec<_> = after.products().keys().copied().collect();
+    assert_eq!(lines, [ProductLine::Milan, ProductLine::Turin]);
+    let milan = preset.demands().mitigations[&ProductLine::Milan];
+    assert_eq!(milan, 0b10);
+}
+
+#[test]
+fn what_a_preset_demands_of_a_quote_is_in_the_policy() {
+    let before = PolicyDocument::parse("p", &tdx()).unwrap().tdx().unwrap();
+    let demands = Demands {
+        refused_advisories: BTreeSet::from(["INTEL-SA-00837".to_owned()]),
+        forbidden_attributes: BTreeSet::from([TdAttribute::Pks]),
+        minimums: Minimums {
+            qe_svn: 9,
+            ..Minimums::default()
+        },
+        ..Demands::default()
+    };
+    assert!(before.advisories().contains("INTEL-SA-00837"));
+    assert!(before.permitted().contains(&TdAttribute::Pks));
+    let after = before.with(&demands);
+    assert!(after.advisories().is_empty());
+    assert!(after.refused_advisories().contains("INTEL-SA-00837"));
+    assert!(after.permitted().is_empty());
+    assert_eq!((before.minimums().qe_svn, after.minimums().qe_svn), (8, 9));
+    assert_eq!(after.minimums().pce_svn, before.minimums().pce_svn);
+}
+
 /// What is handed on must demand what was looked at.
 #[test]
 fn a_policy_with_a_preset_beside_it_is_not_handed_on() {
