@@ -343,3 +343,51 @@ fn decimal(digits: &[u8]) -> Option<i16> {
         Some(number * 10 + i16::try_from(digit).ok()?)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELD: &str = "a field";
+
+    /// A length of many octets could come around to a small one.
+    #[test]
+    fn lengths_have_three_octets_at_most() {
+        for octets in 1..=9_u8 {
+            let mut bytes = vec![tag::SEQUENCE, 0x80 | octets];
+            let mut digits = vec![0; usize::from(octets)];
+            digits[0] = 1;
+            digits[usize::from(octets) - 1] |= 0x80;
+            bytes.extend(digits);
+            bytes.extend([0; 0x200]);
+            let read = Reader::new(&bytes).any(FIELD).map(|_| ());
+            match octets {
+                // 0x81, 0x180, and 0x10080, which is cut off
+                1 | 2 => assert_eq!(read, Ok(()), "{octets}"),
+                3 => assert_eq!(read, Err(DerError::Truncated { field: FIELD })),
+                _ => assert_eq!(read, Err(DerError::Length { field: FIELD }), "{octets}"),
+            }
+        }
+        let indefinite = [tag::SEQUENCE, 0x80, 0, 0];
+        assert_eq!(
+            Reader::new(&indefinite).any(FIELD).map(|_| ()),
+            Err(DerError::Length { field: FIELD })
+        );
+    }
+
+    #[test]
+    fn the_first_bit_of_an_integer_is_its_sign() {
+        let read = |contents: &[u8]| {
+            let length = u8::try_from(contents.len()).unwrap();
+            let bytes = [&[tag::INTEGER, length][..], contents].concat();
+            Reader::new(&bytes)
+                .positive_integer(FIELD)
+                .map(<[u8]>::to_vec)
+        };
+        assert_eq!(read(&[0x7f]), Ok(vec![0x7f]));
+        assert_eq!(read(&[0, 0x80]), Ok(vec![0x80]));
+        for negative_or_long in [&[0x80][..], &[0xff], &[0, 0x7f], &[]] {
+            assert!(read(negative_or_long).is_err(), "{negative_or_long:x?}");
+        }
+    }
+}

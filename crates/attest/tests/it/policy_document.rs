@@ -1581,6 +1581,29 @@ measurements:
 }
 
 #[test]
+fn a_machine_without_registers_needs_its_launch_measurement() {
+    let launch = format!(
+        "    - launch: {{ accepted: [{}], warnOnly: false }}\n",
+        "c3".repeat(48)
+    );
+    for (instead, rule) in [
+        (
+            "    - image: v0.1.0\n".to_owned(),
+            "has no launch measurement, so any code would be accepted",
+        ),
+        (
+            launch.replace("warnOnly: false", "warnOnly: true"),
+            "only warns about the launch measurement, so any code would be accepted",
+        ),
+    ] {
+        let text = snp().replace(&launch, &instead);
+        assert_ne!(text, snp());
+        let problems = PolicyDocument::parse("p", &text).unwrap_err().to_string();
+        assert!(problems.contains(rule), "{problems}");
+    }
+}
+
+#[test]
 fn a_minimum_that_every_firmware_reaches_is_warned_of() {
     let is_warned = |text: &str| {
         let warnings = read(text).warnings(time("2026-12-01T00:00:00Z"));
