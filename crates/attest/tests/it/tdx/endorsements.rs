@@ -448,4 +448,7 @@ fn every_list_counts_wherever_it_comes_from() {
     // a list of nobody who is concerned is not added
     let stranger = Vendor::new().root.intermediate("Somebody else").crl(&[]);
     judge(&good, &[], &[list(&stranger)]).accepted();
+    let about = |list: Crl| Endorsements::about(fmspc, case.now, &good, &[], &[list]).unwrap();
+    assert_eq!(about(list(&stranger)).lists().len(), 2);
+    assert_eq!(about(list(&revoking)).lists().len(), 3);
 }
