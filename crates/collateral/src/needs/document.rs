@@ -8,9 +8,6 @@ use attest::{Evidence, Variant, azure, gcp};
 use super::{Needs, NeedsError, Piece, SnpReport, TdxQuote, needs};
 use crate::item::Update;
 
-/// A key's certificate and more authorities than any vendor has above it.
-const MAX_PATH: usize = 6;
-
 /// What a machine's evidence needs. `update` chooses between Intel's two statements.
 ///
 /// # Errors
@@ -82,7 +79,8 @@ fn certificates(ders: &[Vec<u8>]) -> Piece {
 }
 
 /// The certificate of an attestation key, and of its authorities those whose names lead on from it: what is built in of the vendor's, which
-/// names the root's list, and what came along. Padding of an NV area may follow the first.
+/// names the root's list, and what came along, which is as little as a document holds. No other bound: certificates that only have a name of
+/// the path must not take the place of those that are of it. Padding of an NV area may follow the first.
 fn path(ak: &[u8], of_document: &[Vec<u8>], authorities: &AkAuthorities) -> Piece {
     let came = of_document
         .iter()
@@ -99,7 +97,7 @@ fn path(ak: &[u8], of_document: &[Vec<u8>], authorities: &AkAuthorities) -> Piec
     while let Some(issuer) = found.get(looked_at).map(|it| it.issuer().clone()) {
         looked_at += 1;
         for next in others.iter().filter(|it| *it.subject() == issuer) {
-            if found.len() < MAX_PATH && !found.contains(next) {
+            if !found.contains(next) {
                 found.push(next.clone());
             }
         }
@@ -150,7 +148,8 @@ mod tests {
         let Piece::Certificates(found) = path(first.der(), &ders, &google) else {
             panic!("a path is certificates");
         };
-        assert!(found.len() <= MAX_PATH, "{}", found.len());
+        let known = google.intermediates().len() + google.roots().len();
+        assert!(found.len() <= known, "each once: {}", found.len());
         assert_eq!(found.first(), Some(first));
         let root = google.roots().iter().find(|it| found.contains(it));
         assert!(root.is_some(), "the root came along and issues itself");
