@@ -1,5 +1,7 @@
 //! Items as what an appraisal takes them for: the endorsements of machines.
 
+use std::collections::BTreeMap;
+
 use attest::x509::{Certificate, Crl, MAX_INTERMEDIATES};
 use attest::{Endorsements, Evidence, TooManyEndorsements, tdx};
 use futures::future::join_all;
@@ -84,8 +86,9 @@ impl Collateral {
     }
 }
 
-/// Adds what entries hold. Of Intel's, those that belong together are put together: a platform's TCB info with the newest identity of the
-/// quoting enclave of the same update, and the newest of each of Intel's lists.
+/// Adds what entries hold. Of Intel's, those that belong together are put together: a platform's TCB info with each identity of the quoting
+/// enclave of the same update that holds at some time with it, or else with the newest. Which of them is meant depends on the time that is
+/// asked about ([`tdx::Endorsements::about`]). Every list is added, because one that is left out can only hide what is revoked.
 ///
 /// # Errors
 /// When one can not be used. Those before it were added.
@@ -93,16 +96,10 @@ pub fn add_entries(
     endorsements: &mut Endorsements,
     entries: &[Entry],
 ) -> Result<(), NotAStatement> {
-    let newest = |is_meant: &dyn Fn(&Item) -> bool| {
-        entries
-            .iter()
-            .filter(|entry| is_meant(entry.item()))
-            .max_by_key(|entry| entry.issued_at())
-    };
-    let mut intels_lists: Vec<&[u8]> = Vec::new();
+    let mut intels_lists: BTreeMap<&Item, &Entry> = BTreeMap::new();
     for entry in entries {
-        let (item, body) = (entry.item(), entry.body());
-        match item {
+        let body = entry.body();
+        match entry.item() {
             Item::AmdVcek(_) | Item::AmdChain { .. } => {
                 for certificate in certificates(body) {
                     endorsements.add_certificate(certificate)?;
@@ -114,38 +111,65 @@ pub fn add_entries(
                     endorsements.add_crl(crl)?;
                 }
             }
-            Item::IntelPckCrl { .. } | Item::IntelRootCrl => {
-                let list = newest(&|other| other == item).map_or(body, Entry::body);
-                if !intels_lists.contains(&list) {
-                    intels_lists.push(list);
+            item @ (Item::IntelPckCrl { .. } | Item::IntelRootCrl) => {
+                // statements may be there already, or come from elsewhere
+                if let Ok(crl) = Crl::parse(body) {
+                    endorsements.add_crl(crl)?;
                 }
+                // and who has the statements needs one of each
+                intels_lists.insert(item, entry);
             }
             Item::IntelTcbInfo { .. } | Item::IntelQeIdentity { .. } => {}
         }
     }
+    let lists: Vec<&[u8]> = intels_lists.values().map(|entry| entry.body()).collect();
     for entry in entries {
         let Item::IntelTcbInfo { update, .. } = entry.item() else {
             continue;
         };
-        let identity =
-            newest(&|other| matches!(other, Item::IntelQeIdentity { update: of } if of == update));
-        let (Some(identity), Some(chain)) = (identity, entry.issuer_chain()) else {
+        let Some(chain) = entry.issuer_chain() else {
             continue;
         };
-        let statements = tdx::Collateral {
-            tcb_info: entry.body(),
-            tcb_info_chain: chain,
-            qe_identity: identity.body(),
-            qe_identity_chain: identity.issuer_chain().unwrap_or(chain),
-            crls: &intels_lists,
-        };
-        let set = tdx::Endorsements::parse(&statements).map_err(|source| NotAStatement::Intel {
-            item: Box::new(entry.item().clone()),
-            source,
-        })?;
-        endorsements.add_intel(set)?;
+        for identity in identities_beside(entry, *update, entries) {
+            let statements = tdx::Collateral {
+                tcb_info: entry.body(),
+                tcb_info_chain: chain,
+                qe_identity: identity.body(),
+                qe_identity_chain: identity.issuer_chain().unwrap_or(chain),
+                crls: &lists,
+            };
+            let set =
+                tdx::Endorsements::parse(&statements).map_err(|source| NotAStatement::Intel {
+                    item: Box::new(entry.item().clone()),
+                    source,
+                })?;
+            endorsements.add_intel(set)?;
+        }
     }
     Ok(())
+}
+
+/// Identities of the quoting enclave that claim to hold at some time at which this TCB info does, each once; if there is none, the newest.
+fn identities_beside<'a>(tcb_info: &Entry, update: Update, entries: &'a [Entry]) -> Vec<&'a Entry> {
+    let mut all: Vec<&Entry> = Vec::new();
+    for entry in entries {
+        let is_meant =
+            matches!(entry.item(), Item::IntelQeIdentity { update: of } if *of == update);
+        if is_meant && !all.iter().any(|known| known.body() == entry.body()) {
+            all.push(entry);
+        }
+    }
+    let begins_in = |one: &Entry, other: &Entry| one.issued_at() <= other.valid_until();
+    let meets = |it: &&&Entry| begins_in(it, tcb_info) && begins_in(tcb_info, it);
+    let meeting: Vec<&Entry> = all.iter().filter(meets).copied().collect();
+    if meeting.is_empty() {
+        all.into_iter()
+            .max_by_key(|it| it.issued_at())
+            .into_iter()
+            .collect()
+    } else {
+        meeting
+    }
 }
 
 /// One in DER, or several in PEM.

@@ -192,6 +192,7 @@ impl Endorsements {
                     set.claims_to_hold(now),
                     tcb.tcb_evaluation_data_number,
                     tcb.issue_date,
+                    set.claimed_qe_identity().issue_date,
                 )
             })
             .cloned()

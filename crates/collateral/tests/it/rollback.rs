@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use attest::Endorsements;
-use attest::x509::Crl;
+use attest::{Endorsements, tdx};
 use collateral::{
     Bounds, Bundle, Cache, CacheError, CrlUrl, Entry, Item, NotGenuine, OnFailure, PckCa, Reason,
     Refresh, State, Written, add_entries,
@@ -71,7 +70,7 @@ fn what_the_publisher_made_later_stays_whenever_it_was_fetched() {
 
 /// Bundles of several months may be given together, in whatever order.
 #[test]
-fn of_statements_given_together_the_newest_count() {
+fn of_statements_given_together_those_of_the_time_count() {
     let all = |months: [&str; 2]| -> Vec<Entry> {
         let items = [tcb_info(), QE_IDENTITY, PCK_CRL, Item::IntelRootCrl];
         months
@@ -85,27 +84,48 @@ fn of_statements_given_together_the_newest_count() {
         add_entries(&mut endorsements, entries).unwrap();
         endorsements
     };
-    let march = added(&all([MARCH, MARCH])[..4]);
-    let [march] = march.intel() else {
-        panic!("{march:?}");
-    };
-    for months in [[FEBRUARY, MARCH], [MARCH, FEBRUARY]] {
-        let both = added(&all(months));
-        assert_eq!(both.intel().len(), 2, "one for each TCB info");
-        for set in both.intel() {
+    // a day on which both months' statements hold, and one before the second month's were made
+    for (now, expected) in [
+        ("2026-03-17T12:00:00Z", MARCH),
+        ("2026-03-01T00:00:00Z", FEBRUARY),
+    ] {
+        let alone = added(&all([expected, expected])[..4]);
+        let [alone] = alone.intel() else {
+            panic!("{alone:?}");
+        };
+        for months in [[FEBRUARY, MARCH], [MARCH, FEBRUARY]] {
+            let both = added(&all(months));
+            let fmspc = Some(alone.claimed_tcb_info().fmspc);
+            let about = tdx::Endorsements::about(fmspc, time(now), both.intel(), &[], both.crls());
+            let about = about.unwrap();
             assert_eq!(
-                set.claimed_qe_identity().issue_date,
-                march.claimed_qe_identity().issue_date,
-                "{months:?}"
+                about.claimed_tcb_info().issue_date,
+                alone.claimed_tcb_info().issue_date,
+                "{now} {months:?}"
             );
-            let lists = |set: &attest::tdx::Endorsements| {
-                let mut dates: Vec<_> = set.lists().iter().map(Crl::this_update).collect();
-                dates.sort();
-                dates
-            };
-            assert_eq!(lists(set), lists(march), "{months:?}");
+            assert_eq!(
+                about.claimed_qe_identity().issue_date,
+                alone.claimed_qe_identity().issue_date,
+                "{now} {months:?}"
+            );
+            // two lists of two months
+            assert_eq!(about.lists().len(), 4, "{now} {months:?}");
         }
     }
+}
+
+/// A site may give lists of its own beside statements that it got elsewhere.
+#[test]
+fn lists_without_statements_are_not_lost() {
+    let mut endorsements = Endorsements::new();
+    let entry = |item: &Item| entry_of(item, MARCH, "2026-03-17T01:00:00Z");
+    add_entries(
+        &mut endorsements,
+        &[entry(&PCK_CRL), entry(&Item::IntelRootCrl)],
+    )
+    .unwrap();
+    assert!(endorsements.intel().is_empty());
+    assert_eq!(endorsements.crls().len(), 2);
 }
 
 /// Puts an entry into the cache's file, past every check.
