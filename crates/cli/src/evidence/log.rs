@@ -139,19 +139,20 @@ fn secure_boot(bank: BankLog<'_>, findings: &mut Findings) -> Result<(), End> {
 
 const WHOLE: &str = "a log that shows whole and once whether Secure Boot is on";
 
-/// Whether something that firmware started measured something in its turn, so that the log was not cut off before. Nothing covers what an
-/// event is: this is about logs that are in order, and no protection against forged ones.
+/// Whether something that firmware started measured something in its turn, so that a TPM's log was not cut off before. The log of a trust domain
+/// is one piece of memory, which every kernel reads whole. Nothing covers what an event is: this is about logs that are in order, and no
+/// protection against forged ones.
 fn went_on(bank: &BankLog<'_>) -> bool {
     let count = |kind| bank.events().iter().filter(|it| it.kind == kind).count();
-    count(event_type::IPL) > 0
-        || count(event_type::EVENT_TAG) > 0
-        || count(event_type::EFI_BOOT_SERVICES_APPLICATION) > 1
+    let has_later =
+        count(event_type::IPL) > 0 || count(event_type::EFI_BOOT_SERVICES_APPLICATION) > 1;
+    bank.form() != Form::Ccel && has_later
 }
 
 /// What to do about it. Older firmware of healthy TDX machines writes logs that can not be told from ones that somebody wrote into.
 fn remedy(error: &SecureBootError) -> &'static str {
     if matches!(error, SecureBootError::MissingExitBootServices) {
-        "it ends with the first program that firmware started, as a log that is cut off does: read it again, with Linux 5.3 or newer"
+        "it looks cut off: read it again, whole, and the log of a TPM with Linux 5.3 or newer, which adds what firmware measured last"
     } else if matches!(
         error,
         SecureBootError::DuplicateSeparator(Register::Rtmr(_))
