@@ -401,6 +401,14 @@ fn a_log_without_the_end_of_boot_services_is_refused() {
     ] {
         assert_eq!(remove(text), Err(SecureBootError::MissingExitBootServices));
     }
+    let with_last = |change: &dyn Fn(&mut Raw)| {
+        with(|log| {
+            let mut records = log.records.iter_mut();
+            let last =
+                records.rfind(|record| record.data.starts_with(b"Exit Boot Services Returned"));
+            change(last.unwrap());
+        })
+    };
     // neither does another action, or another kind of event that says the same
     for (text, kind) in [
         (
@@ -410,27 +418,13 @@ fn a_log_without_the_end_of_boot_services_is_refused() {
         (b"Exit Boot Services Returned with Success", event_type::IPL),
     ] {
         assert_eq!(
-            with(|log| {
-                let last = log
-                    .records
-                    .iter_mut()
-                    .rfind(|record| record.data.starts_with(b"Exit Boot Services Returned"))
-                    .unwrap();
-                *last = Raw::plain(5, kind, text, &BANKS);
-            }),
+            with_last(&|last| *last = Raw::plain(5, kind, text, &BANKS)),
             Err(SecureBootError::MissingExitBootServices)
         );
     }
     // words that were not measured do not count
     assert_eq!(
-        with(|log| {
-            let last = log
-                .records
-                .iter_mut()
-                .rfind(|record| record.data.starts_with(b"Exit Boot Services Returned"))
-                .unwrap();
-            last.digests[0].1[0] ^= 1;
-        }),
+        with_last(&|last| last.digests[0].1[0] ^= 1),
         Err(SecureBootError::MissingExitBootServices)
     );
 }
