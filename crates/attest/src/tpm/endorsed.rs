@@ -5,10 +5,12 @@ use jiff::Timestamp;
 use super::{AkAuthorities, CheckName, ObjectAttributes, PublicArea, PublicKey, TrustedAk};
 use crate::verdict::{self, Check, Findings, Outcome, RefusalCode, Step, Stop};
 use crate::x509::der::Reader;
-use crate::x509::{Certificate, DerError, Path, PathRules, Revocation};
+use crate::x509::{Certificate, Crl, DerError, Path, PathRules, Revocation};
 
 /// Extended key usage (RFC 5280, 4.2.1.12).
 const EXTENDED_KEY_USAGE: &str = "2.5.29.37";
+/// Where the issuer's list of revoked certificates is (RFC 5280, 4.2.1.13).
+const CRL_DISTRIBUTION_POINTS: &str = "2.5.29.31";
 
 /// An attestation key that a variant's root vouches for by its numbers. Who vouches says that the TPM uses it for statements of its
 /// own only; where the TPM's public area is at hand, [`EndorsedAk::with_public_area`] checks it.
@@ -119,7 +121,14 @@ impl AkCertificate<'_> {
             "hand over the certificate of the attestation key, and its intermediates beside it",
         )?;
         let path = self.path(&certificate, findings)?;
+        let names_a_list = certificate.extension(CRL_DISTRIBUTION_POINTS).is_some();
+        let of_its_issuer =
+            |crls: &[Crl]| crls.iter().any(|crl| crl.issuer() == certificate.issuer());
         let is_open = match self.revocation {
+            // lists of the authorities are demanded, not that of the key's own certificate: vendors name some that they do not publish
+            Revocation::Demand(crls) if names_a_list && !of_its_issuer(crls) => {
+                Some("the one that the key's own certificate names is not there")
+            }
             Revocation::Demand(_) => None,
             Revocation::IfGiven(_) => Some("none was demanded"),
             Revocation::DangerousNotLookedAt => Some("none was looked at"),

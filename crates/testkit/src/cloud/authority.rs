@@ -2,9 +2,9 @@
 
 use attest::x509::Certificate;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension,
-    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+    CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256,
     PublicKeyData, RevokedCertParams, SerialNumber, SignatureAlgorithm, date_time_ymd,
 };
 
@@ -36,6 +36,8 @@ pub struct AkCertificate {
     pub from_year: i32,
     /// Of the key, if not the truth.
     pub exponent: [u8; 3],
+    /// Where it says that its issuer's list is.
+    pub crl_url: Option<String>,
 }
 
 /// The fields of Google's instance information.
@@ -101,6 +103,7 @@ impl AkCertificate {
             instance: None,
             from_year: 2026,
             exponent: [1, 0, 1],
+            crl_url: None,
         }
     }
 
@@ -246,6 +249,13 @@ impl Authority {
                     instance.clone(),
                 ));
         }
+        params.crl_distribution_points = parts
+            .crl_url
+            .iter()
+            .map(|url| CrlDistributionPoint {
+                uris: vec![url.clone()],
+            })
+            .collect();
         params.not_before = date_time_ymd(parts.from_year, 1, 1);
         params.not_after = date_time_ymd(parts.from_year + 10, 1, 1);
         let issuer = Issuer::from_params(&self.issuer, &self.issuer_key);
@@ -259,27 +269,39 @@ impl Authority {
     /// When the list cannot be signed.
     #[must_use]
     pub fn crl(&self, revoked: &[&[u8]]) -> Vec<u8> {
-        let list = CertificateRevocationListParams {
-            this_update: date_time_ymd(2026, 1, 1),
-            next_update: date_time_ymd(2027, 1, 1),
-            crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
-            revoked_certs: revoked
-                .iter()
-                .map(|serial| RevokedCertParams {
-                    serial_number: SerialNumber::from_slice(serial),
-                    revocation_time: date_time_ymd(2026, 1, 1),
-                    reason_code: None,
-                    invalidity_date: None,
-                })
-                .collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let list = list
-            .signed_by(&Issuer::from_params(&self.root, &self.root_key))
-            .expect("a CRL");
-        list.der().to_vec()
+        crl(&Issuer::from_params(&self.root, &self.root_key), revoked)
     }
+
+    /// The list, of the authority below the root, of revoked attestation keys, valid in 2026.
+    ///
+    /// # Panics
+    /// When the list cannot be signed.
+    #[must_use]
+    pub fn crl_of_keys(&self, revoked: &[&[u8]]) -> Vec<u8> {
+        let issuer = Issuer::from_params(&self.issuer, &self.issuer_key);
+        crl(&issuer, revoked)
+    }
+}
+
+fn crl(issuer: &Issuer<'_, &KeyPair>, revoked: &[&[u8]]) -> Vec<u8> {
+    let list = CertificateRevocationListParams {
+        this_update: date_time_ymd(2026, 1, 1),
+        next_update: date_time_ymd(2027, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: revoked
+            .iter()
+            .map(|serial| RevokedCertParams {
+                serial_number: SerialNumber::from_slice(serial),
+                revocation_time: date_time_ymd(2026, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            })
+            .collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let list = list.signed_by(issuer).expect("a CRL");
+    list.der().to_vec()
 }
 
 fn integer(number: u64) -> Vec<u8> {

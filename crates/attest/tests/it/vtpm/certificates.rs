@@ -485,6 +485,36 @@ fn a_revoked_authority_certifies_nothing() {
     assert!(warned.contains(&"AK certificate revocation".to_owned()));
 }
 
+/// Vendors name lists that they do not publish, so the one about the key itself is not demanded. That it is not there is said.
+#[test]
+fn a_list_of_keys_that_is_named_and_not_there_is_told() {
+    let tpm = CloudTpm::new();
+    let google = Authority::new("a test's EK/AK CA");
+    let parts = AkCertificate {
+        crl_url: Some("http://example.com/keys.crl".to_owned()),
+        ..AkCertificate::google(&InstanceParts::default())
+    };
+    let certificate = google.certify(&tpm, &parts);
+    let (parsed, _) = Certificate::parse_prefix(&certificate).unwrap();
+    let list = |der: &[u8]| Crl::parse(der).unwrap();
+    let of_authorities = list(&google.crl(&[]));
+    let run = |lists: &[Crl]| certified(&google, &certificate, &Revocation::Demand(lists), &any());
+    let told = |lists: &[Crl]| {
+        let (result, findings) = run(lists);
+        accepted(result, &findings);
+        crate::named(findings.checks(), attest::Outcome::Warning)
+            .contains(&"AK certificate revocation".to_owned())
+    };
+    assert!(told(&[of_authorities.clone()]));
+    assert!(!told(&[
+        of_authorities.clone(),
+        list(&google.crl_of_keys(&[]))
+    ]));
+    let revoking = list(&google.crl_of_keys(&[parsed.serial()]));
+    let (result, findings) = run(&[of_authorities, revoking]);
+    assert_refused(&result, &findings, &["AK certificate chain"]);
+}
+
 /// Google's own list, in the week in which it held.
 #[test]
 fn the_real_list_of_google_is_read() {
