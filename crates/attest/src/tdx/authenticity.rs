@@ -22,6 +22,8 @@ use crate::x509::{
 const PCK_NAME: &str = "Intel SGX PCK Certificate";
 const PLATFORM_CA_NAME: &str = "Intel SGX PCK Platform CA";
 const PROCESSOR_CA_NAME: &str = "Intel SGX PCK Processor CA";
+/// Who issues lists of what is revoked.
+pub(super) const CA_NAMES: [&str; 3] = ["Intel SGX Root CA", PLATFORM_CA_NAME, PROCESSOR_CA_NAME];
 const TCB_SIGNING_NAME: &str = "Intel SGX TCB Signing";
 
 /// A platform that Intel vouches for.

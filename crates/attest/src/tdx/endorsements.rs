@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use thiserror::Error;
 
+use super::authenticity::CA_NAMES;
 use super::qe_identity::QeIdentity;
 use super::signed::{Signed, StatementError};
 use super::tcb_info::TcbInfo;
@@ -172,10 +173,11 @@ impl Endorsements {
         })
     }
 
-    /// What is known about one platform: the newest statements that claim to be about it and to hold at `now`, and every list of their issuers.
-    /// Statements that came `beside` the evidence are taken only where none that was `given` claims both; lists are taken from wherever
-    /// they are, because a list that is left out can only hide what is revoked. Where nothing fits, the newest of all, so that the appraisal says what
-    /// is wrong with it.
+    /// What is known about one platform: the newest statements that claim to be about it and to hold at `now`, and every list of Intel's
+    /// authorities. Statements that came `beside` the evidence are taken only where none that was `given` claims both, and never with a
+    /// smaller evaluation number than one that was given, because Intel goes on issuing by the older criteria for months. Lists are taken from
+    /// wherever they are: one that is left out can only hide what is revoked. Where nothing fits, the newest of all, so that the appraisal says
+    /// what is wrong with it.
     #[must_use]
     pub fn about(
         fmspc: Option<[u8; 6]>,
@@ -184,33 +186,52 @@ impl Endorsements {
         beside: &[Self],
         lists: &[Crl],
     ) -> Option<Self> {
+        let is_about = |set: &Self| fmspc == Some(set.claimed_tcb_info().fmspc);
         let newest = |sets: &mut dyn Iterator<Item = &Self>| {
             sets.max_by_key(|set| {
-                let tcb = set.claimed_tcb_info();
+                let (tcb, qe) = (set.claimed_tcb_info(), set.claimed_qe_identity());
                 (
-                    fmspc == Some(tcb.fmspc),
+                    is_about(set),
                     set.claims_to_hold(now),
-                    tcb.tcb_evaluation_data_number,
+                    set.claimed_numbers(),
                     tcb.issue_date,
-                    set.claimed_qe_identity().issue_date,
+                    qe.issue_date,
                 )
             })
             .cloned()
         };
-        let fits =
-            |set: &&Self| fmspc == Some(set.claimed_tcb_info().fmspc) && set.claims_to_hold(now);
+        let fits = |set: &&Self| is_about(set) && set.claims_to_hold(now);
+        let known = given.iter().filter(|set| is_about(set));
+        let least = known.fold([0; 2], |[tcb, qe], set| {
+            let [its_tcb, its_qe] = set.claimed_numbers();
+            [tcb.max(its_tcb), qe.max(its_qe)]
+        });
+        let no_step_back = |set: &&Self| {
+            let mut pairs = set.claimed_numbers().into_iter().zip(least);
+            pairs.all(|(its, least)| its >= least)
+        };
         let mut set = newest(&mut given.iter().filter(fits))
-            .or_else(|| newest(&mut given.iter().chain(beside)))?;
-        let of_sets = || given.iter().chain(beside).flat_map(|it| &it.crls);
-        let of_issuers = lists
-            .iter()
-            .filter(|list| of_sets().any(|known| known.issuer() == list.issuer()));
-        for list in of_sets().chain(of_issuers) {
+            .or_else(|| newest(&mut given.iter().chain(beside.iter().filter(no_step_back))))?;
+        let of_intel = |list: &&Crl| {
+            let name = list.issuer().common_name();
+            name.is_some_and(|name| CA_NAMES.contains(&name))
+        };
+        let of_sets = given.iter().chain(beside).flat_map(|it| &it.crls);
+        for list in of_sets.chain(lists.iter().filter(of_intel)) {
             if !set.crls.iter().any(|known| known.digest() == list.digest()) {
                 set.crls.push(list.clone());
             }
         }
         Some(set)
+    }
+
+    /// By which criteria of Intel's, counted up, TCB info and QE identity were made.
+    fn claimed_numbers(&self) -> [u32; 2] {
+        let (tcb, qe) = (self.claimed_tcb_info(), self.claimed_qe_identity());
+        [
+            tcb.tcb_evaluation_data_number,
+            qe.tcb_evaluation_data_number,
+        ]
     }
 
     /// The revocation lists. Not believed.

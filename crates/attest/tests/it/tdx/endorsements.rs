@@ -387,21 +387,64 @@ fn what_comes_beside_evidence_takes_the_place_of_nothing_that_was_given() {
     // one about another platform, or of another time, is no word about this one
     let mut other = issued(&case, 19, "2026-01-04T00:00:00Z");
     other["fmspc"] = json!("ffffffffffff");
-    let mut ended = issued(&case, 19, "2025-01-04T00:00:00Z");
-    ended["nextUpdate"] = json!("2025-02-04T00:00:00Z");
-    for useless in [[set(&other)], [set(&ended)]] {
+    let ended = |update| {
+        let mut ended = issued(&case, update, "2025-01-04T00:00:00Z");
+        ended["nextUpdate"] = json!("2025-02-04T00:00:00Z");
+        ended
+    };
+    for (useless, update) in [([set(&other)], 19), ([set(&ended(17))], 17)] {
         assert_eq!(about(&useless, &given), Some(17));
         assert_eq!(about(&given, &useless), Some(17));
         // alone it is handed out, so that the appraisal says what is wrong with it
-        assert_eq!(about(&useless, &[]), Some(19));
+        assert_eq!(about(&useless, &[]), Some(update));
     }
-    let mut ended_identity = case.qe_identity.clone();
-    ended_identity["issueDate"] = json!("2025-01-04T00:00:00Z");
-    ended_identity["nextUpdate"] = json!("2025-02-04T00:00:00Z");
-    let ended = case
-        .vendor
-        .collateral_of(&issued(&case, 19, "2026-01-04T00:00:00Z"), &ended_identity);
-    assert_eq!(about(&[endorsements(&ended)], &given), Some(17));
+}
+
+/// Intel goes on issuing by older criteria: a host must not bring them back when the verifier's statements have run out.
+#[test]
+fn nothing_beside_evidence_brings_older_criteria_back() {
+    let case = Case::new();
+    let fmspc = Some(PckParts::default().fmspc);
+    let numbered = |numbers: [u32; 2], day: &str, until: &str| {
+        let mut tcb_info = issued(&case, numbers[0], day);
+        let mut qe_identity = case.qe_identity.clone();
+        tcb_info["nextUpdate"] = json!(until);
+        qe_identity["issueDate"] = json!(day);
+        qe_identity["nextUpdate"] = json!(until);
+        qe_identity["tcbEvaluationDataNumber"] = json!(numbers[1]);
+        endorsements(&case.vendor.collateral_of(&tcb_info, &qe_identity))
+    };
+    let ended = |numbers| numbered(numbers, "2025-01-04T00:00:00Z", "2025-02-04T00:00:00Z");
+    let now = |numbers| numbered(numbers, "2026-01-02T00:00:00Z", "2030-01-01T00:00:00Z");
+    let numbers = |given: &[Endorsements], beside: &[Endorsements]| {
+        let set = Endorsements::about(fmspc, case.now, given, beside, &[]).unwrap();
+        [
+            set.claimed_tcb_info().tcb_evaluation_data_number,
+            set.claimed_qe_identity().tcb_evaluation_data_number,
+        ]
+    };
+    let given = [ended([19, 19])];
+    for (beside, expected) in [
+        ([18, 18], [19, 19]),
+        ([18, 19], [19, 19]),
+        ([19, 18], [19, 19]),
+        ([19, 19], [19, 19]),
+        ([20, 19], [20, 19]),
+        ([20, 20], [20, 20]),
+    ] {
+        let set = Endorsements::about(fmspc, case.now, &given, &[now(beside)], &[]).unwrap();
+        assert_eq!(numbers(&given, &[now(beside)]), expected, "{beside:?}");
+        // what has run out is refused in the appraisal
+        let is_useful = beside.iter().all(|number| *number >= 19);
+        let until = set.claimed_tcb_info().next_update;
+        assert_eq!(until > case.now, is_useful, "{beside:?}");
+    }
+    // the verifier's own may be of any number, and the greatest counts, whatever the day
+    let later = numbered([19, 18], "2026-01-03T00:00:00Z", "2030-01-01T00:00:00Z");
+    for given in [[now([19, 19]), later.clone()], [later, now([19, 19])]] {
+        assert_eq!(numbers(&given, &[]), [19, 19]);
+    }
+    assert_eq!(numbers(&[ended([19, 19]), now([18, 18])], &[]), [18, 18]);
 }
 
 /// What is revoked is revoked, whoever brings the list.
@@ -445,6 +488,16 @@ fn every_list_counts_wherever_it_comes_from() {
         outcomes.refused_by(&["PCK certificate"]);
         assert!(outcomes.actual("PCK certificate").contains("revoked"));
     }
+    // and where the statements have none of its authority
+    let without = intel::Collateral {
+        pck_crl: case.vendor.root.crl(&[]),
+        ..case.collateral()
+    };
+    let without = [endorsements(&without)];
+    let missing = judge(&without, &[], &[]);
+    missing.refused_by(&["PCK certificate"]);
+    judge(&without, &[], &[list(&case.vendor.platform_ca.crl(&[]))]).accepted();
+    judge(&without, &[], &[list(&revoking)]).refused_by(&["PCK certificate"]);
     // a list of nobody who is concerned is not added
     let stranger = Vendor::new().root.intermediate("Somebody else").crl(&[]);
     judge(&good, &[], &[list(&stranger)]).accepted();
