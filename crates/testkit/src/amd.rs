@@ -337,7 +337,9 @@ pub fn p256_spki() -> Vec<u8> {
     ec_spki("1.2.840.10045.3.1.7", key.public_key().as_ref())
 }
 
-fn p384_spki(point: &[u8]) -> Vec<u8> {
+/// `SubjectPublicKeyInfo` of the P-384 key with this point.
+#[must_use]
+pub fn p384_spki(point: &[u8]) -> Vec<u8> {
     ec_spki("1.3.132.0.34", point)
 }
 

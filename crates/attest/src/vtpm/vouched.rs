@@ -40,7 +40,8 @@ pub(crate) fn certificates(
     findings.parse_again(Step::Document, CheckName::DocumentFormat, parsed)
 }
 
-/// AMD's statements about the key that signed a report. The verifier's come first.
+/// AMD's statements about the key that signed a report. Its own come first: of masked chips at one level nothing else tells the keys apart, and
+/// not all that a site knows are tried.
 pub(crate) fn amd<'a>(
     question: &Question<'a>,
     report: Option<&ReportFields>,
@@ -49,7 +50,7 @@ pub(crate) fn amd<'a>(
     let given = question.trust.endorsements;
     Candidates::of_report(
         report,
-        given.certificates().iter().chain(certificates),
+        certificates.iter().chain(given.certificates()),
         given.crls(),
     )
 }
