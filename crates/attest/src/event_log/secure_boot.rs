@@ -131,7 +131,10 @@ pub enum SecureBootError {
     DebugMode,
     /// The log ends before firmware handed the machine over, so it is not all that firmware measured.
     #[error("the log does not show that boot services ended")]
-    MissingExitBootServices,
+    MissingExitBootServices {
+        /// What it shows of Secure Boot up to its end.
+        state: SecureBootState,
+    },
 }
 
 /// The variables that decide, in the order of the specification.
@@ -207,8 +210,12 @@ impl<'a> SecureBoot<'a> {
             return Err(SecureBootError::NoPlatformKey);
         }
         // last: a log that is only short is told from one in which something is wrong
-        check_exit(log)?;
-        Ok(secure_boot)
+        if shows_exit(log)? {
+            Ok(secure_boot)
+        } else {
+            let state = secure_boot.state;
+            Err(SecureBootError::MissingExitBootServices { state })
+        }
     }
 }
 
@@ -242,18 +249,14 @@ fn one_line_each(log: &Explained<'_>) -> Result<(), SecureBootError> {
     Ok(())
 }
 
-/// Firmware says that it was asked to end, and then that it did.
-fn check_exit(log: &Explained<'_>) -> Result<(), SecureBootError> {
+/// Whether firmware says that it was asked to end, and then that it did.
+fn shows_exit(log: &Explained<'_>) -> Result<bool, SecureBootError> {
     let mut events = log
         .of(log.register(EXIT_PCR))
         .map_err(SecureBootError::NotExplained)?;
     let is_invoked = events.any(|event| is_action(event, EXIT_INVOKED));
     let is_done = events.any(|event| is_action(event, EXIT_RETURNED));
-    if is_invoked && is_done {
-        Ok(())
-    } else {
-        Err(SecureBootError::MissingExitBootServices)
-    }
+    Ok(is_invoked && is_done)
 }
 
 /// The variable of a configuration event, which must be what was measured.

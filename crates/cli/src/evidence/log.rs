@@ -101,19 +101,28 @@ pub(super) fn hold_against(
 fn secure_boot(bank: BankLog<'_>, findings: &mut Findings) -> Result<(), End> {
     let went_on = went_on(&bank);
     let state = secure_boot_of(bank);
+    let mut off = || {
+        findings.warn(
+            Step::EventLog,
+            CheckName::SecureBoot,
+            "on",
+            "off: firmware started what it found",
+            "what runs is decided by the measurements alone",
+        );
+    };
     let (holds, actual, next) = match &state {
         Ok((SecureBootState::Enabled, _)) => (true, String::new(), ""),
         Ok((SecureBootState::Disabled, _)) => {
-            findings.warn(
-                Step::EventLog,
-                CheckName::SecureBoot,
-                "on",
-                "off: firmware started what it found",
-                "what runs is decided by the measurements alone",
-            );
+            off();
             return Ok(());
         }
-        Err(SecureBootError::MissingExitBootServices) if went_on => {
+        Err(SecureBootError::MissingExitBootServices {
+            state: SecureBootState::Disabled,
+        }) if went_on => {
+            off();
+            return Ok(());
+        }
+        Err(SecureBootError::MissingExitBootServices { .. }) if went_on => {
             findings.warn(
                 Step::EventLog,
                 CheckName::SecureBoot,
@@ -139,11 +148,17 @@ fn secure_boot(bank: BankLog<'_>, findings: &mut Findings) -> Result<(), End> {
 
 const WHOLE: &str = "a log that shows whole and once whether Secure Boot is on";
 
-/// Whether something that firmware started measured something in its turn, so that a TPM's log was not cut off before. The log of a trust domain
-/// is one piece of memory, which every kernel reads whole. Nothing covers what an event is: this is about logs that are in order, and no
-/// protection against forged ones.
+/// Whether something that firmware started measured something in its turn, so that a TPM's log was not cut off before that. The log of a trust
+/// domain is one piece of memory, which every kernel reads whole. Nothing covers what an event is: this is about logs that are in order, and
+/// no protection against forged or shortened ones.
 fn went_on(bank: &BankLog<'_>) -> bool {
-    let count = |kind| bank.events().iter().filter(|it| it.kind == kind).count();
+    // firmware draws its line in PCR 4, which holds what it starts, before it starts anything
+    let is_pcr_4 = |register| matches!(register, Register::Pcr(pcr) if pcr.number() == 4);
+    let started = bank
+        .events()
+        .iter()
+        .skip_while(|it| !(it.kind == event_type::SEPARATOR && is_pcr_4(it.register)));
+    let count = |kind| started.clone().filter(|it| it.kind == kind).count();
     let has_later =
         count(event_type::IPL) > 0 || count(event_type::EFI_BOOT_SERVICES_APPLICATION) > 1;
     bank.form() != Form::Ccel && has_later
@@ -151,7 +166,7 @@ fn went_on(bank: &BankLog<'_>) -> bool {
 
 /// What to do about it. Older firmware of healthy TDX machines writes logs that can not be told from ones that somebody wrote into.
 fn remedy(error: &SecureBootError) -> &'static str {
-    if matches!(error, SecureBootError::MissingExitBootServices) {
+    if matches!(error, SecureBootError::MissingExitBootServices { .. }) {
         "it looks cut off: read it again, whole, and the log of a TPM with Linux 5.3 or newer, which adds what firmware measured last"
     } else if matches!(
         error,
@@ -171,9 +186,7 @@ pub(super) fn secure_boot_of(
         Form::Ccel => Rtmr::ALL.into_iter().map(Register::Rtmr).collect(),
         Form::Legacy | Form::CryptoAgile => PcrIndex::all().map(Register::Pcr).collect(),
     };
-    let Some(first) = registers.first().copied() else {
-        return Err(SecureBootError::MissingExitBootServices);
-    };
+    let first = registers.first().copied().unwrap_or(Register::Mrtd);
     let replayed = bank.replay();
     let quoted = match bank.form() {
         Form::Ccel => {
