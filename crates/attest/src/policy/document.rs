@@ -202,6 +202,11 @@ impl PolicyDocument {
             }
         }
         if self.machine == Machine::GcpSevSnp {
+            warn(
+                "measurements",
+                "pins what was booted by a TPM of the hypervisor only: the launch measurement is that of Google's firmware"
+                    .to_owned(),
+            );
             let generations = std::iter::once(&self.newest).chain(&self.older);
             for (place, _) in generations
                 .enumerate()
@@ -209,7 +214,7 @@ impl PolicyDocument {
             {
                 warn(
                     &format!("measurements.generations[{place}]"),
-                    "does not enforce a launch measurement: the report may be of any SEV-SNP machine, and what was booted is known only by a TPM of the hypervisor"
+                    "does not enforce a launch measurement: the report may be of any SEV-SNP machine"
                         .to_owned(),
                 );
             }

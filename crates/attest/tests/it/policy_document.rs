@@ -1552,7 +1552,7 @@ fn a_confidential_machine_of_google_that_is_not_pinned_is_warned_of() {
             "c3".repeat(48)
         )
     };
-    let fields = |newer: &str, older: &str| -> Vec<String> {
+    let fields_of = |what: &str, newer: &str, older: &str| -> Vec<String> {
         let text = format!(
             "version: 2
 variant: gcp-sev-snp
@@ -1567,17 +1567,23 @@ measurements:
         read(&text)
             .warnings(time(END))
             .into_iter()
-            .filter(|warning| warning.what.contains("launch measurement"))
+            .filter(|warning| warning.what.contains(what))
             .map(|warning| warning.field)
             .collect()
     };
     let (pinned, warned) = (launch(false), launch(true));
     let [first, second] = [0, 1].map(|place| format!("measurements.generations[{place}]"));
+    let fields = |newer: &str, older: &str| fields_of("any SEV-SNP machine", newer, older);
     assert_eq!(fields(&pinned, &pinned), Vec::<String>::new());
     assert_eq!(fields(&warned, &pinned), [first.clone()]);
     assert_eq!(fields("", &pinned), [first.clone()]);
     assert_eq!(fields(&pinned, &warned), [second.clone()]);
     assert_eq!(fields("", ""), [first, second]);
+    // firmware of Google's starts any image
+    for launch in [pinned.as_str(), ""] {
+        let told = fields_of("TPM of the hypervisor", launch, launch);
+        assert_eq!(told, ["measurements"]);
+    }
 }
 
 #[test]
