@@ -9,8 +9,8 @@ use crate::x509::{Certificate, Crl};
 
 /// More certificates and lists than there are machines and authorities at any site.
 const MAX_ITEMS: usize = 65_536;
-/// More statements of Intel's than there are platforms at any site.
-const MAX_SETS: usize = 64;
+/// More statements of Intel's than there are platforms at any site, for a year of months.
+const MAX_SETS: usize = 256;
 
 /// Statements of any vendor. Empty at first: machines that need one are refused then.
 #[derive(Debug, Default)]

@@ -132,9 +132,9 @@ fn names(vek: &Certificate, findings: &mut Findings) -> Result<(VekKind, Product
 /// AMD's root signs lists of revoked signing keys; there are none of the keys of chips.
 const RULES: PathRules = PathRules::end_entity().crls_for(CrlScope::Authorities);
 
-/// Different lists in the name of one root that are looked at: one of the verifier, one that came with the evidence, and one
-/// older of each. A peer that sends more refuses itself: none may be left out, because it may be the one that revokes.
-const MAX_LISTS: usize = 4;
+/// Different lists in the name of one root that are looked at: a year of months, and some. Each costs a signature. None may be left out, because
+/// it may be the one that revokes.
+const MAX_LISTS: usize = 16;
 
 /// The lists in the root's name, each once. A list in the name of another key, as the ASK, is of no use: only the root signs lists.
 fn lists(root: &LineRoot, given: &[Crl], findings: &mut Findings) -> Result<Vec<Crl>, Stop> {
