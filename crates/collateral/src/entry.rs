@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::genuine::{self, NotGenuine};
+use crate::genuine::{self, Genuine, NotGenuine};
 use crate::item::{Format, Item};
 use crate::shape::{self, Edition, ShapeError};
 
@@ -90,6 +90,11 @@ impl Entry {
         self.edition.as_ref().map(|edition| edition.issued_at)
     }
 
+    /// Which of several lists or statements of one item was made later: the greater one.
+    pub(crate) fn edition(&self) -> Option<&Edition> {
+        self.edition.as_ref()
+    }
+
     /// The bytes as published.
     pub fn body(&self) -> &[u8] {
         &self.body
@@ -124,8 +129,12 @@ impl Entry {
     }
 
     /// Whether a list or statement is what its publisher has published by `now`: it is not of a time to come, and signed
-    /// by its issuer if that is known without evidence, which it is but for lists by URL. Always so of certificates.
+    /// by its issuer if that is known without evidence, as it is but for some lists by URL. Always so of certificates.
     pub fn check_genuine(&self, now: Timestamp) -> Result<(), NotGenuine> {
+        self.genuine(now).map(drop)
+    }
+
+    fn genuine(&self, now: Timestamp) -> Result<Genuine, NotGenuine> {
         if let Some(issued_at) = self.issued_at().filter(|at| is_to_come(*at, now)) {
             return Err(NotGenuine::NotYetValid { issued_at, now });
         }
@@ -133,10 +142,10 @@ impl Entry {
         genuine::check(&self.item, &self.body, chain, now)
     }
 
-    /// Whether the publisher has made `other`, an entry of the same item, after this one. An `other` that is not genuine
+    /// Whether the publisher has made `other`, an entry of the same item, after this one. An `other` that is not known to be genuine
     /// says nothing of the kind: a forged one must not keep the genuine out.
     pub(crate) fn is_superseded_by(&self, other: &Self, now: Timestamp) -> bool {
-        self.edition < other.edition && other.check_genuine(now).is_ok()
+        self.edition < other.edition && other.genuine(now).is_ok_and(|it| it == Genuine::Verified)
     }
 
     /// Whether it is to take the place of `other`, an entry of the same item that does not supersede it. Of one and the

@@ -3,12 +3,11 @@
 //! `attest` judges all of it again whenever evidence is appraised. It is looked at here as well because an entry that
 //! replaces another one, or keeps it out, acts before that.
 
-use attest::sev_snp;
-use attest::tdx;
 use attest::x509::{
     BadSignature, Certificate, Crl, CrlFault, Path, PathError, PathRules, Revocation,
     SignatureScheme, X509Error,
 };
+use attest::{azure, gcp, sev_snp, tdx};
 use jiff::Timestamp;
 
 use crate::item::Item;
@@ -42,17 +41,27 @@ pub enum NotGenuine {
     NoRoot,
 }
 
-/// Checks the signature of a list or statement whose issuer is known: AMD's and Intel's roots are built in. A certificate
-/// is not looked at, as which of two comes first changes nothing that it says. Of a list by URL the issuer is only known
-/// from evidence.
+/// Whether what is not known to be forged is known to be genuine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Genuine {
+    /// Its publisher signed it.
+    Verified,
+    /// Who could have signed it is known from evidence only.
+    Unknown,
+}
+
+/// Checks the signature of a list or statement whose issuer is known: AMD's, Intel's, Google's and Microsoft's authorities are built in. A
+/// certificate is not looked at, as which of two comes first changes nothing that it says.
 pub(crate) fn check(
     item: &Item,
     body: &[u8],
     issuer_chain: &[u8],
     now: Timestamp,
-) -> Result<(), NotGenuine> {
-    match item {
-        Item::AmdVcek(_) | Item::AmdChain { .. } | Item::Crl(_) => Ok(()),
+) -> Result<Genuine, NotGenuine> {
+    let verified = |result: Result<(), NotGenuine>| result.map(|()| Genuine::Verified);
+    verified(match item {
+        Item::AmdVcek(_) | Item::AmdChain { .. } => return Ok(Genuine::Unknown),
+        Item::Crl(_) => return check_cloud_crl(body),
         Item::AmdCrl { product, .. } => {
             let roots = sev_snp::Roots::amd();
             let line = roots.line(product.line()).ok_or(NotGenuine::NoRoot)?;
@@ -71,7 +80,26 @@ pub(crate) fn check(
         Item::IntelQeIdentity { .. } => {
             check_statement(shape::qe_identity(body), issuer_chain, now)
         }
+    })
+}
+
+/// A list in the name of an authority that is built in must be by its key.
+fn check_cloud_crl(der: &[u8]) -> Result<Genuine, NotGenuine> {
+    let crl = parse_crl(der)?;
+    let clouds = [gcp::authorities(), azure::authorities()];
+    let of_its_name: Vec<&Certificate> = clouds
+        .iter()
+        .flat_map(|cloud| cloud.roots().iter().chain(cloud.intermediates()))
+        .filter(|authority| authority.subject() == crl.issuer())
+        .collect();
+    let mut outcome = Ok(Genuine::Unknown);
+    for authority in of_its_name {
+        match crl.check_signature(authority) {
+            Ok(()) => return Ok(Genuine::Verified),
+            Err(fault) => outcome = Err(NotGenuine::Crl(fault)),
+        }
     }
+    outcome
 }
 
 fn check_statement(
@@ -87,10 +115,13 @@ fn check_statement(
 }
 
 fn check_crl(der: &[u8], issuer: &Certificate) -> Result<(), NotGenuine> {
-    Crl::parse(der)
-        .map_err(|error| NotGenuine::Shape(ShapeError::Crl(error)))?
+    parse_crl(der)?
         .check_signature(issuer)
         .map_err(NotGenuine::Crl)
+}
+
+fn parse_crl(der: &[u8]) -> Result<Crl, NotGenuine> {
+    Crl::parse(der).map_err(|error| NotGenuine::Shape(ShapeError::Crl(error)))
 }
 
 /// The first certificate of a chain, which the root itself must have issued. Whether it is revoked since is not looked at:

@@ -350,7 +350,32 @@ fn check_qe_identity(json: &[u8]) -> Result<Claims, ShapeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::item::{Fmspc, Update};
+    use crate::item::{CrlUrl, Fmspc, Update};
+
+    #[test]
+    fn a_list_is_older_by_its_time_and_then_by_its_number() {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../attest/testdata/evidence/roots/google/gcp-ek-ak-ca-intermediate.crl");
+        let real = std::fs::read(file).unwrap();
+        let find = |what: &[u8]| real.windows(what.len()).position(|w| w == what).unwrap();
+        // CRL number 669: the extension's identifier, an OCTET STRING, an INTEGER
+        let number = find(&[0x55, 0x1d, 0x14, 4, 4, 2, 2, 0x02, 0x9d]) + 7;
+        let this_update = find(b"240507005104Z");
+        let item = Item::Crl(CrlUrl::parse("http://pki.goog/cloud_integrity/a.crl").unwrap());
+        let edition = |change: &dyn Fn(&mut [u8])| {
+            let mut der = real.clone();
+            change(&mut der);
+            check(&item, &der, None).unwrap().edition
+        };
+        let real = edition(&|_| {});
+        let earlier = edition(&|der| {
+            der[this_update + 5] = b'6';
+            der[number] = 0x7f;
+        });
+        assert!(earlier < real, "a number can be anything");
+        assert!(edition(&|der| der[number] = 0x01) < real);
+        assert!(edition(&|der| der[number] = 0x03) > real);
+    }
 
     /// While Intel judges by a new number, statements by the one before go on being issued.
     #[test]

@@ -141,39 +141,55 @@ fn plant(cache: &Cache, entry: &Entry) {
     assert_eq!(cache.read(entry.item()).unwrap().as_ref(), Some(entry));
 }
 
-/// A list of whose issuer nothing is known: its time is held against the clock, its number can be anything.
+/// Whoever answers in the place of plain http can make a list up. In the name of an authority that is built in it is refused. Of another
+/// issuer nothing is known, so that the next answer takes its place, whatever it said of its time.
 #[test]
-fn a_list_by_url_is_ordered_by_its_time_and_then_by_its_number() {
+fn a_forged_list_by_url_does_not_keep_the_genuine_out() {
     let directory = tempfile::tempdir().unwrap();
     let cache = cache(directory.path());
     let url = CrlUrl::parse("http://pki.goog/cloud_integrity/a.crl").unwrap();
     let item = Item::Crl(url);
     let real = evidence("roots/google/gcp-ek-ak-ca-intermediate.crl");
-    let find = |what: &[u8]| real.windows(what.len()).position(|w| w == what).unwrap();
-    // CRL number 669: the extension's identifier, an OCTET STRING, an INTEGER
-    let number = find(&[0x55, 0x1d, 0x14, 4, 4, 2, 2, 0x02, 0x9d]) + 7;
-    let this_update = find(b"240507005104Z");
-    let made = |at: &str, change: &dyn Fn(&mut [u8])| {
+    let made = |at: &str, from: &[u8], to: &[u8]| {
         let mut der = real.clone();
-        change(&mut der);
+        let place = der.windows(from.len()).position(|w| w == from).unwrap();
+        der[place..place + to.len()].copy_from_slice(to);
         Entry::new(item.clone(), time(at), &der, None).unwrap()
     };
-    let earlier = made("2026-06-10T02:00:00Z", &|der| {
-        der[this_update + 5] = b'6';
-        der[number] = 0x7f;
-    });
-    let smaller = made("2026-06-10T03:00:00Z", &|der| der[number] = 0x01);
-    let greater = made("2026-06-10T00:00:00Z", &|der| der[number] = 0x03);
-    let real = made("2026-06-10T01:00:00Z", &|_| {});
+    let (date, later) = (b"240507005104Z", b"260507005104Z");
+    let genuine = made("2026-06-10T02:00:00Z", date, date);
+    let forged = made("2026-06-10T01:00:00Z", date, later);
+    let strangers = made("2026-06-10T01:00:00Z", b"EK/AK CA Root", b"EK/AK CA Stub");
+    let again = made("2026-06-10T03:00:00Z", b"EK/AK CA Root", b"EK/AK CA Stub");
+    let error = cache.write(&forged, time(NOW)).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            CacheError::NotGenuine {
+                source: NotGenuine::Crl(_),
+                ..
+            }
+        ),
+        "{error:?}"
+    );
     for (entry, expected) in [
-        (&real, Written::New),
-        (&earlier, Written::Superseded),
-        (&smaller, Written::Superseded),
-        (&greater, Written::Replaced),
-        (&real, Written::Superseded),
+        (&strangers, Written::New),
+        (&genuine, Written::Replaced),
+        (&genuine, Written::Kept),
+        // nothing tells it from the list of an authority that took over
+        (&again, Written::Replaced),
     ] {
         assert_eq!(cache.write(entry, time(NOW)).unwrap(), expected);
     }
+    // what lies there and claims to be newer than what comes
+    let dated = {
+        let mut der = strangers.body().to_vec();
+        let place = der.windows(date.len()).position(|w| w == date).unwrap();
+        der[place..place + later.len()].copy_from_slice(later);
+        Entry::new(item.clone(), time("2026-06-10T04:00:00Z"), &der, None).unwrap()
+    };
+    assert_eq!(cache.write(&dated, time(NOW)).unwrap(), Written::Replaced);
+    assert_eq!(cache.write(&genuine, time(NOW)).unwrap(), Written::Replaced);
 }
 
 #[test]
