@@ -20,7 +20,16 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// One for the process, because vendors limit how often they are asked. Made when there is a machine that somebody vouches for.
 static COLLATERAL: OnceLock<Result<Collateral, String>> = OnceLock::new();
 /// What could not be had, for the end of the program.
-static MISSING: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+static MISSING: Mutex<Notes> = Mutex::new(Notes {
+    told: BTreeSet::new(),
+    is_cut: false,
+});
+
+/// Notes, each once, and whether there were more than a person reads.
+struct Notes {
+    told: BTreeSet<String>,
+    is_cut: bool,
+}
 
 /// The source of statements.
 #[derive(Clone, Copy)]
@@ -73,17 +82,28 @@ impl EndorsementsSource for Vendors {
     }
 }
 
-/// What could not be had about the machines of this run, each once. Some of it a machine may have named in vain.
-pub(crate) fn missing() -> BTreeSet<String> {
-    std::mem::take(&mut MISSING.lock().unwrap_or_else(PoisonError::into_inner))
+/// What could not be had about the machines of this run, each once.
+pub(crate) fn missing() -> Vec<String> {
+    let mut notes = MISSING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut lines: Vec<String> = std::mem::take(&mut notes.told).into_iter().collect();
+    if std::mem::take(&mut notes.is_cut) {
+        lines.push("and more of the kind".to_owned());
+    }
+    lines
 }
 
 fn note(why: String) {
     /// More than a person reads.
     const MOST: usize = 32;
-    let mut missing = MISSING.lock().unwrap_or_else(PoisonError::into_inner);
-    if missing.len() < MOST {
-        missing.insert(printable(&why));
+    let why = printable(&why);
+    let mut notes = MISSING.lock().unwrap_or_else(PoisonError::into_inner);
+    if notes.told.contains(&why) {
+        return;
+    }
+    if notes.told.len() < MOST {
+        notes.told.insert(why);
+    } else {
+        notes.is_cut = true;
     }
 }
 
@@ -106,11 +126,15 @@ mod tests {
     #[test]
     fn what_could_not_be_had_is_told_once_and_in_bounds() {
         let text = |number| format!("amd-crl/{number}: \u{1b}[2Jno answer\nverified");
-        for number in (0..100).chain(0..100) {
+        for number in (0..32).chain(0..100) {
             note(text(number));
         }
         let told = missing();
-        assert_eq!(told.len(), 32);
+        assert_eq!(told.len(), 33);
+        assert_eq!(
+            told.last().map(String::as_str),
+            Some("and more of the kind")
+        );
         for line in told {
             assert!(!line.contains(['\u{1b}', '\n']), "{line:?}");
         }

@@ -5,19 +5,20 @@ use std::collections::BTreeMap;
 use attest::x509::{Certificate, Crl, MAX_INTERMEDIATES};
 use attest::{Endorsements, Evidence, TooManyEndorsements, tdx};
 use futures::future::join_all;
+use jiff::Timestamp;
 
 use crate::entry::Entry;
 use crate::fetch_error::FetchError;
 use crate::item::{Item, Update};
 use crate::needs::{NeedsError, needs_of};
-use crate::service::{Collateral, Demand};
+use crate::service::{Collateral, Demand, Note};
 
 /// What a verifier has of a machine's vendors. Something may be missing: the appraisal decides whether it can do without.
 #[derive(Debug)]
 pub struct Endorsed {
     /// What was had.
     pub endorsements: Endorsements,
-    /// What could not be had, for a log.
+    /// What could not be had, or not anew, for a log.
     pub missing: Vec<Missing>,
 }
 
@@ -33,6 +34,16 @@ pub enum Missing {
     /// It was not had.
     #[error(transparent)]
     Fetch(FetchError),
+    /// It was had, and its publisher could not be asked for a newer one.
+    #[error("{item} is as it was fetched at {fetched_at}: {note}")]
+    NotRefreshed {
+        /// What.
+        item: Box<Item>,
+        /// When it came from its publisher.
+        fetched_at: Timestamp,
+        /// Why.
+        note: Note,
+    },
     /// It was had, and can not be used.
     #[error(transparent)]
     Statement(NotAStatement),
@@ -71,7 +82,15 @@ impl Collateral {
         let mut entries = Vec::new();
         for outcome in join_all(gets).await {
             match outcome {
-                Ok(answer) => entries.push(answer.entry),
+                Ok(answer) => {
+                    let refused = answer.notes.into_iter().filter(Note::is_refusal);
+                    missing.extend(refused.map(|note| Missing::NotRefreshed {
+                        item: Box::new(answer.entry.item().clone()),
+                        fetched_at: answer.entry.fetched_at(),
+                        note,
+                    }));
+                    entries.push(answer.entry);
+                }
                 Err(error) => missing.push(Missing::Fetch(error)),
             }
         }
@@ -164,7 +183,7 @@ fn identities_beside<'a>(tcb_info: &Entry, update: Update, entries: &'a [Entry])
     let meeting: Vec<&Entry> = all.iter().filter(meets).copied().collect();
     if meeting.is_empty() {
         all.into_iter()
-            .max_by_key(|it| it.issued_at())
+            .max_by_key(|it| it.edition())
             .into_iter()
             .collect()
     } else {

@@ -12,7 +12,7 @@ use attest::sev_snp::SigningKey;
 use attest::tdx::{PckError, QuoteError};
 use attest::x509::{Certificate, X509Error};
 
-use crate::item::{CrlUrl, Item, ItemError, PckCa, Product, Signer, Update, Vcek};
+use crate::item::{CrlUrl, Item, PckCa, Product, Signer, Update, Vcek};
 use crate::shape;
 
 pub use document::needs_of;
@@ -29,8 +29,10 @@ pub enum Piece {
     SnpReport(SnpReport),
     /// An Intel TDX quote.
     TdxQuote(TdxQuote),
-    /// Certificates, DER or PEM.
+    /// Certificates, DER or PEM. The lists that they name are needed.
     Certificates(Vec<Certificate>),
+    /// Certificates that came with a report. The lists about them are AMD's, whatever they name.
+    SnpCertificates(Vec<Certificate>),
 }
 
 /// Why evidence does not say what it needs.
@@ -57,17 +59,14 @@ pub enum NeedsError {
         /// The report's version.
         version: u32,
     },
-    /// A certificate in the evidence and the caller, or the report, say different product lines.
+    /// The caller and the report say different product lines.
     #[error("the report is of {report}, and {other} was named")]
     OtherProduct {
         /// What the report says.
         report: Product,
-        /// What else is said.
+        /// What the caller says.
         other: Product,
     },
-    /// The report names no chip.
-    #[error("the report's certificate can not be asked for")]
-    Chip(#[source] ItemError),
 }
 
 /// What evidence needs.
@@ -98,8 +97,11 @@ impl Piece {
 
 /// What all pieces of one machine's evidence need together.
 ///
-/// `product` is what the caller knows of the processor; a report of version 3 or later, and a VCEK or VLEK, say it
-/// themselves. `update` chooses between Intel's two statements.
+/// `product` is what the caller knows of the processor; a report of version 3 or later says it itself, and a VCEK or VLEK for one that does
+/// not. `update` chooses between Intel's two statements.
+///
+/// # Errors
+/// [`NeedsError::Product`] and [`NeedsError::OtherProduct`].
 pub fn needs(
     pieces: &[Piece],
     product: Option<Product>,
@@ -108,7 +110,9 @@ pub fn needs(
     let mut needs = Needs::default();
     let certificates = || {
         pieces.iter().flat_map(|piece| match piece {
-            Piece::Certificates(certificates) => certificates.as_slice(),
+            Piece::Certificates(certificates) | Piece::SnpCertificates(certificates) => {
+                certificates.as_slice()
+            }
             Piece::SnpReport(_) | Piece::TdxQuote(_) => &[],
         })
     };
@@ -117,10 +121,11 @@ pub fn needs(
         match piece {
             Piece::SnpReport(report) => {
                 let product = product_of(report, product, certified)?;
-                needs.of_report(report, product, certificates())?;
+                needs.of_report(report, product, certificates());
             }
             Piece::TdxQuote(quote) => needs.of_quote(quote, update),
             Piece::Certificates(certificates) => needs.of_certificates(certificates),
+            Piece::SnpCertificates(_) => {}
         }
     }
     Ok(needs)
@@ -131,12 +136,11 @@ fn product_of(
     named: Option<Product>,
     certified: Option<Product>,
 ) -> Result<Product, NeedsError> {
-    match (report.product, named.or(certified)) {
+    match (report.product, named) {
         (Some(report), Some(other)) if report != other => {
             Err(NeedsError::OtherProduct { report, other })
         }
-        (Some(product), _) | (None, Some(product)) => Ok(product),
-        (None, None) => Err(NeedsError::Product {
+        (said, named) => said.or(named).or(certified).ok_or(NeedsError::Product {
             version: report.version,
         }),
     }
@@ -148,15 +152,22 @@ impl Needs {
         report: &SnpReport,
         product: Product,
         mut certificates: impl Iterator<Item = &'a Certificate>,
-    ) -> Result<(), NeedsError> {
+    ) {
         let signer = match report.key {
             SigningKey::Vcek => {
-                let vcek = Item::AmdVcek(
-                    Vcek::new(product, report.chip(product), report.tcb(product))
-                        .map_err(NeedsError::Chip)?,
-                );
-                if !certificates.any(|c| shape::check(&vcek, c.der(), None).is_ok()) {
-                    self.items.insert(vcek);
+                match Vcek::new(product, report.chip(product), report.tcb(product)) {
+                    Ok(vcek) => {
+                        let vcek = Item::AmdVcek(vcek);
+                        if !certificates.any(|c| shape::check(&vcek, c.der(), None).is_ok()) {
+                            self.items.insert(vcek);
+                        }
+                    }
+                    // a host may hide it, and pass the certificate on
+                    Err(error) => {
+                        if !certificates.any(|c| certificate::product_of(c) == Some(product)) {
+                            self.unmet.insert(format!("the VCEK that signed the report: {error}; the machine can pass it on beside its report"));
+                        }
+                    }
                 }
                 Signer::Vcek
             }
@@ -169,12 +180,11 @@ impl Needs {
             other @ (SigningKey::Unsigned | SigningKey::Unknown(_)) => {
                 self.unmet
                     .insert(format!("a certificate of what signed the report: {other}"));
-                return Ok(());
+                return;
             }
         };
         self.items.insert(Item::AmdChain { product, signer });
         self.items.insert(Item::AmdCrl { product, signer });
-        Ok(())
     }
 
     fn of_quote(&mut self, quote: &TdxQuote, update: Update) {

@@ -75,6 +75,13 @@ pub enum Note {
     Refused(String),
 }
 
+impl Note {
+    /// Whether it says that what was given is not as new as it was asked for.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+}
+
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -342,6 +342,19 @@ impl Certificate {
         self.0.subject == self.0.issuer
     }
 
+    /// Whether `issuer` has the name and the key that made this. Nothing else is judged: not who that is, nor whether it may issue. For who has
+    /// to choose among certificates that came along; who appraises uses [`crate::x509::Path::build`].
+    #[must_use]
+    pub fn is_made_by(&self, issuer: &Self) -> bool {
+        let (signed, key) = (self.signed(), issuer.public_key());
+        let is_named = *self.issuer() == *issuer.subject();
+        is_named
+            && signed.algorithm.scheme(key).is_some_and(|scheme| {
+                key.verify(scheme, &signed.message, &signed.signature)
+                    .is_ok()
+            })
+    }
+
     pub(crate) fn critical_extensions(&self) -> impl Iterator<Item = &Extension<Box<[u8]>>> {
         self.0
             .extensions

@@ -11,9 +11,19 @@ use crate::item::Update;
 /// What a machine's evidence needs. `update` chooses between Intel's two statements.
 ///
 /// # Errors
-/// When the document, or what is in it, can not be read. Its appraisal says what is wrong with it.
+/// When the document, or a quote in it, can not be read. Its appraisal says what is wrong with it.
 pub fn needs_of(evidence: &Evidence, update: Update) -> Result<Needs, NeedsError> {
-    needs(&pieces(evidence)?, None, update)
+    let mut pieces = pieces(evidence)?;
+    match needs(&pieces, None, update) {
+        // the other parts have needs of their own
+        Err(error @ NeedsError::Product { .. }) => {
+            pieces.retain(|piece| !matches!(piece, Piece::SnpReport(_)));
+            let mut needs = needs(&pieces, None, update)?;
+            needs.unmet.insert(error.to_string());
+            Ok(needs)
+        }
+        needs => needs,
+    }
 }
 
 fn pieces(evidence: &Evidence) -> Result<Vec<Piece>, NeedsError> {
@@ -24,7 +34,7 @@ fn pieces(evidence: &Evidence) -> Result<Vec<Piece>, NeedsError> {
         Variant::QemuVtpm => Vec::new(),
         Variant::AzureSevSnp => {
             let document = azure::SevSnpDocument::parse(bytes).map_err(wrong)?;
-            let mut pieces = vec![certificates(&document.certificates)];
+            let mut pieces = vec![of_report(&document.certificates)];
             pieces.extend(report(&document.hcl_report));
             pieces
         }
@@ -47,7 +57,7 @@ fn pieces(evidence: &Evidence) -> Result<Vec<Piece>, NeedsError> {
             let ak = &document.ak_certificate;
             let mut pieces = vec![
                 path(ak, &document.certificates, &gcp::authorities()),
-                certificates(&document.snp_certificates),
+                of_report(&document.snp_certificates),
             ];
             pieces.extend(report(&document.snp_report));
             pieces
@@ -73,32 +83,44 @@ fn quote(bytes: &[u8]) -> Result<Piece, NeedsError> {
 }
 
 /// Those that can be read.
-fn certificates(ders: &[Vec<u8>]) -> Piece {
-    let parsed = ders.iter().filter_map(|der| Certificate::parse(der).ok());
-    Piece::Certificates(parsed.collect())
+fn certificates(ders: &[Vec<u8>]) -> impl Iterator<Item = Certificate> {
+    ders.iter().filter_map(|der| Certificate::parse(der).ok())
 }
 
-/// The certificate of an attestation key, and of its authorities those whose names lead on from it: what is built in of the vendor's, which
-/// names the root's list, and what came along, which is as little as a document holds. No other bound: certificates that only have a name of
-/// the path must not take the place of those that are of it. Padding of an NV area may follow the first.
+fn of_report(ders: &[Vec<u8>]) -> Piece {
+    Piece::SnpCertificates(certificates(ders).collect())
+}
+
+/// The certificate of an attestation key and the authorities above it, which came along or are built in, as far as the vendor's roots lead to
+/// them by their signatures: nobody else's certificate is to name what is fetched. The roots, which nothing can revoke, are not among
+/// them. Padding of an NV area may follow the first.
 fn path(ak: &[u8], of_document: &[Vec<u8>], authorities: &AkAuthorities) -> Piece {
-    let came = of_document
-        .iter()
-        .filter_map(|der| Certificate::parse(der).ok());
-    let others: Vec<Certificate> = authorities
-        .intermediates()
-        .iter()
-        .cloned()
-        .chain(came)
+    let mut left: Vec<Certificate> = authorities.intermediates().to_vec();
+    left.extend(certificates(of_document));
+    left.retain(|it| !authorities.roots().contains(it));
+    let mut issuers = authorities.roots().to_vec();
+    loop {
+        let (next, others): (Vec<_>, Vec<_>) = left
+            .into_iter()
+            .partition(|it| issuers.iter().any(|issuer| it.is_made_by(issuer)));
+        left = others;
+        if next.is_empty() {
+            break;
+        }
+        issuers.extend(next);
+    }
+    let mut found: Vec<Certificate> = Certificate::parse_prefix(ak)
+        .into_iter()
+        .map(|(leaf, _)| leaf)
+        .filter(|leaf| issuers.iter().any(|issuer| leaf.is_made_by(issuer)))
         .collect();
-    let leaf = Certificate::parse_prefix(ak).ok().map(|(it, _)| it);
-    let mut found: Vec<Certificate> = leaf.into_iter().collect();
+    issuers.retain(|it| !authorities.roots().contains(it));
     let mut looked_at = 0;
-    while let Some(issuer) = found.get(looked_at).map(|it| it.issuer().clone()) {
+    while let Some(below) = found.get(looked_at).cloned() {
         looked_at += 1;
-        for next in others.iter().filter(|it| *it.subject() == issuer) {
-            if !found.contains(next) {
-                found.push(next.clone());
+        for issuer in issuers.iter().filter(|it| below.is_made_by(it)) {
+            if !found.contains(issuer) {
+                found.push(issuer.clone());
             }
         }
     }
@@ -132,26 +154,25 @@ mod tests {
         }
     }
 
-    /// Issuers that name each other end.
     #[test]
-    fn a_path_of_names_has_an_end() {
+    fn a_path_leads_to_a_root_without_it() {
         let google = gcp::authorities();
         let [first, ..] = google.intermediates() else {
             panic!("no authority is built in");
         };
+        // all of them once more, the roots, which issue themselves, among them
         let ders: Vec<Vec<u8>> = google
             .intermediates()
             .iter()
             .chain(google.roots())
             .map(|it| it.der().to_vec())
             .collect();
-        let Piece::Certificates(found) = path(first.der(), &ders, &google) else {
-            panic!("a path is certificates");
-        };
-        let known = google.intermediates().len() + google.roots().len();
-        assert!(found.len() <= known, "each once: {}", found.len());
-        assert_eq!(found.first(), Some(first));
-        let root = google.roots().iter().find(|it| found.contains(it));
-        assert!(root.is_some(), "the root came along and issues itself");
+        let found = |ak: &Certificate, authorities| path(ak.der(), &ders, authorities);
+        assert_eq!(
+            found(first, &google),
+            Piece::Certificates(vec![first.clone()])
+        );
+        let nobodys = found(first, &azure::authorities());
+        assert_eq!(nobodys, Piece::Certificates(Vec::new()));
     }
 }

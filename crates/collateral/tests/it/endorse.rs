@@ -3,8 +3,10 @@
 use attest::vtpm::TpmEvidence;
 use attest::{Evidence, Variant, azure, gcp};
 use collateral::needs::needs_of;
-use collateral::{Missing, Update};
+use collateral::{Demand, Missing, OnFailure, Update};
 use testkit::boot::Image;
+use testkit::cloud::{AkCertificate, Authority, CloudTpm, InstanceParts};
+use testkit::vendors::BadDay;
 
 use crate::lab::{DEMAND, Lab, MILAN_CRL_TARGET, QE_IDENTITY_TARGET, TCB_INFO_TARGET, evidence};
 
@@ -40,6 +42,12 @@ fn azure_sev_snp(certificates: Vec<Vec<u8>>) -> Evidence {
     };
     Evidence::new(Variant::AzureSevSnp, document.to_json()).unwrap()
 }
+
+/// What Google's hierarchy of 2018 names, above a key and above its authority.
+const LISTS_OF_2018: [&str; 2] = [
+    "crl/http://pki.goog/cloud_integrity/tpm_ek_root_1.crl",
+    "crl/https://pki.goog/cloud_integrity/tpm_ek_intermediate_2.crl",
+];
 
 #[tokio::test]
 async fn a_quote_brings_intels_statements_about_its_platform() {
@@ -152,13 +160,9 @@ fn a_certified_key_needs_the_lists_of_every_authority_above_it() {
     let of_2018 = "gcp-vtpm/go-tpm-tools/gce-cos-85-sha256/akcert.der";
     // another vendor's authority has no part in this
     let stranger = evidence("snp-vcek/tav/turin-v5/vek.der");
-    let lists_of_2018 = [
-        "crl/http://pki.goog/cloud_integrity/tpm_ek_root_1.crl",
-        "crl/https://pki.goog/cloud_integrity/tpm_ek_intermediate_2.crl",
-    ];
     for (sent, expected) in [
-        (google(of_2018, Vec::new()), lists_of_2018.as_slice()),
-        (google(of_2018, vec![stranger]), lists_of_2018.as_slice()),
+        (google(of_2018, Vec::new()), LISTS_OF_2018.as_slice()),
+        (google(of_2018, vec![stranger]), LISTS_OF_2018.as_slice()),
         (
             microsoft,
             &[
@@ -171,6 +175,71 @@ fn a_certified_key_needs_the_lists_of_every_authority_above_it() {
         assert_eq!(names, expected, "{}", sent.variant());
         assert!(needs.unmet.is_empty(), "{:?}", needs.unmet);
     }
+}
+
+/// Who certifies itself, under the names of the vendor's authorities, has nothing fetched.
+#[test]
+fn certificates_of_nobodys_name_no_lists() {
+    let stranger = Authority::new("tpm_ek_v1_cloud_host_root");
+    let parts = AkCertificate {
+        crl_url: Some("http://pki.goog/cloud_integrity/tpm_ek_root_1.crl".to_owned()),
+        ..AkCertificate::google(&InstanceParts::default())
+    };
+    let own = stranger.certify(&CloudTpm::new(), &parts);
+    let report = "snp-vcek/virtee-sev/milan-v2/report.bin";
+    let sent = |ak_certificate, snp_certificates| {
+        let document = gcp::SevSnpDocument {
+            tpm: tpm(),
+            ak_certificate,
+            certificates: vec![
+                own.clone(),
+                stranger.intermediate().der().to_vec(),
+                stranger.root().der().to_vec(),
+            ],
+            snp_report: evidence(report),
+            snp_certificates,
+        };
+        let sent = Evidence::new(Variant::GcpSevSnp, document.to_json()).unwrap();
+        let needs = needs_of(&sent, Update::Standard).unwrap();
+        let names: Vec<String> = needs.items.iter().map(ToString::to_string).collect();
+        (names, needs.unmet.len())
+    };
+    // the report is of a version that does not name its product line, and so nothing of AMD's can be asked for
+    assert_eq!(sent(own.clone(), vec![own.clone()]), (Vec::new(), 1));
+    // a true key has its lists all the same
+    let google = evidence("gcp-vtpm/go-tpm-tools/gce-cos-85-sha256/akcert.der");
+    let lists = LISTS_OF_2018.map(str::to_owned).to_vec();
+    assert_eq!(sent(google.clone(), vec![own.clone()]), (lists.clone(), 1));
+    let vek = evidence("snp-vcek/virtee-sev/milan-v2/vek.der");
+    let (names, unmet) = sent(google, vec![own.clone(), vek]);
+    assert_eq!(unmet, 0);
+    assert_eq!(names[..2], ["amd-chain/milan/vcek", "amd-crl/milan/vcek"]);
+    assert_eq!(names[2..], lists);
+}
+
+/// What is used although it could not be had anew is told: whoever stands between keeps back what is newer.
+#[tokio::test]
+async fn what_is_not_refreshed_is_told() {
+    let lab = Lab::new().await;
+    let collateral = lab.collateral();
+    let demand = Demand {
+        on_failure: OnFailure::Stale,
+        ..DEMAND
+    };
+    let sent = azure_tdx(evidence(QUOTE));
+    let first = collateral.endorse(&sent, Update::Standard, demand).await;
+    assert!(first.missing.is_empty(), "{:?}", first.missing);
+    lab.set_clock("2026-06-16T12:00:00Z");
+    lab.vendors
+        .spoil(TCB_INFO_TARGET, [BadDay::Status(404, None)]);
+    let second = collateral.endorse(&sent, Update::Standard, demand).await;
+    assert_eq!(second.endorsements.intel().len(), 1);
+    let [missing @ Missing::NotRefreshed { .. }] = second.missing.as_slice() else {
+        panic!("{:?}", second.missing);
+    };
+    let text = missing.to_string();
+    let begin = "intel-tdx-tcb-info/90c06f000000/standard is as it was fetched at 2026-06-15T00:00:00Z: not refreshed: ";
+    assert!(text.starts_with(begin), "{text}");
 }
 
 #[tokio::test]

@@ -202,3 +202,31 @@ fn no_cut_of_evidence_panics_and_what_is_none_is_nothing() {
         assert_eq!(Piece::recognise(bytes), Ok(None));
     }
 }
+
+/// A host decides whether a report names its chip. What else is needed is needed all the same.
+#[test]
+fn a_masked_report_needs_all_but_its_key() {
+    let folder = "snp-vcek/tav/turin-v5";
+    let mut masked = evidence(&format!("{folder}/report.bin"));
+    masked[0x1a0..0x1e0].fill(0);
+    let masked = Piece::recognise(&masked).unwrap().unwrap();
+    let above = ["amd-chain/turin/vcek", "amd-crl/turin/vcek"];
+    let alone = needs(std::slice::from_ref(&masked), None, Update::Standard).unwrap();
+    assert_eq!(names(&alone.items), above);
+    assert_eq!(alone.unmet.len(), 1);
+    let with = [masked, piece(&format!("{folder}/vek.der"))];
+    let with = needs(&with, None, Update::Standard).unwrap();
+    assert_eq!(names(&with.items), above);
+    assert!(with.unmet.is_empty(), "{:?}", with.unmet);
+}
+
+/// Nor does a certificate of another product line that lies beside it change what a report says of itself.
+#[test]
+fn a_certificate_of_another_line_is_no_word_about_a_report() {
+    let report = piece("snp-vcek/tav/turin-v5/report.bin");
+    let alone = needs(std::slice::from_ref(&report), None, Update::Standard).unwrap();
+    let other = piece("snp-vcek/virtee-sev/milan-v2/vek.der");
+    let with = needs(&[report, other], None, Update::Standard).unwrap();
+    assert_eq!(alone.items.len(), 3);
+    assert_eq!(with.items, alone.items);
+}
