@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::commands::{run, succeed, wait};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::reboot_tests::{PATIENCE, is_ready};
-use crate::world::World;
+use crate::reboot_tests::is_ready;
+use crate::world::{PATIENCE, World};
 
 const MASTER_SECRET: &str = "constellation-mastersecret.json";
 
@@ -17,26 +17,21 @@ pub(crate) fn a_backup_makes_a_new_cluster_with_what_was_in_the_old(
     let kept = world.scratch("kept")?;
     let file = kept.join("cluster.backup");
     let file = file.to_str().context("a path of UTF-8")?;
-    succeed(&mut world.kubectl(&[
-        "create",
-        "secret",
-        "generic",
-        "backed-up",
-        "--from-literal=value=kept",
-    ]))?;
+    world.apply(&json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "backed-up"}, "stringData": {"value": "kept"},
+    }))?;
     // a node that the new cluster does not get anew, and whose finalizer nobody ever removes
-    let departed = kept.join("node.json");
-    std::fs::write(
-        &departed,
-        r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "never-back", "finalizers": ["example.com/held"]}}"#,
-    )?;
-    succeed(world.kubectl(&["create", "-f"]).arg(&departed))?;
+    world.apply(&json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "never-back", "finalizers": ["example.com/held"]},
+    }))?;
     let old = world.get(&["nodes"])?;
     succeed(&mut world.constellation(&["backup", "create", "--output", file]))?;
     let told: Value = serde_json::from_str(&succeed(
         &mut world.constellation(&["backup", "inspect", file, "-o", "json"]),
     )?)?;
-    succeed(&mut world.kubectl(&["create", "configmap", "too-late"]))?;
+    world.apply(
+        &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "too-late"}}),
+    )?;
     std::fs::copy(
         world.workspace.join(MASTER_SECRET),
         kept.join(MASTER_SECRET),
@@ -72,7 +67,7 @@ pub(crate) fn a_backup_makes_a_new_cluster_with_what_was_in_the_old(
     let secret = world.get(&["secret", "backed-up"])?;
     // "kept" in base64
     ensure!(secret["data"]["value"] == "a2VwdA==", "{secret}");
-    let late = run(&mut world.kubectl(&["get", "configmap", "too-late"]))?;
+    let late = world.ask(&["get", "configmap", "too-late"])?;
     ensure!(
         late.code != 0 && late.stderr.contains("NotFound"),
         "what came after the backup: {}{}",

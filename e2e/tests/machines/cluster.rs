@@ -135,12 +135,14 @@ pub(crate) fn status_shows_nodes_and_services_and_names_what_is_missing(
         }
         Ok(())
     })?;
-    let table = succeed(&mut world.constellation(&["status"]))?;
-    ensure!(
-        table.contains("2 of 2 Ready") && table.contains("names of services do not resolve"),
-        "{table}"
-    );
-    Ok(())
+    wait("the table", Duration::from_secs(180), || {
+        let table = succeed(&mut world.constellation(&["status"]))?;
+        ensure!(
+            table.contains("2 of 2 Ready") && table.contains("names of services do not resolve"),
+            "{table}"
+        );
+        Ok(())
+    })
 }
 
 /// The build wrote down what the TPM of each machine must hold; each holds just that.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use cloud::qemu::Seat;
 use cloud::qemu::machine::Machine;
 use e2e::capture::summarise;
-use e2e::commands::{succeed, wait};
+use e2e::commands::wait;
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -27,12 +27,6 @@ fn pod(name: &str, node: &str, command: &[&str]) -> Value {
             }],
         },
     })
-}
-
-fn apply(world: &World, name: &str, object: &Value) -> Result<()> {
-    let file = world.scratch("manifests")?.join(format!("{name}.json"));
-    std::fs::write(&file, serde_json::to_vec(object)?)?;
-    succeed(world.kubectl(&["apply", "-f"]).arg(&file)).map(drop)
 }
 
 fn running_address(world: &World, name: &str) -> Result<String> {
@@ -56,15 +50,11 @@ pub(crate) fn a_pod_on_the_worker_reaches_a_pod_on_the_control_plane_through_wir
     let answer = format!(
         "while true; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\n{MARKER}\\n' | /bin/busybox nc -l -p 8000; done"
     );
-    apply(
-        world,
+    world.apply(&pod(
         "server",
-        &pod(
-            "server",
-            "control-plane-0",
-            &["/bin/busybox", "sh", "-c", &answer],
-        ),
-    )?;
+        "control-plane-0",
+        &["/bin/busybox", "sh", "-c", &answer],
+    ))?;
     let address = running_address(world, "server")?;
     ensure!(
         address.starts_with("10.244."),
@@ -89,11 +79,11 @@ pub(crate) fn a_pod_on_the_worker_reaches_a_pod_on_the_control_plane_through_wir
         "for i in 1 2 3 4 5 6 7 8 9; do printf 'GET / HTTP/1.0\\r\\n\\r\\n' | /bin/busybox nc -w 20 {address} 8000 \
          | /bin/busybox grep {MARKER} && exit 0; /bin/busybox sleep 3; done; exit 1"
     );
-    apply(
-        world,
+    world.apply(&pod(
         "client",
-        &pod("client", "worker-0", &["/bin/busybox", "sh", "-c", &ask]),
-    )?;
+        "worker-0",
+        &["/bin/busybox", "sh", "-c", &ask],
+    ))?;
     let result = wait("the client's end", Duration::from_secs(300), || {
         let pod = world.get(&["pod", "client"])?;
         let phase = pod["status"]["phase"]
@@ -104,7 +94,7 @@ pub(crate) fn a_pod_on_the_worker_reaches_a_pod_on_the_control_plane_through_wir
         Ok(phase)
     });
     runtime.block_on(async { machine.control().await?.stop_capture().await })?;
-    let log = succeed(&mut world.kubectl(&["logs", "client"]))?;
+    let log = world.answer(&["logs", "client"])?;
     ensure!(
         result? == "Succeeded" && log.contains(MARKER),
         "the client got: {log:?}"
@@ -120,14 +110,16 @@ pub(crate) fn a_pod_on_the_worker_reaches_a_pod_on_the_control_plane_through_wir
         summary.marker == 0 && summary.inner_addresses == 0,
         "pod traffic in the clear: {summary:?}"
     );
-    succeed(&mut world.kubectl(&[
-        "delete",
-        "pod",
-        "server",
-        "client",
-        "--wait=false",
-        "--grace-period=0",
-        "--force",
-    ]))
-    .map(drop)
+    world
+        .answer(&[
+            "delete",
+            "pod",
+            "server",
+            "client",
+            "--ignore-not-found",
+            "--wait=false",
+            "--grace-period=0",
+            "--force",
+        ])
+        .map(drop)
 }

@@ -6,16 +6,13 @@ use anyhow::{Context, Result, bail, ensure};
 use cloud::qemu::Seat;
 use cloud::qemu::machine::Machine;
 use cluster::Role;
-use e2e::commands::{Ran, run, succeed, wait};
-use serde_json::Value;
+use e2e::commands::{Ran, run, wait};
+use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 
 const WORKER: &str = "worker-0";
 const CONTROL_PLANE: &str = "control-plane-0";
-/// How long an emulated machine may take from its firmware to a cluster that answers.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1800);
-
 /// The plug is pulled; the next `mini up` starts the machine, the join service gives it its disk's key, and it is the same node: its
 /// record, its disk, its certificates, in another boot.
 pub(crate) fn a_rebooted_worker_comes_back_ready(world: &mut World) -> Result<()> {
@@ -56,10 +53,7 @@ pub(crate) fn a_rebooted_worker_comes_back_ready(world: &mut World) -> Result<()
         Ok(())
     })?;
     // every register, and PCR 15 with this cluster's mark
-    let (code, report) = world.verify(None)?;
-    ensure!(code == 0, "verify ended with {code}: {report}");
-    ensure!(report.to_string().contains(WORKER), "{report}");
-    Ok(())
+    every_node_verified(world)
 }
 
 /// The only control plane is reset in the moment in which the API has acknowledged a write. It waits, says so, and comes back as it was
@@ -132,8 +126,9 @@ fn control_plane(world: &World) -> Result<Machine> {
 /// A write that the API acknowledges; gives what was written.
 fn write(world: &World, name: &str) -> Result<String> {
     let value = format!("{name}-{}", std::process::id());
-    let literal = format!("--from-literal=value={value}");
-    succeed(&mut world.kubectl(&["create", "configmap", name, &literal]))?;
+    world.apply(&json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"value": value},
+    }))?;
     Ok(value)
 }
 
@@ -160,9 +155,17 @@ fn is_back(world: &World, before: &Value, name: &str, value: &str) -> Result<()>
         }
         Ok(())
     })?;
+    every_node_verified(world)
+}
+
+fn every_node_verified(world: &World) -> Result<()> {
     wait("every node verified", PATIENCE, || {
         let (code, report) = world.verify(None)?;
         ensure!(code == 0, "verify ended with {code}: {report}");
+        let text = report.to_string();
+        for node in [CONTROL_PLANE, WORKER] {
+            ensure!(text.contains(node), "not verified: {node}: {report}");
+        }
         Ok(())
     })
 }

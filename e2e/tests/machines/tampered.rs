@@ -8,12 +8,12 @@ use cloud::qemu::accelerator::probe;
 use cloud::qemu::hang::ResetButton;
 use cloud::qemu::machine::{Firmware, Machine, Shape};
 use cluster::Role;
-use e2e::commands::{run, succeed, wait};
+use e2e::commands::{run, wait};
 use e2e::tamper::{Component, tamper};
 
 use serde_json::{Map, Value};
 
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 
 pub(crate) fn a_changed_command_line_is_refused_by_name(world: &mut World) -> Result<()> {
     refused(world, Component::CommandLine, 5)
@@ -99,7 +99,7 @@ fn refused(world: &World, component: Component, index: usize) -> Result<()> {
         "refusal in the join service's log",
         Duration::from_secs(300),
         || {
-            let log = succeed(&mut world.kubectl(&[
+            let log = world.answer(&[
                 "logs",
                 "--namespace",
                 "kube-system",
@@ -107,7 +107,7 @@ fn refused(world: &World, component: Component, index: usize) -> Result<()> {
                 "app.kubernetes.io/name=join-service",
                 "--tail",
                 "-1",
-            ]))?;
+            ])?;
             match log
                 .lines()
                 .rev()
@@ -124,28 +124,28 @@ fn refused(world: &World, component: Component, index: usize) -> Result<()> {
     .inspect_err(|_| print_console(&machine.0))?;
     eprintln!("join service: {log}");
 
-    let nodes = succeed(&mut world.kubectl(&["get", "nodes", "-o", "name"]))?;
+    let nodes = world.answer(&["get", "nodes", "-o", "name"])?;
     ensure!(
         !nodes.contains(&seat.to_string()),
         "a changed machine became a node: {nodes}"
     );
-    let records = succeed(&mut world.kubectl(&[
+    let records = world.answer(&[
         "get",
         "configmaps",
         "--namespace",
         "constellation-nodes",
         "-o",
         "name",
-    ]))?;
+    ])?;
     ensure!(
         !records.contains(&seat.to_string()),
         "a changed machine has a record: {records}"
     );
-    ensure!(
-        run(&mut world.constellation(&["verify"]))?.code == 0,
-        "the cluster itself must still verify"
-    );
-    Ok(())
+    wait("the cluster itself still verified", PATIENCE, || {
+        let ran = run(&mut world.constellation(&["verify"]))?;
+        ensure!(ran.code == 0, "{}{}", ran.stdout, ran.stderr);
+        Ok(())
+    })
 }
 
 fn print_console(machine: &Machine) {

@@ -3,10 +3,27 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use e2e::commands::{Ran, directory, run, succeed};
+use anyhow::{Context, Result, ensure};
+use e2e::commands::{Ran, directory, run};
 use serde_json::Value;
+
+/// How long the API of emulated machines may not answer, or their firmware take to a cluster that does.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1800);
+
+/// What kubectl says when it has no answer: the API of a machine whose processors are busy, or one that starts, as a user of slow machines
+/// sees it. An answer, whatever it says, is none of these.
+const NO_ANSWER: [&str; 8] = [
+    "Timeout",
+    "timeout",
+    "INTERNAL_ERROR",
+    "connection refused",
+    "connection reset",
+    "EOF",
+    "etcdserver:",
+    "unexpected error when reading response body",
+];
 
 /// Directories of one run. Dropping it takes the cluster down.
 pub(crate) struct World {
@@ -108,10 +125,51 @@ impl World {
         command
     }
 
+    /// Runs `kubectl` until the API answers, whatever the answer is. So `arguments` must mean the same the second time.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Result<Ran> {
+        let end = Instant::now() + PATIENCE;
+        let mut told = false;
+        loop {
+            let ran = run(&mut self.kubectl(arguments))?;
+            let is_answered =
+                ran.code == 0 || !NO_ANSWER.iter().any(|words| ran.stderr.contains(words));
+            if is_answered || Instant::now() > end {
+                return Ok(ran);
+            }
+            if !std::mem::replace(&mut told, true) {
+                eprintln!("asked again: kubectl {arguments:?}: {}", ran.stderr.trim());
+            }
+            std::thread::sleep(Duration::from_secs(5));
+        }
+    }
+
+    /// The same; gives what it prints when it succeeds.
+    pub(crate) fn answer(&self, arguments: &[&str]) -> Result<String> {
+        let Ran {
+            code,
+            stdout,
+            stderr,
+        } = self.ask(arguments)?;
+        ensure!(
+            code == 0,
+            "kubectl {arguments:?} ended with {code}: {stdout}{stderr}"
+        );
+        Ok(stdout)
+    }
+
     /// What `kubectl get ... -o json` prints.
     pub(crate) fn get(&self, arguments: &[&str]) -> Result<Value> {
-        let text = succeed(self.kubectl(&["get", "-o", "json"]).args(arguments))?;
+        let text = self.answer(&[&["get", "-o", "json"], arguments].concat())?;
         Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Writes an object that the API acknowledges.
+    pub(crate) fn apply(&self, object: &Value) -> Result<()> {
+        let name = object["metadata"]["name"].as_str().context("no name")?;
+        let file = self.scratch("manifests")?.join(format!("{name}.json"));
+        std::fs::write(&file, serde_json::to_vec(object)?)?;
+        let file = file.to_str().context("a path that is no text")?;
+        self.answer(&["apply", "-f", file]).map(drop)
     }
 
     /// The directory of sockets that `mini up` made.
