@@ -100,6 +100,9 @@ impl Node {
             Anonymous::Off => "--anonymous-auth=false".to_owned(),
             Anonymous::HealthOnly { .. } => path("authentication-config", AUTHENTICATION_CONFIG),
         });
+        if self.differences.samples_fairness {
+            args.push("--enable-priority-and-fairness=false".to_owned());
+        }
         args
     }
 

@@ -148,6 +148,15 @@ fn the_control_plane_holds_the_benchmark() {
 }
 
 #[test]
+fn priority_and_fairness_is_off_in_the_version_of_the_tests_only() {
+    let flag = "--enable-priority-and-fairness=false";
+    for (version, is_off) in [(TEST, true), (Version::new(32, 0), false)] {
+        let node = node(Role::ControlPlane, version);
+        assert_eq!(has(&args(&node, Service::ApiServer), flag), is_off);
+    }
+}
+
+#[test]
 fn anonymous_requests_reach_health_at_most() {
     let old = node(Role::ControlPlane, TEST);
     assert!(has(
