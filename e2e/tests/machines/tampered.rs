@@ -1,7 +1,5 @@
 //! Machines that run something else: `verify` refuses and names the component, and they cannot join.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, bail, ensure};
 use cloud::qemu::Seat;
 use cloud::qemu::accelerator::probe;
@@ -15,16 +13,35 @@ use serde_json::{Map, Value};
 
 use crate::world::{PATIENCE, World};
 
-pub(crate) fn a_changed_command_line_is_refused_by_name(world: &mut World) -> Result<()> {
-    refused(world, Component::CommandLine, 5)
-}
-
-pub(crate) fn a_changed_initrd_is_refused_by_name(world: &mut World) -> Result<()> {
-    refused(world, Component::Initrd, 6)
-}
-
-pub(crate) fn a_changed_root_file_system_is_refused_by_name(world: &mut World) -> Result<()> {
-    refused(world, Component::RootFileSystem, 7)
+/// One machine for each part, which boot together: most of a boot is one processor's work.
+pub(crate) fn each_changed_part_of_the_image_is_refused_by_name(world: &mut World) -> Result<()> {
+    let mut machines = [
+        (Component::CommandLine, 5),
+        (Component::Initrd, 6),
+        (Component::RootFileSystem, 7),
+    ]
+    .into_iter()
+    .map(|(component, index)| Changed::start(world, component, index))
+    .collect::<Result<Vec<_>>>()?;
+    // `mini serve` looks after the cluster's own machines only
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    for which in 0..machines.len() {
+        let report = wait("evidence of the changed machine", PATIENCE, || {
+            for machine in &mut machines {
+                runtime.block_on(machine.button.look(&machine.started.0));
+            }
+            machines[which].refusal(world)
+        })
+        .inspect_err(|_| print_console(&machines[which].started.0))?;
+        machines[which].is_refused(world, &report)?;
+    }
+    wait("the cluster itself still verified", PATIENCE, || {
+        let ran = run(&mut world.constellation(&["verify"]))?;
+        ensure!(ran.code == 0, "{}{}", ran.stdout, ran.stderr);
+        Ok(())
+    })
 }
 
 /// Stops the machine however the test ends.
@@ -38,67 +55,71 @@ impl Drop for Started {
     }
 }
 
-fn refused(world: &World, component: Component, index: usize) -> Result<()> {
-    let seat = Seat::new(Role::Worker, index)?;
-    let scratch = world.scratch(&format!("tampered-{index}"))?;
-    let image = scratch.join("image.raw");
-    tamper(&world.image.join("image.raw"), &image, component)?;
+/// A machine that runs an image with one part changed.
+struct Changed {
+    started: Started,
+    seat: Seat,
+    component: Component,
+    button: ResetButton,
+}
 
-    let run_directory = world.run_directory()?;
-    let sockets = world.scratch(&format!("s{index}"))?;
-    let machine = Started(Machine::new(seat, &scratch, &sockets));
-    let firmware = Firmware::debian();
-    let accelerator = probe(&firmware).accelerator;
-    let shape = Shape {
-        firmware,
-        image,
-        vcpus: 2,
-        memory_mib: 1536,
-        state_disk_gib: 1,
-        accelerator,
-    };
-    machine.0.start(&shape, &run_directory.join("switch"))?;
+impl Changed {
+    fn start(world: &World, component: Component, index: usize) -> Result<Self> {
+        let seat = Seat::new(Role::Worker, index)?;
+        let scratch = world.scratch(&format!("tampered-{index}"))?;
+        let image = scratch.join("image.raw");
+        tamper(&world.image.join("image.raw"), &image, component)?;
 
-    // `mini serve` looks after the cluster's own machines only
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let mut button = ResetButton::default();
+        let run_directory = world.run_directory()?;
+        let sockets = world.scratch(&format!("s{index}"))?;
+        let started = Started(Machine::new(seat, &scratch, &sockets));
+        let firmware = Firmware::debian();
+        let accelerator = probe(&firmware).accelerator;
+        let shape = Shape {
+            firmware,
+            image,
+            vcpus: 2,
+            memory_mib: 1536,
+            state_disk_gib: 1,
+            accelerator,
+        };
+        started.0.start(&shape, &run_directory.join("switch"))?;
+        Ok(Self {
+            started,
+            seat,
+            component,
+            button: ResetButton::default(),
+        })
+    }
 
-    // it gives evidence of what it runs, and that is not what the user's config accepts
-    let endpoint = seat.host_address().to_string();
-    let report = wait(
-        "evidence of the changed machine",
-        Duration::from_secs(600),
-        || {
-            runtime.block_on(button.look(&machine.0));
-            let (code, report) = world.verify(Some(&endpoint))?;
-            ensure!(
-                !report.to_string().contains("\"unreachable\""),
-                "no evidence yet"
-            );
-            ensure!(code == 3, "verify must refuse with 3, not {code}: {report}");
-            Ok(report)
-        },
-    )
-    .inspect_err(|_| print_console(&machine.0))?;
-    let differences = differences(&report);
-    eprintln!("refused for: {differences:?}");
-    let (_, actual) = differences
-        .iter()
-        .find(|(name, _)| name == component.name())
-        .with_context(|| {
-            format!(
-                "the refusal does not name the {}: {report:#}",
-                component.name()
-            )
-        })?;
+    /// It gives evidence of what it runs, and that is not what the user's config accepts.
+    fn refusal(&self, world: &World) -> Result<Value> {
+        let endpoint = self.seat.host_address().to_string();
+        let (code, report) = world.verify(Some(&endpoint))?;
+        ensure!(
+            !report.to_string().contains("\"unreachable\""),
+            "no evidence yet"
+        );
+        ensure!(code == 3, "verify must refuse with 3, not {code}: {report}");
+        Ok(report)
+    }
 
-    // it asked to join and was refused; the service that refused says why with the same words
-    let log = wait(
-        "refusal in the join service's log",
-        Duration::from_secs(300),
-        || {
+    fn is_refused(&self, world: &World, report: &Value) -> Result<()> {
+        let component = self.component;
+        let differences = differences(report);
+        eprintln!("refused for: {differences:?}");
+        let (_, actual) = differences
+            .iter()
+            .find(|(name, _)| name == component.name())
+            .with_context(|| {
+                format!(
+                    "the refusal does not name the {}: {report:#}",
+                    component.name()
+                )
+            })?;
+
+        // it asked to join and was refused; the service that refused says why with the same words
+        let log = wait("refusal in the join service's log", PATIENCE, || {
             let log = world.answer(&[
                 "logs",
                 "--namespace",
@@ -119,33 +140,29 @@ fn refused(world: &World, component: Component, index: usize) -> Result<()> {
                     component.name()
                 ),
             }
-        },
-    )
-    .inspect_err(|_| print_console(&machine.0))?;
-    eprintln!("join service: {log}");
+        })
+        .inspect_err(|_| print_console(&self.started.0))?;
+        eprintln!("join service: {log}");
 
-    let nodes = world.answer(&["get", "nodes", "-o", "name"])?;
-    ensure!(
-        !nodes.contains(&seat.to_string()),
-        "a changed machine became a node: {nodes}"
-    );
-    let records = world.answer(&[
-        "get",
-        "configmaps",
-        "--namespace",
-        "constellation-nodes",
-        "-o",
-        "name",
-    ])?;
-    ensure!(
-        !records.contains(&seat.to_string()),
-        "a changed machine has a record: {records}"
-    );
-    wait("the cluster itself still verified", PATIENCE, || {
-        let ran = run(&mut world.constellation(&["verify"]))?;
-        ensure!(ran.code == 0, "{}{}", ran.stdout, ran.stderr);
+        let nodes = world.answer(&["get", "nodes", "-o", "name"])?;
+        ensure!(
+            !nodes.contains(&self.seat.to_string()),
+            "a changed machine became a node: {nodes}"
+        );
+        let records = world.answer(&[
+            "get",
+            "configmaps",
+            "--namespace",
+            "constellation-nodes",
+            "-o",
+            "name",
+        ])?;
+        ensure!(
+            !records.contains(&self.seat.to_string()),
+            "a changed machine has a record: {records}"
+        );
         Ok(())
-    })
+    }
 }
 
 fn print_console(machine: &Machine) {
