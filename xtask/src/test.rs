@@ -6,8 +6,11 @@
 //! 4. three control planes on machines: `e2e/tests/control-planes.rs`, only when it is asked for.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -52,6 +55,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             })
         })?;
     }
+    // processes wait for each other in layer 2, and a build has use for the processors meanwhile
+    let machines = args.layer.is_none().then(Build::start).transpose()?;
     if wants(2) {
         let components = step("Kubernetes", components::run)?;
         step("layer 2: programs", || {
@@ -64,10 +69,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         })?;
     }
     if wants(3) {
+        match machines {
+            Some(build) => step("the image, twice, begun with layer 2", || build.finish())?,
+            None => step("the image, twice", || {
+                image::run(&image::Args::twice()).map(drop)
+            })?,
+        }
         let setup = mini::set_up()?;
-        step("the image once more, elsewhere", || {
-            image::run(&image::Args::twice(&setup.programs)).map(drop)
-        })?;
         step("layer 3: machines", || {
             count.run(setup.name_to(cargo_test().args(["--package", "e2e", "--test", "machines"])))
         })?;
@@ -86,6 +94,51 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     println!("{} passed, {} failed", count.passed, count.failed);
     Ok(())
+}
+
+/// The programs and the image of the machines, built beside something else with what that leaves of the processors.
+struct Build {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Build {
+    fn start() -> Result<Self> {
+        let log = workspace::target().join("image.log");
+        let output =
+            File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let child = Command::new("nice")
+            .args(["-n", "19"])
+            .arg(std::env::current_exe()?)
+            .args(["image", "--check-reproducible"])
+            .current_dir(workspace::root())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0)
+            .spawn()
+            .context("cannot start nice")?;
+        Ok(Self { child, log })
+    }
+
+    /// Waits for it, and prints what it said.
+    fn finish(mut self) -> Result<()> {
+        let status = self.child.wait()?;
+        eprint!("{}", std::fs::read_to_string(&self.log)?);
+        ensure!(status.success(), "the image was not built: {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Build {
+    /// What failed before needs no image.
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let group = format!("-{}", self.child.id());
+            drop(Command::new("kill").args(["-TERM", "--", &group]).status());
+            drop(self.child.wait());
+        }
+    }
 }
 
 /// Tests that ran, by what their runners say.
