@@ -405,15 +405,16 @@ fn what_comes_beside_evidence_takes_the_place_of_nothing_that_was_given() {
 fn nothing_beside_evidence_brings_older_criteria_back() {
     let case = Case::new();
     let fmspc = Some(PckParts::default().fmspc);
-    let numbered = |numbers: [u32; 2], day: &str, until: &str| {
-        let mut tcb_info = issued(&case, numbers[0], day);
+    let dated = |numbers: [u32; 2], days: [&str; 2], until: &str| {
+        let mut tcb_info = issued(&case, numbers[0], days[0]);
         let mut qe_identity = case.qe_identity.clone();
         tcb_info["nextUpdate"] = json!(until);
-        qe_identity["issueDate"] = json!(day);
+        qe_identity["issueDate"] = json!(days[1]);
         qe_identity["nextUpdate"] = json!(until);
         qe_identity["tcbEvaluationDataNumber"] = json!(numbers[1]);
         endorsements(&case.vendor.collateral_of(&tcb_info, &qe_identity))
     };
+    let numbered = |numbers, day, until| dated(numbers, [day; 2], until);
     let ended = |numbers| numbered(numbers, "2025-01-04T00:00:00Z", "2025-02-04T00:00:00Z");
     let now = |numbers| numbered(numbers, "2026-01-02T00:00:00Z", "2030-01-01T00:00:00Z");
     let numbers = |given: &[Endorsements], beside: &[Endorsements]| {
@@ -445,6 +446,20 @@ fn nothing_beside_evidence_brings_older_criteria_back() {
         assert_eq!(numbers(&given, &[]), [19, 19]);
     }
     assert_eq!(numbers(&[ended([19, 19]), now([18, 18])], &[]), [18, 18]);
+    // of one number, the later day
+    let (first, second) = ("2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z");
+    for older in [[first, second], [second, first]] {
+        let older = dated([19, 19], older, "2030-01-01T00:00:00Z");
+        let newer = dated([19, 19], [second; 2], "2030-01-01T00:00:00Z");
+        for given in [[older.clone(), newer.clone()], [newer, older]] {
+            let set = Endorsements::about(fmspc, case.now, &given, &[], &[]).unwrap();
+            let days = [
+                set.claimed_tcb_info().issue_date,
+                set.claimed_qe_identity().issue_date,
+            ];
+            assert_eq!(days, [second.parse().unwrap(); 2]);
+        }
+    }
 }
 
 /// What is revoked is revoked, whoever brings the list.
