@@ -97,7 +97,6 @@ fn of_report(ders: &[Vec<u8>]) -> Piece {
 fn path(ak: &[u8], of_document: &[Vec<u8>], authorities: &AkAuthorities) -> Piece {
     let mut left: Vec<Certificate> = authorities.intermediates().to_vec();
     left.extend(certificates(of_document));
-    left.retain(|it| !authorities.roots().contains(it));
     let mut issuers = authorities.roots().to_vec();
     loop {
         let (next, others): (Vec<_>, Vec<_>) = left

@@ -229,6 +229,13 @@ async fn what_is_not_refreshed_is_told() {
     let sent = azure_tdx(evidence(QUOTE));
     let first = collateral.endorse(&sent, Update::Standard, demand).await;
     assert!(first.missing.is_empty(), "{:?}", first.missing);
+    // a cache that is damaged is no vendor's fault
+    for file in std::fs::read_dir(lab.cache_path()).unwrap() {
+        std::fs::write(file.unwrap().path(), b"damaged").unwrap();
+    }
+    let again = collateral.endorse(&sent, Update::Standard, demand).await;
+    assert!(again.missing.is_empty(), "{:?}", again.missing);
+    assert_eq!(lab.vendors.count(TCB_INFO_TARGET), 2);
     lab.set_clock("2026-06-16T12:00:00Z");
     lab.vendors
         .spoil(TCB_INFO_TARGET, [BadDay::Status(404, None)]);

@@ -214,6 +214,9 @@ fn a_masked_report_needs_all_but_its_key() {
     let alone = needs(std::slice::from_ref(&masked), None, Update::Standard).unwrap();
     assert_eq!(names(&alone.items), above);
     assert_eq!(alone.unmet.len(), 1);
+    let other = piece("snp-vcek/virtee-sev/milan-v2/vek.der");
+    let foreign = needs(&[masked.clone(), other], None, Update::Standard).unwrap();
+    assert_eq!(foreign.unmet, alone.unmet);
     let with = [masked, piece(&format!("{folder}/vek.der"))];
     let with = needs(&with, None, Update::Standard).unwrap();
     assert_eq!(names(&with.items), above);

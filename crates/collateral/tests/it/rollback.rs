@@ -161,6 +161,12 @@ fn a_forged_list_by_url_does_not_keep_the_genuine_out() {
     let forged = made("2026-06-10T01:00:00Z", date, later);
     let strangers = made("2026-06-10T01:00:00Z", b"EK/AK CA Root", b"EK/AK CA Stub");
     let again = made("2026-06-10T03:00:00Z", b"EK/AK CA Root", b"EK/AK CA Stub");
+    let older = {
+        let mut der = again.body().to_vec();
+        let place = der.windows(date.len()).position(|w| w == date).unwrap();
+        der[place] = b'1';
+        Entry::new(item.clone(), time("2026-06-10T04:00:00Z"), &der, None).unwrap()
+    };
     let error = cache.write(&forged, time(NOW)).unwrap_err();
     assert!(
         matches!(
@@ -176,6 +182,8 @@ fn a_forged_list_by_url_does_not_keep_the_genuine_out() {
         (&strangers, Written::New),
         (&genuine, Written::Replaced),
         (&genuine, Written::Kept),
+        // what is known to be genuine is the newer one
+        (&older, Written::Superseded),
         // nothing tells it from the list of an authority that took over
         (&again, Written::Replaced),
     ] {

@@ -129,6 +129,21 @@ fn a_root_from_the_peer_is_no_root() {
     assert!(matches!(error, PathError::NoIssuer { .. }), "{error}");
 }
 
+/// Neither a name alone nor a key alone makes an issuer.
+#[test]
+fn a_certificate_is_made_by_a_name_and_its_key() {
+    let (root, middle, leaf) = three();
+    let renamed =
+        Template::authority("somebody else").signed("root", &root.key, &middle.key.spki());
+    let renamed = Certificate::parse(&renamed).unwrap();
+    let namesake = root.issue(Template::authority("middle"));
+    assert!(leaf.is_made_by(&middle.certificate));
+    assert!(middle.certificate.is_made_by(&root.certificate));
+    for other in [&renamed, &namesake.certificate, &root.certificate, &leaf] {
+        assert!(!leaf.is_made_by(other), "{other:?}");
+    }
+}
+
 #[test]
 fn a_root_is_trusted_byte_by_byte_and_not_by_its_key() {
     let (root, middle, leaf) = three();
