@@ -29,6 +29,8 @@ use k8s::{
     files::{self, SecretText},
     pki::{Credential, Kubeconfig, Lifetime, Pki},
 };
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
 
 /// How long the API server may take, on a busy machine without hardware virtualisation.
 const READY: Duration = Duration::from_secs(300);
@@ -123,7 +125,22 @@ impl ControlPlane {
         this.spawn(Service::Etcd)?;
         this.spawn(Service::ApiServer)?;
         this.ready().await?;
+        this.has_namespaces().await?;
         Ok(this)
+    }
+
+    /// Waits for the namespaces that the API server makes by itself: a moment after it says that it is ready.
+    async fn has_namespaces(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        let client = k8s::api::client(&self.node.paths().node_agent_kubeconfig()).await?;
+        let namespaces: Api<Namespace> = Api::all(client);
+        for name in ["kube-system", "default"] {
+            while namespaces.get_opt(name).await?.is_none() {
+                ensure!(begun.elapsed() < READY, "there is no namespace {name}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the API is ready.
