@@ -125,7 +125,7 @@ impl AkCertificate<'_> {
         let of_its_issuer =
             |crls: &[Crl]| crls.iter().any(|crl| crl.issuer() == certificate.issuer());
         let is_open = match self.revocation {
-            // lists of the authorities are demanded, not that of the key's own certificate: vendors name some that they do not publish
+            // lists of the authorities are demanded, not that of the key's own certificate: nobody here knows whether all that are named are published
             Revocation::Demand(crls) if names_a_list && !of_its_issuer(crls) => {
                 Some("the one that the key's own certificate names is not there")
             }

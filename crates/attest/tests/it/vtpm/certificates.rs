@@ -485,7 +485,7 @@ fn a_revoked_authority_certifies_nothing() {
     assert!(warned.contains(&"AK certificate revocation".to_owned()));
 }
 
-/// Vendors name lists that they do not publish, so the one about the key itself is not demanded. That it is not there is said.
+/// Whether every list that a certificate names is published is not known, so the one about the key itself is not demanded. That it is not there is said.
 #[test]
 fn a_list_of_keys_that_is_named_and_not_there_is_told() {
     let tpm = CloudTpm::new();
