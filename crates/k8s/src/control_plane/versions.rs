@@ -33,8 +33,7 @@ pub struct Differences {
     /// The kubelet's `seccompDefault` without a feature gate (1.25 and later): pods that say nothing get the runtime's filter.
     pub seccomp_default: bool,
     /// Priority and fairness samples itself a thousand times a second (1.20, a beta): it is off, because two fifths of what an idle API server
-    /// takes of a processor go into that, on an emulated machine as much as a fifth of one. What limits requests then is
-    /// `--max-requests-inflight`.
+    /// takes of a processor go into that. What limits requests then is `--max-requests-inflight`.
     pub samples_fairness: bool,
 }
 
