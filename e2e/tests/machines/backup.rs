@@ -92,11 +92,7 @@ pub(crate) fn a_backup_makes_a_new_cluster_with_what_was_in_the_old(
         }
         Ok(())
     })?;
-    wait("every node verified", PATIENCE, || {
-        let (code, report) = world.verify(None)?;
-        ensure!(code == 0, "verify ended with {code}: {report}");
-        Ok(())
-    })?;
+    world.every_node_verified()?;
     let again = kept.join("again.backup");
     let again = again.to_str().context("a path of UTF-8")?;
     succeed(&mut world.constellation(&["backup", "create", "--output", again]))?;

@@ -159,15 +159,11 @@ fn is_back(world: &World, before: &Value, name: &str, value: &str) -> Result<()>
 }
 
 fn every_node_verified(world: &World) -> Result<()> {
-    wait("every node verified", PATIENCE, || {
-        let (code, report) = world.verify(None)?;
-        ensure!(code == 0, "verify ended with {code}: {report}");
-        let text = report.to_string();
-        for node in [CONTROL_PLANE, WORKER] {
-            ensure!(text.contains(node), "not verified: {node}: {report}");
-        }
-        Ok(())
-    })
+    let report = world.every_node_verified()?.to_string();
+    for node in [CONTROL_PLANE, WORKER] {
+        ensure!(report.contains(node), "not verified: {node}: {report}");
+    }
+    Ok(())
 }
 
 pub(crate) fn is_ready(node: &Value) -> bool {

@@ -92,20 +92,39 @@ impl World {
         command
     }
 
-    /// Verifies one machine, or every node, as JSON.
-    pub(crate) fn verify(&self, endpoint: Option<&str>) -> Result<(i32, Value)> {
-        let mut command = self.constellation(&["verify", "-o", "json"]);
-        if let Some(endpoint) = endpoint {
-            command.args(["--node-endpoint", endpoint]);
-        }
+    /// Verifies one machine, as JSON.
+    pub(crate) fn verify(&self, endpoint: &str) -> Result<(i32, Value)> {
+        let arguments = ["verify", "-o", "json", "--node-endpoint", endpoint];
         let Ran {
             code,
             stdout,
             stderr,
-        } = run(&mut command)?;
-        let value = serde_json::from_str(&stdout)
+        } = run(&mut self.constellation(&arguments))?;
+        let report = serde_json::from_str(&stdout)
             .with_context(|| format!("verify printed:\n{stdout}{stderr}"))?;
-        Ok((code, value))
+        Ok((code, report))
+    }
+
+    /// Verifies every node until all have answered and are accepted. What is refused counts at once: only an answer that is missing, of
+    /// the API or of a node, is asked for again.
+    pub(crate) fn every_node_verified(&self) -> Result<Value> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let Ran {
+                code,
+                stdout,
+                stderr,
+            } = run(&mut self.constellation(&["verify", "-o", "json"]))?;
+            let report = serde_json::from_str(&stdout).unwrap_or(Value::Null);
+            if code == 0 {
+                return Ok(report);
+            }
+            ensure!(
+                !(code == 3 && is_refusal(&report)) && Instant::now() < end,
+                "verify ended with {code}: {stdout}{stderr}"
+            );
+            std::thread::sleep(Duration::from_secs(5));
+        }
     }
 
     /// `kubectl` with the cluster's kubeconfig.
@@ -197,6 +216,13 @@ impl World {
             .filter(|path| path.extension().is_some_and(|e| e == "log" || e == "json"))
             .collect())
     }
+}
+
+/// Whether a report of `verify`, which ended with 3, has more against the nodes than that they do not answer.
+fn is_refusal(report: &Value) -> bool {
+    let nodes = || report["nodes"].as_array().into_iter().flatten();
+    let has = |verdict: &str| nodes().any(|node| node["verdict"] == verdict);
+    has("refused") || !has("unreachable")
 }
 
 fn collect(directory: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
