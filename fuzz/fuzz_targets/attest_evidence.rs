@@ -1,5 +1,6 @@
 //! Whole evidence documents, appraised as each variant over the binding of the captured seed, under the roots that are built in. The seeds
-//! of vendors' machines are made of real parts as far as there are some, so that their checks are reached.
+//! of vendors' machines are made of real parts as far as there are some, so that their checks are reached. Before that: what a verifier
+//! would fetch for them.
 #![cfg_attr(fuzzing, no_main)]
 
 use std::sync::LazyLock;
@@ -9,6 +10,8 @@ use attest::{
     Binding, ClusterMark, Endorsements, Evidence, Policy, Role, Roots, Trust, Variant, appraise,
     tdx,
 };
+use collateral::Update;
+use collateral::needs::needs_of;
 
 macro_rules! intel {
     ($file:literal) => {
@@ -74,6 +77,8 @@ fuzz::fuzz_target!(|bytes: &[u8]| {
         let Ok(evidence) = Evidence::new(policy.variant(), bytes.to_vec()) else {
             return;
         };
+        // anything but a panic
+        needs_of(&evidence, Update::Early).ok();
         match appraise(&evidence, &binding, policy, &ClusterMark::NotJoined, &trust) {
             Ok(verified) => {
                 assert!(

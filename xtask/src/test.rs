@@ -8,7 +8,6 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -115,7 +114,6 @@ impl Build {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
-            .process_group(0)
             .spawn()
             .context("cannot start nice")?;
         Ok(Self { child, log })
@@ -131,11 +129,10 @@ impl Build {
 }
 
 impl Drop for Build {
-    /// What failed before needs no image.
+    /// No build outlives the run, where the next would meet it.
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
-            let group = format!("-{}", self.child.id());
-            drop(Command::new("kill").args(["-TERM", "--", &group]).status());
+            eprintln!("waiting for the build of the image to end");
             drop(self.child.wait());
         }
     }
