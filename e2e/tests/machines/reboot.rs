@@ -1,6 +1,4 @@
-//! Nodes that lose their power and come back: a worker by a join service, the only control plane by its administrator.
-
-use std::time::Duration;
+//! Nodes that lose their power and come back: the only control plane by its administrator, a worker by a join service.
 
 use anyhow::{Context, Result, bail, ensure};
 use cloud::qemu::Seat;
@@ -11,56 +9,14 @@ use serde_json::{Value, json};
 
 use crate::world::{PATIENCE, World};
 
-const WORKER: &str = "worker-0";
 const CONTROL_PLANE: &str = "control-plane-0";
-/// The plug is pulled; the next `mini up` starts the machine, the join service gives it its disk's key, and it is the same node: its
-/// record, its disk, its certificates, in another boot.
-pub(crate) fn a_rebooted_worker_comes_back_ready(world: &mut World) -> Result<()> {
-    let mini = world.workspace.join("constellation-mini");
-    let seat = Seat::new(Role::Worker, 0)?;
-    let machine = Machine::new(seat, &mini, &world.run_directory()?);
-    let before = world.get(&["node", WORKER])?;
-    let text = |node: &Value, pointer: &str| -> Result<String> {
-        let text = node.pointer(pointer).and_then(Value::as_str);
-        Ok(text
-            .with_context(|| format!("no {pointer}: {node}"))?
-            .to_owned())
-    };
-    let boot = text(&before, "/status/nodeInfo/bootID")?;
-    ensure!(machine.stop()?, "{WORKER} did not run");
-
-    let status = world.mini_up().status()?;
-    let console = std::fs::read(machine.console()).unwrap_or_default();
-    let console = String::from_utf8_lossy(&console);
-    if !status.success() {
-        eprintln!("---- console of {WORKER}\n{console}");
-        bail!("mini up ended with {status}");
-    }
-    ensure!(
-        console.contains("gave the key of the state disk")
-            && !console.contains("becomes a new state disk"),
-        "{WORKER} has another disk:\n{console}"
-    );
-    // the last boot's status counts until kubelet says otherwise
-    wait("Ready in another boot", Duration::from_secs(900), || {
-        let now = world.get(&["node", WORKER])?;
-        ensure!(is_ready(&now), "not Ready");
-        ensure!(text(&now, "/status/nodeInfo/bootID")? != boot, "same boot");
-        ensure!(
-            text(&now, "/metadata/uid")? == text(&before, "/metadata/uid")?,
-            "another node under the old name"
-        );
-        Ok(())
-    })?;
-    // every register, and PCR 15 with this cluster's mark
-    every_node_verified(world)
-}
+const NODES: [&str; 2] = [CONTROL_PLANE, "worker-0"];
 
 /// The only control plane is reset in the moment in which the API has acknowledged a write. It waits, says so, and comes back as it was
 /// when `constellation recover` has given it its key; the write is there.
 pub(crate) fn the_only_control_plane_comes_back_by_recovery(world: &mut World) -> Result<()> {
-    let machine = control_plane(world)?;
-    let before = world.get(&["node", CONTROL_PLANE])?;
+    let machine = machine(world, Role::ControlPlane)?;
+    let before = [world.get(&["node", CONTROL_PLANE])?];
     let said = std::fs::read(machine.console())?.len();
     let value = write(world, "recovered")?;
     tokio::runtime::Runtime::new()?.block_on(async {
@@ -100,27 +56,52 @@ pub(crate) fn the_only_control_plane_comes_back_by_recovery(world: &mut World) -
     Ok(())
 }
 
-/// Its machine is switched off; `mini up` starts and recovers it.
-pub(crate) fn a_control_plane_that_was_switched_off_is_recovered_by_mini_up(
+/// The host of both machines loses its power. `mini up` starts both and recovers the control plane; its join service gives the worker the
+/// key of its disk, and each is the node that it was: its record, its disk, its certificates, in another boot.
+pub(crate) fn a_cluster_that_was_switched_off_is_brought_back_by_mini_up(
     world: &mut World,
 ) -> Result<()> {
-    let machine = control_plane(world)?;
-    let before = world.get(&["node", CONTROL_PLANE])?;
+    let machines = [
+        machine(world, Role::ControlPlane)?,
+        machine(world, Role::Worker)?,
+    ];
+    let before = NODES.map(|name| world.get(&["node", name]));
+    let before = before.into_iter().collect::<Result<Vec<_>>>()?;
     let value = write(world, "switched-off")?;
-    ensure!(machine.stop()?, "{CONTROL_PLANE} did not run");
-    let status = world.mini_up().status()?;
-    if !status.success() {
-        let console = std::fs::read(machine.console()).unwrap_or_default();
-        let console = String::from_utf8_lossy(&console);
-        bail!("mini up ended with {status}\n---- console of {CONTROL_PLANE}\n{console}");
+    for machine in &machines {
+        ensure!(machine.stop()?, "{} did not run", machine.seat());
     }
-    is_back(world, &before, "switched-off", &value)
+
+    let status = world.mini_up().status()?;
+    let console = |machine: &Machine| {
+        let text = std::fs::read(machine.console()).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    if !status.success() {
+        for machine in &machines {
+            eprintln!("---- console of {}\n{}", machine.seat(), console(machine));
+        }
+        bail!("mini up ended with {status}");
+    }
+    is_back(world, &before, "switched-off", &value)?;
+    for machine in &machines {
+        let (seat, console) = (machine.seat(), console(machine));
+        ensure!(
+            console.contains("gave the key of the state disk")
+                && !console.contains("becomes a new state disk"),
+            "{seat} has another disk:\n{console}"
+        );
+    }
+    Ok(())
 }
 
-fn control_plane(world: &World) -> Result<Machine> {
+fn machine(world: &World, role: Role) -> Result<Machine> {
     let mini = world.workspace.join("constellation-mini");
-    let seat = Seat::new(Role::ControlPlane, 0)?;
-    Ok(Machine::new(seat, &mini, &world.run_directory()?))
+    Ok(Machine::new(
+        Seat::new(role, 0)?,
+        &mini,
+        &world.run_directory()?,
+    ))
 }
 
 /// A write that the API acknowledges; gives what was written.
@@ -132,36 +113,38 @@ fn write(world: &World, name: &str) -> Result<String> {
     Ok(value)
 }
 
-/// The API answers with what was written, both nodes are Ready, the control plane in another boot, and every machine proves itself.
-fn is_back(world: &World, before: &Value, name: &str, value: &str) -> Result<()> {
+/// The API answers with what was written, both nodes are Ready, those of `before` the same nodes in another boot, and every machine proves
+/// itself.
+fn is_back(world: &World, before: &[Value], name: &str, value: &str) -> Result<()> {
     wait("the acknowledged write", PATIENCE, || {
         let kept = world.get(&["configmap", name])?;
         ensure!(kept["data"]["value"] == value, "{kept}");
         Ok(())
     })?;
+    // the last boot's status counts until kubelet says otherwise
     wait("every node Ready", PATIENCE, || {
-        let now = world.get(&["node", CONTROL_PLANE])?;
-        let boot = |node: &Value| node["status"]["nodeInfo"]["bootID"].clone();
-        ensure!(boot(&now) != boot(before), "same boot");
-        ensure!(
-            now["metadata"]["uid"] == before["metadata"]["uid"],
-            "another node under the old name"
-        );
-        for node in [CONTROL_PLANE, WORKER] {
+        for before in before {
+            let name = before["metadata"]["name"].as_str().context("no name")?;
+            let now = world.get(&["node", name])?;
+            let boot = |node: &Value| node["status"]["nodeInfo"]["bootID"].clone();
+            ensure!(boot(&now) != boot(before), "{name}: same boot");
             ensure!(
-                is_ready(&world.get(&["node", node])?),
-                "{node} is not Ready"
+                now["metadata"]["uid"] == before["metadata"]["uid"],
+                "another node under the old name {name}"
+            );
+        }
+        for name in NODES {
+            ensure!(
+                is_ready(&world.get(&["node", name])?),
+                "{name} is not Ready"
             );
         }
         Ok(())
     })?;
-    every_node_verified(world)
-}
-
-fn every_node_verified(world: &World) -> Result<()> {
+    // every register, and PCR 15 with this cluster's mark
     let report = world.every_node_verified()?.to_string();
-    for node in [CONTROL_PLANE, WORKER] {
-        ensure!(report.contains(node), "not verified: {node}: {report}");
+    for name in NODES {
+        ensure!(report.contains(name), "not verified: {name}: {report}");
     }
     Ok(())
 }
