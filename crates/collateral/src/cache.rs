@@ -153,6 +153,8 @@ pub enum Written {
     Kept,
     /// Its publisher has made the list or statement that is there after this one; it stays.
     Superseded,
+    /// Nobody knows here who made it, and the one that is there is its publisher's; it stays.
+    Unverified,
 }
 
 impl Cache {
@@ -216,8 +218,8 @@ impl Cache {
         }
     }
 
-    /// Writes an entry, if its publisher made it later than the one that is there, or did not and it came later. One that
-    /// says to come from after `now`, or that is not genuine, is refused.
+    /// Writes an entry, unless the one that is there is to stay: what its publisher made later, what is known to be its publisher's where
+    /// that is not known of the new one, and otherwise what came later. One that says to come from after `now`, or that is not genuine, is refused.
     pub fn write(&self, entry: &Entry, now: Timestamp) -> Result<Written, CacheError> {
         if entry.is_from_the_future(now) {
             return Err(CacheError::FromTheFuture {
@@ -234,11 +236,10 @@ impl Cache {
         // another machine's clock, or a lie: it must not look newer than what is fetched next
         let entry = &entry.fetched_by(now);
         let written = match self.read(entry.item()) {
-            Ok(Some(there)) if entry.is_superseded_by(&there, now) => {
-                return Ok(Written::Superseded);
-            }
-            Ok(Some(there)) if !entry.is_newer_than(&there, now) => return Ok(Written::Kept),
-            Ok(Some(_)) => Written::Replaced,
+            Ok(Some(there)) => match entry.placed_over(&there, now) {
+                Written::Replaced => Written::Replaced,
+                it_stays => return Ok(it_stays),
+            },
             Ok(None) | Err(_) => Written::New,
         };
         let path = self.path(entry.item());

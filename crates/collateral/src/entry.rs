@@ -1,10 +1,12 @@
 //! One item as it was published: its bytes, when they came, and until when the publisher vouches for them.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::cache::Written;
 use crate::genuine::{self, Genuine, NotGenuine};
 use crate::item::{Format, Item};
 use crate::shape::{self, Edition, ShapeError};
@@ -142,19 +144,30 @@ impl Entry {
         genuine::check(&self.item, &self.body, chain, now)
     }
 
-    /// Whether the publisher has made `other`, an entry of the same item, after this one. An `other` that is not known to be genuine
-    /// says nothing of the kind: a forged one must not keep the genuine out.
-    pub(crate) fn is_superseded_by(&self, other: &Self, now: Timestamp) -> bool {
-        self.edition < other.edition && other.genuine(now).is_ok_and(|it| it == Genuine::Verified)
-    }
-
-    /// Whether it is to take the place of `other`, an entry of the same item that does not supersede it. Of one and the
-    /// same list or statement, and of certificates, the latest fetch counts; what says to come from the future came never.
-    pub(crate) fn is_newer_than(&self, other: &Self, now: Timestamp) -> bool {
-        self.edition != other.edition
-            || other.is_from_the_future(now)
-            || self.fetched_at > other.fetched_at
-            || other.check_genuine(now).is_err()
+    /// What becomes of it where `there` is, an entry of the same item.
+    ///
+    /// What the publisher made later counts. Of one and the same list or statement, of certificates, and of lists whose issuer nobody can
+    /// name here, the latest fetch does: such a list could say of its time whatever it likes. It takes the place of none that is known to
+    /// be its publisher's, for anybody on the way could have made it, and leave out what is revoked.
+    pub(crate) fn placed_over(&self, there: &Self, now: Timestamp) -> Written {
+        let latest = if there.is_from_the_future(now) || self.fetched_at > there.fetched_at {
+            Written::Replaced
+        } else {
+            Written::Kept
+        };
+        match (self.genuine(now), there.genuine(now)) {
+            // a forged one must not keep the genuine out
+            (_, Err(_)) | (Ok(Genuine::Verified), Ok(Genuine::Unknown)) => Written::Replaced,
+            (Ok(Genuine::Unknown) | Err(_), Ok(Genuine::Verified)) => Written::Unverified,
+            (Ok(Genuine::Unknown) | Err(_), Ok(Genuine::Unknown)) => latest,
+            (Ok(Genuine::Verified), Ok(Genuine::Verified)) => {
+                match self.edition.cmp(&there.edition) {
+                    Ordering::Less => Written::Superseded,
+                    Ordering::Equal => latest,
+                    Ordering::Greater => Written::Replaced,
+                }
+            }
+        }
     }
 
     /// The same, fetched at `now` if it says later.

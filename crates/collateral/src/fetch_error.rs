@@ -80,6 +80,11 @@ pub enum Reason {
         /// When the one in the cache was issued.
         there: Option<Timestamp>,
     },
+    /// Anybody could have made it, and what is in the cache is its publisher's.
+    #[error(
+        "the answer is a list of an issuer that nobody knows here, and the list in the cache is its publisher's"
+    )]
+    Unverified,
 }
 
 fn of(issued_at: &Option<Timestamp>) -> String {
@@ -135,7 +140,7 @@ impl FetchError {
             Reason::Superseded { .. } => {
                 "a service or mirror that is not up to date, or that takes back what was revoked, has answered; ask another one, or use what is in the cache while it holds (`--allow-stale`)"
             }
-            Reason::NotGenuine(_) => {
+            Reason::NotGenuine(_) | Reason::Unverified => {
                 "a mirror or proxy may have answered, or a clock is wrong; set the endpoint to where the service is"
             }
             Reason::Offline
@@ -167,7 +172,8 @@ impl Reason {
             | Self::Redirected(_)
             | Self::ContentType(_)
             | Self::TooLarge(_)
-            | Self::Superseded { .. } => false,
+            | Self::Superseded { .. }
+            | Self::Unverified => false,
         }
     }
 }

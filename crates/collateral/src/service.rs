@@ -267,16 +267,22 @@ impl Inner {
             }
         };
         let now = self.now();
-        let is_superseded = match &there {
-            Some(there) if entry.is_superseded_by(there, now) => true,
+        let stays = |written| matches!(written, Written::Superseded | Written::Unverified);
+        let placed = there.as_ref().map(|there| entry.placed_over(&there, now));
+        let written = match placed.filter(|it| stays(*it)) {
+            Some(written) => Some(written),
             // somebody else may have written since
-            _ => self.keep(&entry, &mut notes).await == Some(Written::Superseded),
+            None => self.keep(&entry, &mut notes).await,
         };
-        if is_superseded {
-            let there = self.cached(&item, &mut notes).await;
-            let reason = Reason::Superseded {
-                came: entry.issued_at(),
-                there: there.as_ref().and_then(Entry::issued_at),
+        if let Some(written) = written.filter(|it| stays(*it)) {
+            let there = self.cached(&item, &mut notes).await.or(there);
+            let reason = if written == Written::Unverified {
+                Reason::Unverified
+            } else {
+                Reason::Superseded {
+                    came: entry.issued_at(),
+                    there: there.as_ref().and_then(Entry::issued_at),
+                }
             };
             tracing::warn!(%item, %reason, "an answer is not used");
             return Err(Box::new(Failed {

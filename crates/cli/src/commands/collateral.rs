@@ -281,6 +281,10 @@ pub(crate) fn import(
                 "{}: not taken: its publisher has replaced it by what is here",
                 entry.item()
             )),
+            Written::Unverified => terminal.note(format_args!(
+                "{}: not taken: nobody knows here who made it, and what is here is its publisher's",
+                entry.item()
+            )),
         }
     }
     let kept = match kept {

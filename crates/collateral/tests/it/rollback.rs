@@ -141,32 +141,36 @@ fn plant(cache: &Cache, entry: &Entry) {
     assert_eq!(cache.read(entry.item()).unwrap().as_ref(), Some(entry));
 }
 
-/// Whoever answers in the place of plain http can make a list up. In the name of an authority that is built in it is refused. Of another
-/// issuer nothing is known, so that the next answer takes its place, whatever it said of its time.
+const LIST: &str = "roots/google/gcp-ek-ak-ca-intermediate.crl";
+const OF_MAY_2024: &[u8] = b"240507005104Z";
+
+/// Google's list with a part exchanged for one as long: in another's name, of another time. Nobody signed it so.
+fn made_up(exchanged: &[(&[u8], &[u8])]) -> Vec<u8> {
+    let mut der = evidence(LIST);
+    for (from, to) in exchanged {
+        let place = der.windows(from.len()).position(|w| w == *from).unwrap();
+        der[place..place + to.len()].copy_from_slice(to);
+    }
+    der
+}
+
+const STRANGER: (&[u8], &[u8]) = (b"EK/AK CA Root", b"EK/AK CA Stub");
+
+/// Whoever answers in the place of plain http can make a list up. In the name of an authority that is built in it is refused; of another
+/// issuer it takes the place of none that is known to be genuine.
 #[test]
-fn a_forged_list_by_url_does_not_keep_the_genuine_out() {
+fn a_forged_list_by_url_neither_keeps_the_genuine_out_nor_takes_its_place() {
     let directory = tempfile::tempdir().unwrap();
     let cache = cache(directory.path());
-    let url = CrlUrl::parse("http://pki.goog/cloud_integrity/a.crl").unwrap();
-    let item = Item::Crl(url);
-    let real = evidence("roots/google/gcp-ek-ak-ca-intermediate.crl");
-    let made = |at: &str, from: &[u8], to: &[u8]| {
-        let mut der = real.clone();
-        let place = der.windows(from.len()).position(|w| w == from).unwrap();
-        der[place..place + to.len()].copy_from_slice(to);
-        Entry::new(item.clone(), time(at), &der, None).unwrap()
+    let item = Item::Crl(CrlUrl::parse("http://pki.goog/cloud_integrity/a.crl").unwrap());
+    let entry = |at: &str, exchanged: &[(&[u8], &[u8])]| {
+        Entry::new(item.clone(), time(at), &made_up(exchanged), None).unwrap()
     };
-    let (date, later) = (b"240507005104Z", b"260507005104Z");
-    let genuine = made("2026-06-10T02:00:00Z", date, date);
-    let forged = made("2026-06-10T01:00:00Z", date, later);
-    let strangers = made("2026-06-10T01:00:00Z", b"EK/AK CA Root", b"EK/AK CA Stub");
-    let again = made("2026-06-10T03:00:00Z", b"EK/AK CA Root", b"EK/AK CA Stub");
-    let older = {
-        let mut der = again.body().to_vec();
-        let place = der.windows(date.len()).position(|w| w == date).unwrap();
-        der[place] = b'1';
-        Entry::new(item.clone(), time("2026-06-10T04:00:00Z"), &der, None).unwrap()
-    };
+    let later: (&[u8], &[u8]) = (OF_MAY_2024, b"260507005104Z");
+    let genuine = entry("2026-06-10T02:00:00Z", &[]);
+    let forged = entry("2026-06-10T01:00:00Z", &[later]);
+    let strangers = entry("2026-06-10T03:00:00Z", &[STRANGER]);
+    let strangers_later = entry("2026-06-10T04:00:00Z", &[STRANGER, later]);
     let error = cache.write(&forged, time(NOW)).unwrap_err();
     assert!(
         matches!(
@@ -182,22 +186,61 @@ fn a_forged_list_by_url_does_not_keep_the_genuine_out() {
         (&strangers, Written::New),
         (&genuine, Written::Replaced),
         (&genuine, Written::Kept),
-        // what is known to be genuine is the newer one
-        (&older, Written::Superseded),
-        // nothing tells it from the list of an authority that took over
-        (&again, Written::Replaced),
+        (&strangers, Written::Unverified),
+        (&strangers_later, Written::Unverified),
     ] {
         assert_eq!(cache.write(entry, time(NOW)).unwrap(), expected);
     }
-    // what lies there and claims to be newer than what comes
-    let dated = {
-        let mut der = strangers.body().to_vec();
-        let place = der.windows(date.len()).position(|w| w == date).unwrap();
-        der[place..place + later.len()].copy_from_slice(later);
-        Entry::new(item.clone(), time("2026-06-10T04:00:00Z"), &der, None).unwrap()
-    };
-    assert_eq!(cache.write(&dated, time(NOW)).unwrap(), Written::Replaced);
+    assert_eq!(cache.read(&item).unwrap(), Some(genuine.clone()));
+    // one that lies there and claims to be newer than what comes
+    plant(&cache, &strangers_later);
     assert_eq!(cache.write(&genuine, time(NOW)).unwrap(), Written::Replaced);
+}
+
+/// Of lists whose issuer nobody knows the one counts that was fetched last, whatever they say of their time: so a bundle brings none back
+/// that was fetched before.
+#[test]
+fn of_lists_of_unknown_issuers_the_latest_fetch_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = cache(directory.path());
+    let item = Item::Crl(CrlUrl::parse("http://example.com/a.crl").unwrap());
+    let entry = |at: &str, year: &[u8]| {
+        let body = made_up(&[STRANGER, (b"240507", year)]);
+        Entry::new(item.clone(), time(at), &body, None).unwrap()
+    };
+    let there = entry("2026-06-10T02:00:00Z", b"240507");
+    for (entry, expected) in [
+        (&there, Written::New),
+        (&entry("2026-06-10T01:00:00Z", b"230507"), Written::Kept),
+        (&entry("2026-06-10T01:00:00Z", b"250507"), Written::Kept),
+        (&entry("2026-06-10T03:00:00Z", b"230507"), Written::Replaced),
+        (&entry("2026-06-10T04:00:00Z", b"250507"), Written::Replaced),
+    ] {
+        assert_eq!(cache.write(entry, time(NOW)).unwrap(), expected);
+    }
+}
+
+/// Plain http is anybody's.
+#[tokio::test]
+async fn a_made_up_answer_does_not_take_a_genuine_list_away() {
+    let lab = Lab::new().await;
+    let collateral = lab.collateral();
+    let item = lab.listed("/lists/a.crl");
+    collateral.get(&item, DEMAND).await.unwrap();
+    lab.set_clock("2026-06-16T12:00:00Z");
+    let bad = || BadDay::Body(made_up(&[STRANGER, (b"240507", b"260507")]));
+    lab.vendors.spoil("/lists/a.crl", [bad(), bad()]);
+    let error = collateral.get(&item, DEMAND).await.unwrap_err();
+    assert!(matches!(error.reason(), Reason::Unverified), "{error:?}");
+    let stale = collateral::Demand {
+        on_failure: OnFailure::Stale,
+        ..DEMAND
+    };
+    let answer = collateral.get(&item, stale).await.unwrap();
+    assert_eq!(answer.entry.body(), evidence(LIST));
+    assert_eq!((answer.state, answer.is_new), (State::Stale, false));
+    assert_eq!(answer.notes.len(), 1, "{:?}", answer.notes);
+    assert_eq!(lab.cache().read(&item).unwrap(), Some(answer.entry));
 }
 
 #[test]
