@@ -135,4 +135,30 @@ mod tests {
         assert_eq!(endorsements.take_crls().len(), 1);
         assert_eq!((endorsements.len(), endorsements.crls().len()), (2, 0));
     }
+
+    #[test]
+    fn the_statements_of_a_year_fit_and_not_more() {
+        macro_rules! file {
+            ($name:literal) => {
+                include_bytes!(concat!(
+                    "../testdata/evidence/tdx-collateral/90c06f-2026-06-flashbots/",
+                    $name
+                ))
+            };
+        }
+        let set = tdx::Endorsements::parse(&tdx::Collateral {
+            tcb_info: file!("tcb_info.json"),
+            tcb_info_chain: file!("tcb_signing_chain.pem"),
+            qe_identity: file!("qe_identity.json"),
+            qe_identity_chain: file!("tcb_signing_chain.pem"),
+            crls: &[],
+        })
+        .unwrap();
+        let mut endorsements = Endorsements::new();
+        for _ in 0..256 {
+            endorsements.add_intel(set.clone()).unwrap();
+        }
+        let error = endorsements.add_intel(set).unwrap_err().to_string();
+        assert_eq!(error, "more than 256 sets of Intel's statements are given");
+    }
 }

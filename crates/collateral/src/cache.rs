@@ -236,10 +236,13 @@ impl Cache {
         // another machine's clock, or a lie: it must not look newer than what is fetched next
         let entry = &entry.fetched_by(now);
         let written = match self.read(entry.item()) {
-            Ok(Some(there)) => match entry.placed_over(&there, now) {
-                Written::Replaced => Written::Replaced,
-                it_stays => return Ok(it_stays),
-            },
+            Ok(Some(there)) => {
+                let placed = entry.placed_over(&there, now);
+                if placed != Written::Replaced {
+                    return Ok(placed);
+                }
+                placed
+            }
             Ok(None) | Err(_) => Written::New,
         };
         let path = self.path(entry.item());

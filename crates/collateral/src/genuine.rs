@@ -83,7 +83,8 @@ pub(crate) fn check(
     })
 }
 
-/// A list in the name of an authority that is built in must be by its key.
+/// A list in the name of an authority that is built in must be by its key. Google has other authorities of such names, of none of which a list
+/// is known; one of theirs would be refused as well.
 fn check_cloud_crl(der: &[u8]) -> Result<Genuine, NotGenuine> {
     let crl = parse_crl(der)?;
     let clouds = [gcp::authorities(), azure::authorities()];

@@ -268,7 +268,7 @@ impl Inner {
         };
         let now = self.now();
         let stays = |written| matches!(written, Written::Superseded | Written::Unverified);
-        let placed = there.as_ref().map(|there| entry.placed_over(&there, now));
+        let placed = there.as_ref().map(|there| entry.placed_over(there, now));
         let written = match placed.filter(|it| stays(*it)) {
             Some(written) => Some(written),
             // somebody else may have written since

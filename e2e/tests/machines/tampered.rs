@@ -28,13 +28,14 @@ pub(crate) fn each_changed_part_of_the_image_is_refused_by_name(world: &mut Worl
         .enable_all()
         .build()?;
     for which in 0..machines.len() {
-        let report = wait("evidence of the changed machine", PATIENCE, || {
+        let (code, report) = wait("evidence of the changed machine", PATIENCE, || {
             for machine in &mut machines {
                 runtime.block_on(machine.button.look(&machine.started.0));
             }
-            machines[which].refusal(world)
+            machines[which].verdict(world)
         })
         .inspect_err(|_| print_console(&machines[which].started.0))?;
+        ensure!(code == 3, "verify must refuse with 3, not {code}: {report}");
         machines[which].is_refused(world, &report)?;
     }
     // and the cluster itself is as it was
@@ -89,16 +90,15 @@ impl Changed {
         })
     }
 
-    /// It gives evidence of what it runs, and that is not what the user's config accepts.
-    fn refusal(&self, world: &World) -> Result<Value> {
+    /// What `verify` says of the first evidence that it gives.
+    fn verdict(&self, world: &World) -> Result<(i32, Value)> {
         let endpoint = self.seat.host_address().to_string();
         let (code, report) = world.verify(&endpoint)?;
         ensure!(
             !report.to_string().contains("\"unreachable\""),
             "no evidence yet"
         );
-        ensure!(code == 3, "verify must refuse with 3, not {code}: {report}");
-        Ok(report)
+        Ok((code, report))
     }
 
     fn is_refused(&self, world: &World, report: &Value) -> Result<()> {

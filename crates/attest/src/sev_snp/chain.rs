@@ -21,7 +21,7 @@ pub struct Endorsements<'a> {
     pub vek: &'a [u8],
     /// Signing certificates beside the built-in ones.
     pub signing: &'a [Certificate],
-    /// Revocation lists of AMD's roots; those of other issuers are passed over. More than four different ones of one root refuse.
+    /// Revocation lists of AMD's roots; those of other issuers are passed over. More than sixteen different ones of one root refuse.
     pub crls: &'a [Crl],
 }
 

@@ -175,7 +175,7 @@ impl Endorsements {
 
     /// What is known about one platform: the newest statements that claim to be about it and to hold at `now`, and every list of Intel's
     /// authorities. Statements that came `beside` the evidence are taken only where none that was `given` claims both, and never with a
-    /// smaller evaluation number than one that was given, because Intel goes on issuing by the older criteria for months. Lists are taken from
+    /// smaller evaluation number than one about the same platform that was given, because Intel goes on issuing by the older criteria for months. Lists are taken from
     /// wherever they are: one that is left out can only hide what is revoked. Where nothing fits, the newest of all, so that the appraisal says
     /// what is wrong with it.
     #[must_use]

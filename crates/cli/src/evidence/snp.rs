@@ -71,8 +71,9 @@ pub(super) fn candidates<'a>(
     question: &'a Question,
     report: Option<&ReportFields>,
 ) -> Candidates<'a> {
-    let given = question.given.certificates().iter();
-    let all = given.chain(question.beside.certificates());
+    // as many are tried as there can honestly be, and the machine's own must be among them
+    let beside = question.beside.certificates().iter();
+    let all = beside.chain(question.given.certificates());
     match question.files.get(&["vek.der"]) {
         Some(vek) => Candidates::of_key(vek, all, &question.crls),
         None => Candidates::of_report(report, all, &question.crls),

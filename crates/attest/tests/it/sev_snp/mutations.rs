@@ -1010,6 +1010,15 @@ fn stray_lists_neither_hide_a_revocation_nor_refuse_a_good_machine() {
         // of other issuers there may be any number
         let many: Vec<Crl> = (0..60).map(|_| stray("SEV-Milan")).collect();
         assert_eq!(run(vec![], many).failed(), NONE, "{demand:?}");
+        // a year of them, in the name of the root, and the genuine one at the end
+        let year = || (1..=15).map(forged).collect::<Vec<_>>();
+        assert_eq!(run(vec![], year()).failed(), NONE, "{demand:?}");
+        let output = run(serial.clone(), year());
+        let failed = output.failed();
+        assert_eq!(failed, ["AMD certificate chain"], "{demand:?}");
+        let output = run(vec![], (1..=16).map(forged).collect());
+        let failed = output.failed();
+        assert_eq!(failed, ["AMD revocation list"], "{demand:?}");
         // so many that the signatures of the search would not do for the one that revokes
         let many: Vec<Crl> = (1..=60).map(forged).collect();
         let output = run(serial.clone(), many);
