@@ -56,7 +56,7 @@ pub enum OnFailure {
 pub struct Answer {
     /// The item's bytes.
     pub entry: Entry,
-    /// Whether they are fresh: stale only for who asked with [`OnFailure::Stale`].
+    /// Whether they are fresh: stale only for who asked with [`OnFailure::Stale`], or where what the vendor sent has run out already.
     pub state: State,
     /// Whether the vendor was asked for it now.
     pub is_new: bool,
