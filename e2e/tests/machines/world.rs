@@ -14,7 +14,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// What kubectl says when it has no answer: the API of a machine whose processors are busy, or one that starts, as a user of slow machines
 /// sees it. An answer, whatever it says, is none of these.
-const NO_ANSWER: [&str; 8] = [
+const NO_ANSWER: [&str; 9] = [
     "Timeout",
     "timeout",
     "INTERNAL_ERROR",
@@ -23,6 +23,8 @@ const NO_ANSWER: [&str; 8] = [
     "EOF",
     "etcdserver:",
     "unexpected error when reading response body",
+    // a kubelet has no serving certificate in the first seconds of its node
+    "tls: internal error",
 ];
 
 /// Directories of one run. Dropping it takes the cluster down.
