@@ -225,11 +225,13 @@ impl World {
 /// Whether a report of `verify` has nothing against a node but that it does not answer.
 fn says_unreachable_only(report: &str) -> bool {
     let report: Value = serde_json::from_str(report).unwrap_or(Value::Null);
-    let has = |verdict| {
-        let mut nodes = report["nodes"].as_array().into_iter().flatten();
-        nodes.any(|node| node["verdict"] == verdict)
+    let nodes = || report["nodes"].as_array().into_iter().flatten();
+    let is_wrong = |node: &Value| {
+        let mut checks = node["identity"].as_array().into_iter().flatten();
+        node["verdict"] == "verified" && checks.any(|check| check["outcome"] == "failed")
     };
-    has("unreachable") && !has("refused")
+    nodes().any(|node| node["verdict"] == "unreachable")
+        && !nodes().any(|node| node["verdict"] == "refused" || is_wrong(node))
 }
 
 fn collect(directory: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
