@@ -10,6 +10,8 @@ pub mod guest;
 pub mod harness;
 pub mod intel;
 #[cfg(feature = "kubernetes")]
+pub mod kubelet;
+#[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod luks;
 pub mod maker;

@@ -24,13 +24,12 @@ use kube::{
     api::{DeleteParams, ListParams, ObjectMeta, PostParams},
 };
 use proto::join::{IssueJoinTicketRequest, IssueRejoinTicketRequest, api_client::ApiClient};
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
+use rcgen::{CertificateParams, KeyPair, SanType};
 use testkit::boot::Image;
+use testkit::kubelet::{self, CLIENT, SERVING};
 
 use crate::service::{Machine, Service, request};
 
-const CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
-const SERVING: &str = "kubernetes.io/kubelet-serving";
 const TOKEN: &str = "constellation.edgeless.systems/bootstrap-token-id";
 /// What `deploy/join-service.yaml` gives the pod, in MiB.
 const MEMORY_LIMIT: u64 = 192;
@@ -44,40 +43,7 @@ async fn ask(
     signer: &str,
     alternative: &[SanType],
 ) -> String {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    for (kind, value) in [
-        (DnType::OrganizationName, "system:nodes".to_owned()),
-        (DnType::CommonName, format!("system:node:{node}")),
-    ] {
-        params.distinguished_name.push(kind, value);
-    }
-    params.subject_alt_names = alternative.to_vec();
-    let key = KeyPair::generate().unwrap();
-    let pem = params.serialize_request(&key).unwrap().pem().unwrap();
-    let purpose = if signer == SERVING {
-        "server auth"
-    } else {
-        "client auth"
-    };
-    let request = CertificateSigningRequest {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            ..ObjectMeta::default()
-        },
-        spec: CertificateSigningRequestSpec {
-            request: ByteString(pem.into_bytes()),
-            signer_name: signer.to_owned(),
-            // the signers of old versions want all three
-            usages: Some(
-                ["digital signature", "key encipherment", purpose]
-                    .map(str::to_owned)
-                    .to_vec(),
-            ),
-            ..CertificateSigningRequestSpec::default()
-        },
-        status: None,
-    };
+    let (request, key) = kubelet::certificate_request(name, node, signer, alternative).unwrap();
     Api::all(client.clone())
         .create(&PostParams::default(), &request)
         .await

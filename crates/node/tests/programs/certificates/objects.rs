@@ -4,16 +4,16 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use k8s::api::Applier;
-use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{
-    CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestSpec,
+    CertificateSigningRequest, CertificateSigningRequestCondition,
 };
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
+use rcgen::{KeyPair, SanType};
+use testkit::kubelet;
 
 pub(super) const NODE: &str = "worker-0";
 pub(super) const POD: &str = "probe";
@@ -41,32 +41,9 @@ fn said(error: k8s::api::ApiError) -> String {
 
 /// Has the controller manager sign a kubelet's serving certificate, and approves it in the join service's place.
 pub(super) async fn serving_certificate(client: &Client, name: &str) -> (String, KeyPair) {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    let user = format!("system:node:{NODE}");
-    for (kind, value) in [
-        (DnType::OrganizationName, "system:nodes"),
-        (DnType::CommonName, user.as_str()),
-    ] {
-        params.distinguished_name.push(kind, value);
-    }
-    params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
-    let key = KeyPair::generate().unwrap();
-    let pem = params.serialize_request(&key).unwrap().pem().unwrap();
-    let usages = ["digital signature", "key encipherment", "server auth"];
-    let request = CertificateSigningRequest {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            ..ObjectMeta::default()
-        },
-        spec: CertificateSigningRequestSpec {
-            request: ByteString(pem.into_bytes()),
-            signer_name: "kubernetes.io/kubelet-serving".to_owned(),
-            usages: Some(usages.map(str::to_owned).to_vec()),
-            ..CertificateSigningRequestSpec::default()
-        },
-        status: None,
-    };
+    let loopback = [SanType::IpAddress([127, 0, 0, 1].into())];
+    let (request, key) =
+        kubelet::certificate_request(name, NODE, kubelet::SERVING, &loopback).unwrap();
     let requests: Api<CertificateSigningRequest> = Api::all(client.clone());
     let mut request = requests
         .create(&PostParams::default(), &request)
