@@ -5,6 +5,9 @@
 #[path = "machines/world.rs"]
 mod world;
 
+#[path = "machines/pods.rs"]
+mod pods;
+
 #[path = "machines/backup.rs"]
 mod backup_tests;
 #[path = "machines/cluster.rs"]

@@ -7,27 +7,12 @@ use cloud::qemu::Seat;
 use cloud::qemu::machine::Machine;
 use e2e::capture::summarise;
 use e2e::commands::wait;
-use serde_json::{Value, json};
 
+use crate::pods::{output, pod, remove};
 use crate::world::World;
 
 /// What the server answers; an eavesdropper looks for it.
 const MARKER: &str = "constellation-marker-0f9c2e7d41";
-
-fn pod(name: &str, node: &str, command: &[&str]) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": name}},
-        "spec": {
-            "nodeName": node,
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": false,
-            "containers": [{
-                "name": "main", "image": e2e::pod_image::REFERENCE, "imagePullPolicy": "Never", "command": command,
-            }],
-        },
-    })
-}
 
 fn running_address(world: &World, name: &str) -> Result<String> {
     wait(
@@ -84,21 +69,10 @@ pub(crate) fn a_pod_on_the_worker_reaches_a_pod_on_the_control_plane_through_wir
         "worker-0",
         &["/bin/busybox", "sh", "-c", &ask],
     ))?;
-    let result = wait("the client's end", Duration::from_secs(300), || {
-        let pod = world.get(&["pod", "client"])?;
-        let phase = pod["status"]["phase"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        ensure!(phase == "Succeeded" || phase == "Failed", "{phase}");
-        Ok(phase)
-    });
+    let said = output(world, "client");
     runtime.block_on(async { machine.control().await?.stop_capture().await })?;
-    let log = world.answer(&["logs", "client"])?;
-    ensure!(
-        result? == "Succeeded" && log.contains(MARKER),
-        "the client got: {log:?}"
-    );
+    let said = said?;
+    ensure!(said.contains(MARKER), "the client got: {said:?}");
 
     let summary = summarise(&std::fs::read(&file)?, MARKER.as_bytes())?;
     eprintln!("on the wire: {summary:?}");
@@ -110,16 +84,5 @@ pub(crate) fn a_pod_on_the_worker_reaches_a_pod_on_the_control_plane_through_wir
         summary.marker == 0 && summary.inner_addresses == 0,
         "pod traffic in the clear: {summary:?}"
     );
-    world
-        .answer(&[
-            "delete",
-            "pod",
-            "server",
-            "client",
-            "--ignore-not-found",
-            "--wait=false",
-            "--grace-period=0",
-            "--force",
-        ])
-        .map(drop)
+    remove(world, &["server", "client"])
 }

@@ -7,9 +7,12 @@ use cluster::Role;
 use e2e::commands::{Ran, run, wait};
 use serde_json::{Value, json};
 
+use crate::pods::{output, pod, remove};
 use crate::world::{PATIENCE, World};
 
 const CONTROL_PLANE: &str = "control-plane-0";
+/// The pod that makes the damage.
+const LOSES_NOTES: &str = "loses-notes";
 const NODES: [&str; 2] = [CONTROL_PLANE, "worker-0"];
 
 /// The only control plane is reset in the moment in which the API has acknowledged a write. It waits, says so, and comes back as it was
@@ -56,8 +59,8 @@ pub(crate) fn the_only_control_plane_comes_back_by_recovery(world: &mut World) -
     Ok(())
 }
 
-/// The host of both machines loses its power. `mini up` starts both and recovers the control plane; its join service gives the worker the
-/// key of its disk, and each is the node that it was: its record, its disk, its certificates, in another boot.
+/// The host of both machines loses its power, and what was not synced is lost. `mini up` starts both and recovers the control plane; its
+/// join service gives the worker the key of its disk, and each is the node that it was: its record, its disk, its certificates, in another boot.
 pub(crate) fn a_cluster_that_was_switched_off_is_brought_back_by_mini_up(
     world: &mut World,
 ) -> Result<()> {
@@ -68,6 +71,7 @@ pub(crate) fn a_cluster_that_was_switched_off_is_brought_back_by_mini_up(
     let before = NODES.map(|name| world.get(&["node", name]));
     let before = before.into_iter().collect::<Result<Vec<_>>>()?;
     let value = write(world, "switched-off")?;
+    lose_notes_of_sandboxes(world)?;
     for machine in &machines {
         ensure!(machine.stop()?, "{} did not run", machine.seat());
     }
@@ -92,6 +96,22 @@ pub(crate) fn a_cluster_that_was_switched_off_is_brought_back_by_mini_up(
             "{seat} has another disk:\n{console}"
         );
     }
+    remove(world, &[LOSES_NOTES])
+}
+
+/// Makes of libcni's notes of the control plane's sandboxes what a loss of power can: files with their names and without their contents, because
+/// libcni does not sync them. Kubelet cannot stop a sandbox with such a note, and starts no other for its pod.
+fn lose_notes_of_sandboxes(world: &World) -> Result<()> {
+    let lose = "set -e; cd /results; for note in *; do /bin/busybox test -s \"$note\"; : > \"$note\"; echo \"$note\"; done; /bin/busybox sync";
+    let command = ["/bin/busybox", "sh", "-c", lose];
+    let mut pod = pod(LOSES_NOTES, CONTROL_PLANE, &command);
+    let spec = &mut pod["spec"];
+    spec["volumes"] = json!([{"name": "results", "hostPath": {"path": "/var/lib/cni/results", "type": "Directory"}}]);
+    spec["containers"][0]["volumeMounts"] = json!([{"name": "results", "mountPath": "/results"}]);
+    world.apply(&pod)?;
+    let lost = output(world, LOSES_NOTES)?;
+    // two of each sandbox (eth0, lo): this pod's, and the key service's, which has to run again
+    ensure!(lost.lines().count() >= 4, "too few sandboxes: {lost:?}");
     Ok(())
 }
 
