@@ -2,6 +2,7 @@
 
 mod documents;
 mod generations;
+mod intel;
 mod lies;
 mod samples;
 

@@ -1,5 +1,6 @@
 //! Virtual TPMs of clouds: samples of real machines, and one named lie at a time.
 
+mod authorities;
 mod certificates;
 mod confidential;
 mod hcl;
