@@ -8,15 +8,14 @@ use k8s::{
     pki::{Credential, IssuedLeaf, Lifetime},
 };
 use k8s_openapi::api::{
-    certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec},
+    certificates::v1::CertificateSigningRequest,
     core::v1::{ConfigMap, Namespace, Node, Pod, Secret},
 };
 use kube::{
     Api, Client,
-    api::{ListParams, ObjectMeta, PostParams},
+    api::{ListParams, PostParams},
 };
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
-use testkit::kubernetes::ControlPlane;
+use testkit::{kubelet, kubernetes::ControlPlane};
 
 pub(crate) fn identity(name: &str, index: u16, role: Role) -> NodeIdentity {
     let addresses = AddressPlan::default().node(index).unwrap();
@@ -49,20 +48,6 @@ pub(crate) async fn with_roles(control_plane: &ControlPlane) -> Result<Client> {
 
 pub(crate) async fn as_leaf(control_plane: &ControlPlane, leaf: &IssuedLeaf) -> Result<Client> {
     Ok(api::client_from(&control_plane.kubeconfig(Credential::Embedded(leaf))).await?)
-}
-
-/// A kubelet's request for its client certificate.
-fn request(node: &str) -> String {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    for (kind, value) in [
-        (DnType::OrganizationName, "system:nodes".to_owned()),
-        (DnType::CommonName, format!("system:node:{node}")),
-    ] {
-        params.distinguished_name.push(kind, value);
-    }
-    let key = KeyPair::generate().unwrap();
-    params.serialize_request(&key).unwrap().pem().unwrap()
 }
 
 pub(crate) fn status(result: Result<impl Sized, kube::Error>) -> Option<u16> {
@@ -234,19 +219,7 @@ async fn a_bootstrap_token_asks_for_a_certificate_and_nothing_else(
     let joining =
         api::client_from(&control_plane.kubeconfig(Credential::Token(token.text()))).await?;
 
-    let csr = CertificateSigningRequest {
-        metadata: ObjectMeta {
-            generate_name: Some("csr-".into()),
-            ..ObjectMeta::default()
-        },
-        spec: CertificateSigningRequestSpec {
-            request: k8s_openapi::ByteString(request("worker-0").into_bytes()),
-            signer_name: "kubernetes.io/kube-apiserver-client-kubelet".into(),
-            usages: Some(vec!["digital signature".into(), "client auth".into()]),
-            ..CertificateSigningRequestSpec::default()
-        },
-        ..CertificateSigningRequest::default()
-    };
+    let (csr, _key) = kubelet::certificate_request("first", "worker-0", kubelet::CLIENT, &[])?;
     let csrs: Api<CertificateSigningRequest> = Api::all(joining.clone());
     let created = csrs.create(&PostParams::default(), &csr).await?;
     assert_eq!(
